@@ -1,0 +1,1 @@
+"""Gapless: everyone's own complete, strictly chronological Following feed."""

@@ -1,0 +1,209 @@
+"""All settings: read once from a mapping, refused as a whole. Nothing else reads the environment.
+
+Every setting is described for operators in `.env.example`, which a test compares with this file.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from server.core.errors import ConfigError
+from server.core.syntax import is_at_uri, is_did, is_hostname
+
+DEFAULTS: dict[str, str] = {
+    "FEED_HOSTNAME": "",
+    "FEED_PUBLISHER_DID": "",
+    "FEED_SERVICE_DID": "",
+    "DATABASE_URL": "sqlite:///data/gapless.db",
+    "STREAM_URLS": "wss://bsky.network/xrpc/com.atproto.sync.subscribeRepos",
+    "PLC_URL": "https://plc.directory",
+    "RETENTION_DAYS": "30",
+    "BACKFILL_DAYS": "7",
+    "PORT": "8000",
+    "WEB_WORKERS": "2",
+    "WEB_THREADS": "4",
+    "BACKFILL_WORKERS": "32",
+    "LOG_FORMAT": "text",
+    "LOG_LEVEL": "INFO",
+    "ALLOW_PRIVATE_HOSTS": "",
+    "NOTICE_POST_URI": "",
+}
+
+# The path says what kind of source a URL names.
+RELAY_PATH = "/xrpc/com.atproto.sync.subscribeRepos"
+
+# The DID that stands for "nobody yet": a local trial needs a feed URI, but publishes nothing.
+UNPUBLISHED_DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting, checked. Durations in days, as operators think of them."""
+
+    hostname: str  # "localhost" when FEED_HOSTNAME is not set
+    is_local_trial: bool
+    publisher_did: str
+    service_did: str
+    service_endpoint: str
+    database_url: str
+    stream_urls: tuple[str, ...]
+    plc_url: str
+    retention_days: int
+    backfill_days: int
+    port: int
+    web_workers: int
+    web_threads: int
+    backfill_workers: int
+    log_format: str
+    log_level: str
+    allow_private_hosts: bool
+    notice_post_uri: str | None
+
+
+def load_config(environ: Mapping[str, str]) -> Config:
+    """The settings in `environ`, with defaults for what is unset or empty.
+
+    Raises ConfigError that names every problem at once.
+    """
+    reader = _Reader(environ)
+    hostname = reader.read("FEED_HOSTNAME", _hostname) or "localhost"
+    port = reader.integer("PORT", 1, 65535)
+    is_local_trial = hostname == "localhost"
+    service_did = f"did:web:localhost%3A{port}" if is_local_trial else f"did:web:{hostname}"
+    config = Config(
+        hostname=hostname,
+        is_local_trial=is_local_trial,
+        publisher_did=reader.read("FEED_PUBLISHER_DID", _did) or UNPUBLISHED_DID,
+        service_did=reader.read("FEED_SERVICE_DID", _service_did) or service_did,
+        service_endpoint=f"http://localhost:{port}" if is_local_trial else f"https://{hostname}",
+        database_url=reader.read("DATABASE_URL", _database_url) or "",
+        stream_urls=reader.read("STREAM_URLS", _stream_urls) or (),
+        plc_url=reader.read("PLC_URL", _http_url) or "",
+        retention_days=reader.integer("RETENTION_DAYS", 1, 3650),
+        backfill_days=reader.integer("BACKFILL_DAYS", 1, 3650),
+        port=port,
+        web_workers=reader.integer("WEB_WORKERS", 1, 64),
+        web_threads=reader.integer("WEB_THREADS", 1, 64),
+        backfill_workers=reader.integer("BACKFILL_WORKERS", 1, 256),
+        log_format=reader.choice("LOG_FORMAT", ("text", "json")),
+        log_level=reader.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR")),
+        allow_private_hosts=reader.read("ALLOW_PRIVATE_HOSTS", _switch) or False,
+        notice_post_uri=reader.read("NOTICE_POST_URI", _post_uri),
+    )
+    if not is_local_trial and config.publisher_did == UNPUBLISHED_DID:
+        reader.problems.append(
+            "FEED_PUBLISHER_DID is not set: it is the DID of the account that publishes the feeds"
+        )
+    if config.backfill_days > config.retention_days:
+        reader.problems.append(
+            f"BACKFILL_DAYS={config.backfill_days} is more than RETENTION_DAYS="
+            f"{config.retention_days}: what is older than that would be thrown away at once"
+        )
+    if reader.problems:
+        raise ConfigError(reader.problems)
+    return config
+
+
+class _Reader:
+    """Reads settings one by one and remembers what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.problems: list[str] = []
+
+    def read(self, name: str, parse: Callable[[str], Any]) -> Any:
+        text = (self.environ.get(name) or "").strip() or DEFAULTS[name]
+        if not text:
+            return None
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.problems.append(f"{name}={_shown(name, text)!r}: {error}")
+            return None
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        def parse(text: str) -> int:
+            if not (text.isascii() and text.isdigit() and low <= int(text[:9]) <= high):
+                raise ValueError(f"must be a whole number from {low} to {high}")
+            return int(text)
+
+        value = self.read(name, parse)
+        return int(DEFAULTS[name]) if value is None else int(value)
+
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
+        def parse(text: str) -> str:
+            for value in allowed:
+                if text.lower() == value.lower():
+                    return value
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+
+        return str(self.read(name, parse) or DEFAULTS[name])
+
+
+def _shown(name: str, text: str) -> str:
+    # A database URL carries a password.
+    return "(hidden)" if name == "DATABASE_URL" else text
+
+
+def _hostname(text: str) -> str:
+    if text.lower() == "localhost":
+        return "localhost"
+    if not is_hostname(text.lower()):
+        raise ValueError("must be a public host name like feed.example.com, with no scheme or path")
+    return text.lower()
+
+
+def _did(text: str) -> str:
+    if not is_did(text):
+        raise ValueError("must be a DID like did:plc:… or did:web:…")
+    return text
+
+
+def _service_did(text: str) -> str:
+    if "#" in text or not text.startswith(("did:plc:", "did:web:")):
+        raise ValueError("must be a bare DID (did:plc:… or did:web:…), with no #fragment")
+    return text
+
+
+def _database_url(text: str) -> str:
+    scheme = urlsplit(text).scheme
+    if scheme not in ("sqlite", "postgresql", "postgres"):
+        raise ValueError("must start with sqlite:/// or postgresql://")
+    if scheme == "sqlite" and not (text.startswith("sqlite:///") and len(text) > len("sqlite:///")):
+        raise ValueError("an SQLite URL is sqlite:///FILE (relative) or sqlite:////FILE (absolute)")
+    return text
+
+
+def _stream_urls(text: str) -> tuple[str, ...]:
+    urls = tuple(url.strip() for url in text.split(",") if url.strip())
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise ValueError(f"{url}: must be a ws:// or wss:// address")
+        if parts.path != RELAY_PATH:
+            raise ValueError(f"{url}: only relays are known, whose path is {RELAY_PATH}")
+        if parts.query or parts.fragment or parts.username:
+            raise ValueError(f"{url}: must have no query, fragment or user name")
+    return urls
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        raise ValueError("must be an http:// or https:// address")
+    return text.rstrip("/")
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("must be 1 or 0")
+
+
+def _post_uri(text: str) -> str:
+    if not is_at_uri(text, "app.bsky.feed.post"):
+        raise ValueError("must be the at:// URI of a post, with a DID and not a handle")
+    return text

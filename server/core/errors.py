@@ -1,0 +1,112 @@
+"""Every exception of ours, sorted by who must act.
+
+FeedError
+├── ConfigError             the process cannot start: the operator must change a setting
+├── XrpcError               the answer to a request: becomes a status and an XRPC error body
+│   ├── BadRequest          400, the caller's fault
+│   │   ├── MalformedCursor
+│   │   └── UnknownFeed
+│   ├── AuthRequired        401, a token is missing or not valid
+│   └── IdentityUnavailable 503, we could not look a key up: never the caller's fault
+├── BadRecord               the network's fault: drop the record, count it, go on
+├── BadFrame                the network's fault: a frame of the stream that cannot be read
+├── StreamBroken            the connection ended: back off, reconnect
+├── FetchFailed             a peer did not give what we asked for: the job is retried later
+│   └── NotFound            the peer answers, and what we asked for is not there
+└── LeaseLost               another process leads: stop writing
+"""
+
+
+class FeedError(Exception):
+    """The root; nothing raises it as such."""
+
+
+class ConfigError(FeedError):
+    """Settings that cannot be used; the message names every one of them."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class XrpcError(FeedError):
+    """An answer that is not the wanted one: `status`, `name` and `message` go to the caller."""
+
+    status = 500
+    name = "InternalServerError"
+
+    def __init__(self, message: str, name: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if name is not None:
+            self.name = name
+
+
+class BadRequest(XrpcError):
+    """A request that can never succeed as it is."""
+
+    status = 400
+    name = "InvalidRequest"
+
+
+class MalformedCursor(BadRequest):
+    """A feed cursor that we did not write."""
+
+
+class UnknownFeed(BadRequest):
+    """A feed URI that is not one of ours. The one error name that the lexicon declares."""
+
+    name = "UnknownFeed"
+
+
+class AuthRequired(XrpcError):
+    """No token, or one that proves nothing. `reason` is a fixed word for logs and metrics."""
+
+    status = 401
+    name = "AuthenticationRequired"
+
+    def __init__(self, message: str, reason: str, name: str | None = None) -> None:
+        super().__init__(message, name)
+        self.reason = reason
+
+
+class IdentityUnavailable(XrpcError):
+    """The issuer's key could not be looked up. No 401: clients would throw their session away."""
+
+    status = 503
+    name = "IdentityUnavailable"
+
+
+class BadRecord(FeedError):
+    """A record that its lexicon refuses. The AppView does not index it, so neither do we."""
+
+
+class BadFrame(FeedError):
+    """A frame that cannot be read. What it said is unknown: a gap is opened for it."""
+
+
+class StreamBroken(FeedError):
+    """The stream's connection is over, for whatever reason; the message says why."""
+
+
+class FetchFailed(FeedError):
+    """A request of ours failed. `retry_after_s` is the peer's own wish, if it gave one."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotFound(FetchFailed):
+    """The peer answers, and says that the thing is not there (any more).
+
+    `name` is the XRPC error name, e.g. RepoNotFound or RepoDeactivated; "" if there was none.
+    """
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class LeaseLost(FeedError):
+    """Somebody else leads now. Whatever was about to be written must not be."""
