@@ -1,0 +1,138 @@
+"""The first schema: every table, with what its columns mean.
+
+Names that end in `_us` are microseconds since 1970, in `_ms` milliseconds. `rkey` columns hold the
+number of a TID; a record key that is no TID stands in `odd_rkeys` and is written as minus its id
+there. `rev` columns hold the number of a TID, or 0 where none is known.
+"""
+
+from peewee import SqliteDatabase
+
+# One statement a string; {…} is filled in for the database at hand, see up().
+STATEMENTS = [
+    # Every account that anything here speaks of; identity only where we needed it.
+    """CREATE TABLE authors (
+        id {serial} PRIMARY KEY,
+        did TEXT NOT NULL UNIQUE,
+        handle TEXT,
+        pds_url TEXT,
+        signing_key TEXT,
+        checked_us BIGINT)""",
+    # The repos that we follow on the stream. state: 0 let go, 1 nothing fetched yet, 2 newest page
+    # fetched, 3 complete. wants: 1 posts and reposts, 2 follows as well (a viewer's repo).
+    # snapshot_rev: the rev that a backfill under way reads at least. horizon_rkey: was
+    # complete down to this TID (at first: to none). chain_since: what the first commit since the last reset continued.
+    """CREATE TABLE repos (
+        author_id INTEGER NOT NULL PRIMARY KEY,
+        state SMALLINT NOT NULL,
+        wants SMALLINT NOT NULL,
+        epoch INTEGER NOT NULL,
+        tracked_version BIGINT NOT NULL,
+        is_active SMALLINT NOT NULL DEFAULT 1,
+        status TEXT,
+        rev BIGINT NOT NULL DEFAULT 0,
+        chain_since BIGINT NOT NULL DEFAULT 0,
+        snapshot_rev BIGINT NOT NULL DEFAULT 0,
+        horizon_rkey BIGINT NOT NULL DEFAULT 9223372036854775807)""",
+    "CREATE INDEX repos_tracked_version ON repos (tracked_version)",
+    # Posts (collection 0) and reposts (1). id is the sort key: core/projection.py. subject: what is
+    # reposted, or the parent of a reply. root: of the thread, where that is not the parent.
+    """CREATE TABLE feed_items (
+        id {bigint_key} NOT NULL PRIMARY KEY,
+        author_id INTEGER NOT NULL,
+        rkey BIGINT NOT NULL,
+        collection SMALLINT NOT NULL,
+        flags SMALLINT NOT NULL,
+        subject_id INTEGER,
+        subject_rkey BIGINT,
+        root_id INTEGER,
+        root_rkey BIGINT)""",
+    "CREATE UNIQUE INDEX feed_items_record ON feed_items (author_id, rkey, collection)",
+    "CREATE INDEX feed_items_author ON feed_items ({author_order})",
+    "CREATE TABLE odd_rkeys (id {serial} PRIMARY KEY, rkey TEXT NOT NULL UNIQUE)",
+    # One row a follow record: several may name one subject.
+    """CREATE TABLE follows (
+        viewer_id INTEGER NOT NULL,
+        rkey BIGINT NOT NULL,
+        subject_id INTEGER NOT NULL,
+        PRIMARY KEY (viewer_id, rkey)) {by_key}""",
+    "CREATE INDEX follows_subject ON follows (viewer_id, subject_id)",
+    "CREATE INDEX follows_followers ON follows (subject_id)",
+    # What the stream deleted, and (is_alive) what it brought to life while a backfill was reading:
+    # both at `rev`, so that a page read earlier cannot undo them. Collection 2 is follows.
+    """CREATE TABLE tombstones (
+        author_id INTEGER NOT NULL,
+        collection SMALLINT NOT NULL,
+        rkey BIGINT NOT NULL,
+        rev BIGINT NOT NULL,
+        is_alive SMALLINT NOT NULL,
+        written_us BIGINT NOT NULL,
+        PRIMARY KEY (author_id, collection, rkey)) {by_key}""",
+    "CREATE INDEX tombstones_written ON tombstones (written_us)",
+    # The last event of each source whose changes are saved.
+    """CREATE TABLE stream_cursors (
+        host TEXT NOT NULL PRIMARY KEY,
+        seq BIGINT NOT NULL,
+        event_ms BIGINT NOT NULL,
+        written_us BIGINT NOT NULL)""",
+    """CREATE TABLE viewers (
+        author_id INTEGER NOT NULL PRIMARY KEY,
+        first_us BIGINT NOT NULL,
+        last_us BIGINT NOT NULL)""",
+    # priority: 0 a viewer's follows, 1 an author's newest page, 2 the rest of it. progress: how far
+    # each collection is listed, as JSON.
+    """CREATE TABLE backfill_jobs (
+        author_id INTEGER NOT NULL PRIMARY KEY,
+        priority SMALLINT NOT NULL,
+        not_before_us BIGINT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        progress TEXT,
+        last_error TEXT)""",
+    "CREATE INDEX backfill_jobs_due ON backfill_jobs (priority, not_before_us)",
+    # What we might miss: of one author, or (author_id NULL) of everybody tracked up to
+    # tracked_version. Open until closed_us.
+    """CREATE TABLE gaps (
+        id {serial} PRIMARY KEY,
+        author_id INTEGER,
+        host TEXT,
+        reason TEXT NOT NULL,
+        from_ms BIGINT NOT NULL,
+        to_ms BIGINT NOT NULL,
+        tracked_version BIGINT NOT NULL,
+        opened_us BIGINT NOT NULL,
+        closed_us BIGINT)""",
+    "CREATE INDEX gaps_open ON gaps (author_id) WHERE closed_us IS NULL",
+    # Who leads. epoch fences late writers; confirmed_version is the newest tracked_version that
+    # the leader's stream reader is known to have in its set.
+    """CREATE TABLE leases (
+        name TEXT NOT NULL PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        holder TEXT NOT NULL,
+        acquired_us BIGINT NOT NULL,
+        alive_us BIGINT NOT NULL,
+        connected_us BIGINT,
+        confirmed_version BIGINT NOT NULL DEFAULT -1)""",
+    # Numbers that are given out in the order of commits: their row is locked until the commit.
+    "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)",
+    "INSERT INTO counters (name, value) VALUES ('tracked', 0)",
+]
+
+
+def up(_migrator, db):
+    if isinstance(db, SqliteDatabase):
+        # INTEGER makes `id` the row's own number, which SQLite appends to every index: an index on
+        # the author alone then carries the order.
+        words = {
+            "serial": "INTEGER",
+            "bigint_key": "INTEGER",
+            "author_order": "author_id",
+            "by_key": "WITHOUT ROWID",
+        }
+    else:
+        words = {
+            "serial": "INTEGER GENERATED BY DEFAULT AS IDENTITY",
+            "bigint_key": "BIGINT",
+            "author_order": "author_id, id",
+            "by_key": "",
+        }
+    for statement in STATEMENTS:
+        db.execute_sql(statement.format(**words))

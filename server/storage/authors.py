@@ -1,0 +1,78 @@
+"""Accounts: the number that stands for a DID in all tables, and the identity that we looked up."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from server.storage.database import execute, execute_in, insert_rows, rows, rows_in, value
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIdentity:
+    """What a DID document said at `checked_us`; 0: known to be out of date."""
+
+    did: str
+    handle: str | None
+    pds_url: str | None
+    signing_key: str | None
+    checked_us: int
+
+
+def author_id(did: str) -> int | None:
+    """The number of an account that we know."""
+    found = value("SELECT id FROM authors WHERE did = ?", (did,))
+    return None if found is None else int(found)
+
+
+def author_did(number: int) -> str | None:
+    """The account that a number stands for."""
+    found = value("SELECT did FROM authors WHERE id = ?", (number,))
+    return None if found is None else str(found)
+
+
+def author_ids(dids: Iterable[str]) -> dict[str, int]:
+    """The numbers of these accounts, given out now to those that have none.
+
+    Call it outside the transaction that uses them: rows of authors are nothing but names, and two
+    transactions that name the same new accounts would wait for each other.
+    """
+    # In one order everywhere, so that two callers cannot hold what the other wants.
+    wanted = sorted(set(dids))
+    found = _known_ids(wanted)
+    missing = [(did,) for did in wanted if did not in found]
+    if missing:
+        insert_rows("INSERT INTO authors (did)", missing, "ON CONFLICT (did) DO NOTHING")
+        found |= _known_ids([did for (did,) in missing])
+    return found
+
+
+def _known_ids(dids: list[str]) -> dict[str, int]:
+    found = rows_in("SELECT did, id FROM authors WHERE did", dids)
+    return {str(did): int(number) for did, number in found}
+
+
+def load_identity(did: str) -> StoredIdentity | None:
+    """The identity of an account that we know and have looked up before."""
+    found = rows(
+        "SELECT handle, pds_url, signing_key, checked_us FROM authors"
+        " WHERE did = ? AND checked_us IS NOT NULL",
+        (did,),
+    )
+    return StoredIdentity(did, *found[0]) if found else None
+
+
+def save_identity(
+    did: str, handle: str | None, pds_url: str | None, signing_key: str | None, checked_us: int
+) -> None:
+    """Remember an identity, of an account that we know: a flood of strangers writes nothing."""
+    execute(
+        "UPDATE authors SET handle = ?, pds_url = ?, signing_key = ?, checked_us = ? WHERE did = ?",
+        (handle, pds_url, signing_key, checked_us, did),
+    )
+
+
+def outdate_identities(dids: Iterable[str]) -> None:
+    """Their DID documents may have changed: whoever needs one looks it up anew."""
+    execute_in(
+        "UPDATE authors SET checked_us = 0 WHERE checked_us IS NOT NULL AND did",
+        sorted(set(dids)),
+    )

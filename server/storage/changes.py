@@ -1,0 +1,206 @@
+"""The one transaction of a batch of the stream: its rows and its cursor, or nothing.
+
+Promises. After `commit_batch` returns, everything up to the cursor is saved; if it raises, nothing
+is. Rerunning a batch changes nothing: a commit at or before the rev that we have of its repo is
+passed over. A commit that does not continue the one before it opens a gap for its author, and is
+still applied. Somebody else's lead raises LeaseLost before anything is written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from server.core.projection import Change, DropRecord, SaveFollow, SaveItem
+from server.core.syntax import FOLLOW
+from server.storage import authors, gaps, items, leases, repos, tombstones
+from server.storage.database import execute, rows, write_transaction
+from server.storage.follows import drop_follows, save_follows
+from server.storage.items import COLLECTIONS, Key, Names
+from server.storage.repos import LIVE, PENDING, Repo
+
+
+@dataclass(frozen=True, slots=True)
+class RepoCommit:
+    """What one commit does to our tables. `hole`: why part of it could not be read."""
+
+    repo: str
+    rev: int
+    since: int
+    changes: Sequence[Change]
+    hole: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCursor:
+    """A place in a source: the last event whose changes are saved."""
+
+    host: str
+    seq: int
+    event_ms: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What the stream brought since the last commit, in its order."""
+
+    commits: list[RepoCommit] = field(default_factory=list)
+    # Account status by repo, the last word of each.
+    statuses: dict[str, tuple[bool, str | None]] = field(default_factory=dict)
+    resets: set[str] = field(default_factory=set)
+    identities: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.commits or self.statuses or self.resets or self.identities)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """How many rows a batch wrote, and which authors have to be fetched again, and why."""
+
+    saved: int
+    dropped: int
+    holes: dict[int, str]
+
+
+def commit_batch(batch: Batch, cursor: StreamCursor, epoch: int, now_us: int) -> BatchResult:
+    """Save a batch and its cursor. Raises LeaseLost, or DatabaseError; then nothing is saved."""
+    changes = [change for commit in batch.commits for change in commit.changes]
+    dids = {commit.repo for commit in batch.commits} | batch.resets | batch.statuses.keys()
+    names = items.name(changes, dids)
+    with write_transaction():
+        leases.fence(epoch)
+        known = repos.load_repos(names.authors[did] for did in dids)
+        work = _Work(names, known)
+        for commit in batch.commits:
+            work.add(commit)
+        for did in batch.resets:
+            work.hole(names.authors[did], "sync")
+        result = work.write(now_us)
+        _apply_statuses(batch, names, known, result.holes)
+        if batch.identities:
+            authors.outdate_identities(batch.identities)
+        gaps.open_for_authors(result.holes.items(), cursor.host, cursor.event_ms, now_us)
+        _save_cursor(cursor, now_us)
+    return result
+
+
+def load_cursor(host: str) -> StreamCursor | None:
+    """Where to go on in a source; None if we never saved anything of it."""
+    found = rows("SELECT host, seq, event_ms FROM stream_cursors WHERE host = ?", (host,))
+    return StreamCursor(*found[0]) if found else None
+
+
+def commit_gap(host: str, reason: str, from_ms: int, to_ms: int, epoch: int, now_us: int) -> None:
+    """Write a hole of everybody down, and forget the cursor that led into it."""
+    with write_transaction():
+        leases.fence(epoch)
+        gaps.open_for_all(host, reason, from_ms, to_ms, now_us)
+        execute("DELETE FROM stream_cursors WHERE host = ?", (host,))
+
+
+class _Work:
+    """The net effect of a batch: the last word on each record, and the rev of each repo."""
+
+    def __init__(self, names: Names, known: dict[int, Repo]) -> None:
+        self.names = names
+        self.known = known
+        self.moved: dict[int, Repo] = {}
+        self.holes: dict[int, str] = {}
+        self.last: dict[Key, tuple[Change, int]] = {}
+        self.reborn: set[Key] = set()
+
+    def add(self, commit: RepoCommit) -> None:
+        number = self.names.authors[commit.repo]
+        repo = self.known.get(number)
+        # Let go of meanwhile, or seen already: in a replay, or in what a backfill has read.
+        if repo is None or repo.state == repos.LET_GO:
+            return
+        last_rev = max(repo.rev, repo.snapshot_rev)
+        if commit.rev <= last_rev:
+            return
+        if last_rev and commit.since != last_rev:
+            self.hole(number, "chain")
+        if repo.rev == 0:
+            repo.chain_since = commit.since
+        repo.rev = commit.rev
+        self.moved[number] = repo
+        if commit.hole is not None:
+            self.hole(number, commit.hole)
+        for change in commit.changes:
+            collection = FOLLOW if isinstance(change, SaveFollow) else change.collection
+            if collection == FOLLOW and not repo.wants & repos.FOLLOWS:
+                continue
+            key = (number, self.names.rkeys[change.rkey], COLLECTIONS[collection])
+            self.last[key] = (self._follow_up(key, change), commit.rev)
+
+    def _follow_up(self, key: Key, change: Change) -> Change:
+        """The change as it is after an earlier one of the same record in this batch."""
+        earlier = self.last.get(key, (None, 0))[0]
+        if isinstance(change, SaveItem):
+            if isinstance(earlier, SaveItem):
+                return replace(change, sort_ms=min(earlier.sort_ms, change.created_ms))
+            if isinstance(earlier, DropRecord):
+                # A new record under an old key: it does not inherit the place.
+                self.reborn.add(key)
+        return change
+
+    def hole(self, number: int, reason: str) -> None:
+        if number in self.known:
+            self.holes.setdefault(number, reason)
+
+    def write(self, now_us: int) -> BatchResult:
+        marks = tombstones.load(self.last)
+        saves: dict[Key, SaveItem] = {}
+        follows: dict[Key, SaveFollow] = {}
+        drops: dict[Key, int] = {}
+        for key, (change, rev) in self.last.items():
+            mark = marks.get(key)
+            if mark is not None and mark[0] > rev:
+                continue
+            if isinstance(change, DropRecord):
+                drops[key] = rev
+            elif isinstance(change, SaveItem):
+                saves[key] = change
+            else:
+                follows[key] = change
+        items.drop_items(k for k in drops.keys() | self.reborn if k[2] != COLLECTIONS[FOLLOW])
+        drop_follows(k for k in drops if k[2] == COLLECTIONS[FOLLOW])
+        items.save_items(saves, self.names)
+        save_follows(follows, self.names, now_us)
+        self._mark(saves.keys() | follows.keys(), drops, marks.keys(), now_us)
+        repos.save_revs(self.moved.values())
+        return BatchResult(len(saves) + len(follows), len(drops), self.holes)
+
+    def _mark(self, saved: set[Key], drops: dict[Key, int], marked: object, now_us: int) -> None:
+        """While a repo is backfilled, what the stream writes is marked; deletes always are."""
+        writes = {key: (rev, False) for key, rev in drops.items()}
+        settled: list[Key] = []
+        for key in saved:
+            if self.known[key[0]].state == LIVE:
+                settled += [key] if key in marked else []  # type: ignore[operator]
+            else:
+                writes[key] = (self.last[key][1], True)
+        tombstones.write(writes, now_us)
+        tombstones.forget(settled)
+
+
+def _apply_statuses(
+    batch: Batch, names: Names, known: dict[int, Repo], holes: dict[int, str]
+) -> None:
+    """Hide and show accounts. One that comes back is fetched again: it may have changed unseen."""
+    for did, (is_active, status) in batch.statuses.items():
+        number = names.authors[did]
+        repo = known.get(number)
+        if repo is None:
+            continue
+        if is_active and not repo.is_active and repo.state != PENDING:
+            holes.setdefault(number, "reactivated")
+        repos.set_status(number, is_active, status)
+
+
+def _save_cursor(cursor: StreamCursor, now_us: int) -> None:
+    execute(
+        "INSERT INTO stream_cursors (host, seq, event_ms, written_us) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (host) DO UPDATE SET seq = excluded.seq, event_ms = excluded.event_ms,"
+        " written_us = excluded.written_us",
+        (cursor.host, cursor.seq, cursor.event_ms, now_us),
+    )

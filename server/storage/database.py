@@ -1,0 +1,201 @@
+"""The connection to SQLite or PostgreSQL, transactions, and the few helpers of SQL that both share.
+
+Promises. One statement text runs on both databases: `?` marks a parameter, and the dialects differ
+only here, in `leases.py` and in the migrations. Each thread has its own connection, opened at first
+use; PostgreSQL's come from a bounded pool and go back with `release()`. A transaction that will
+write says so with `write_transaction()`. A database that is gone raises DatabaseError to the
+caller: nothing here retries, because the caller knows what a retry would repeat.
+
+Bounds: BUSY_SECONDS for a lock of SQLite, STATEMENT_MS for a statement of PostgreSQL,
+`max_connections` for the pool.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from peewee import Database, DatabaseProxy, PeeweeException, SqliteDatabase
+from playhouse.pool import PooledPostgresqlDatabase
+
+database = DatabaseProxy()
+
+# Whatever goes wrong between us and the database. A caller may only answer "not now", or stop.
+DatabaseError = PeeweeException
+
+# How long a writer waits for another process's transaction. Ours last milliseconds; a backup or a
+# migration may take longer.
+BUSY_SECONDS = 15
+# A statement that takes longer is a bug or a sick server; the AppView has given up by then.
+STATEMENT_MS = 20_000
+# Below the smallest bound on parameters of the two (SQLite's 32,766).
+MAX_PARAMETERS = 15_000
+
+# SQLite lets one process write at a time, and a waiting one polls: threads of one process queue
+# here instead, in turn.
+_sqlite_writer = threading.Lock()
+
+
+def open_database(url: str, max_connections: int = 8) -> None:
+    """Bind `database` to a `sqlite:///FILE` or `postgresql://…` URL. Connects at first use."""
+    if url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        database.initialize(
+            SqliteDatabase(
+                str(path),
+                timeout=BUSY_SECONDS,
+                pragmas={
+                    # Readers and the writer do not wait for each other.
+                    "journal_mode": "wal",
+                    # With WAL this survives a crash of ours untorn; a power cut may take the last
+                    # transactions, whole ones, cursor and rows together.
+                    "synchronous": "normal",
+                    "cache_size": -64_000,
+                    "mmap_size": 1 << 30,
+                    "temp_store": "memory",
+                },
+            )
+        )
+        return
+    database.initialize(
+        PooledPostgresqlDatabase(
+            url,
+            max_connections=max_connections,
+            stale_timeout=300,
+            timeout=10,
+            options=f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC",
+        )
+    )
+
+
+def close_database() -> None:
+    """Close this thread's connection, and the pool's idle ones."""
+    if isinstance(database.obj, PooledPostgresqlDatabase):
+        database.obj.close_all()
+    elif database.obj is not None and not database.is_closed():
+        database.close()
+
+
+def release() -> None:
+    """Give this thread's connection back. SQLite's is kept: to open one costs more."""
+    if not is_sqlite() and not database.is_closed():
+        database.close()
+
+
+def is_sqlite() -> bool:
+    """Which of the two databases it is."""
+    return isinstance(database.obj, SqliteDatabase)
+
+
+def sqlite_path() -> Path:
+    """The file of an SQLite database."""
+    return Path(database.obj.database)
+
+
+@contextmanager
+def write_transaction() -> Iterator[None]:
+    """One transaction that is going to write.
+
+    On SQLite it takes the write lock at once. A transaction that reads first and writes later fails
+    with SQLITE_BUSY if another writer came between, however long the busy timeout is.
+    """
+    if is_sqlite():
+        turn = nullcontext() if database.in_transaction() else _sqlite_writer
+        with turn, database.atomic("IMMEDIATE"):
+            yield
+    else:
+        with database.atomic():
+            yield
+
+
+def rows(sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a query, or of a statement with RETURNING."""
+    cursor = database.execute_sql(_translate(sql), parameters)
+    return list(cursor.fetchall())
+
+
+def value(sql: str, parameters: Sequence[object] = ()) -> Any:
+    """The first column of the first row; None without a row."""
+    row = database.execute_sql(_translate(sql), parameters).fetchone()
+    return None if row is None else row[0]
+
+
+def execute(sql: str, parameters: Sequence[object] = ()) -> int:
+    """Run a statement; the number of rows it touched."""
+    return int(database.execute_sql(_translate(sql), parameters).rowcount)
+
+
+def insert_rows(head: str, values: Sequence[Sequence[object]], tail: str = "") -> None:
+    """`head` VALUES (…), (…) `tail`, in as few statements as the bound on parameters allows."""
+    if not values:
+        return
+    for chunk in _chunks(values, MAX_PARAMETERS // len(values[0])):
+        marks = ", ".join([_marks(len(chunk[0]))] * len(chunk))
+        execute(f"{head} VALUES {marks} {tail}", [item for row in chunk for item in row])
+
+
+def rows_in(
+    head: str, keys: Iterable[object], tail: str = "", before: Sequence[object] = ()
+) -> list[tuple[Any, ...]]:
+    """Rows of `head` IN (…) `tail`, by keys of one column; `before`: the parameters of `head`."""
+    found: list[tuple[Any, ...]] = []
+    for chunk in _chunks(list(keys), MAX_PARAMETERS):
+        found += rows(f"{head} IN {_marks(len(chunk))} {tail}", [*before, *chunk])
+    return found
+
+
+def execute_in(head: str, keys: Iterable[object], before: Sequence[object] = ()) -> int:
+    """Run `head` IN (…); the number of rows touched."""
+    touched = 0
+    for chunk in _chunks(list(keys), MAX_PARAMETERS):
+        touched += execute(f"{head} IN {_marks(len(chunk))}", [*before, *chunk])
+    return touched
+
+
+def rows_by_key(
+    columns: str, table: str, key: Sequence[str], keys: Iterable[Sequence[object]]
+) -> list[tuple[Any, ...]]:
+    """`columns` of the rows of `table` (called t) whose `key` columns are among `keys`.
+
+    A join, because SQLite finds no index for `(a, b) IN (VALUES …)` and would read the whole table.
+    """
+    found: list[tuple[Any, ...]] = []
+    same = " AND ".join(f"t.{name} = k.column{n}" for n, name in enumerate(key, start=1))
+    for chunk in _chunks(list(keys), MAX_PARAMETERS // len(key)):
+        listed = ", ".join([_marks(len(key))] * len(chunk))
+        found += rows(
+            f"SELECT {columns} FROM (VALUES {listed}) k CROSS JOIN {table} t WHERE {same}",
+            [part for one in chunk for part in one],
+        )
+    return found
+
+
+def execute_each(sql: str, keys: Iterable[Sequence[object]]) -> int:
+    """Run a statement once for each key; the number of rows touched."""
+    return sum(execute(sql, key) for key in keys)
+
+
+def for_update() -> str:
+    """What makes a SELECT of PostgreSQL lock its rows. In SQLite the whole transaction does."""
+    return "" if is_sqlite() else "FOR UPDATE"
+
+
+def _translate(sql: str) -> str:
+    return sql if is_sqlite() else sql.replace("?", "%s")
+
+
+def _marks(count: int) -> str:
+    return f"({', '.join('?' * count)})"
+
+
+def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def current() -> Database:
+    """The bound database, for the migration runner."""
+    bound: Database = database.obj
+    return bound

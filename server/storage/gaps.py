@@ -1,0 +1,86 @@
+"""The ledger of what we might have missed. A row is opened before anything after the hole is saved.
+
+A gap of one author closes when that author is complete again; one of everybody (`author_id` NULL)
+when every repo that it reset is.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from server.storage import repos
+from server.storage.database import execute, insert_rows, rows, rows_in
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A hole in what we know. `did` None: of everybody tracked at `opened_us`."""
+
+    did: str | None
+    host: str | None
+    reason: str
+    from_ms: int
+    to_ms: int
+    opened_us: int
+
+
+def open_for_all(host: str, reason: str, from_ms: int, to_ms: int, now_us: int) -> None:
+    """We may have missed anybody's events of this span: everybody tracked is fetched again."""
+    version = repos.reset_all(now_us)
+    execute(
+        "INSERT INTO gaps (host, reason, from_ms, to_ms, tracked_version, opened_us)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (host, reason, from_ms, to_ms, version, now_us),
+    )
+
+
+def open_for_authors(
+    holes: Iterable[tuple[int, str]], host: str, event_ms: int, now_us: int
+) -> None:
+    """We may have missed something of these authors, each with a reason: they are fetched again."""
+    reasons = dict(holes)
+    if not reasons:
+        return
+    numbers = sorted(reasons)
+    repos.reset(numbers, now_us)
+    already = rows_in(
+        "SELECT author_id FROM gaps WHERE closed_us IS NULL AND author_id",
+        numbers,
+    )
+    open_now = {number for (number,) in already}
+    insert_rows(
+        "INSERT INTO gaps (author_id, host, reason, from_ms, to_ms, tracked_version, opened_us)",
+        [
+            (number, host, reasons[number], event_ms, event_ms, 0, now_us)
+            for number in numbers
+            if number not in open_now
+        ],
+    )
+
+
+def close_for_author(author_id: int, now_us: int) -> None:
+    """The author is complete again."""
+    execute(
+        "UPDATE gaps SET closed_us = ? WHERE author_id = ? AND closed_us IS NULL",
+        (now_us, author_id),
+    )
+
+
+def close_healed(now_us: int) -> int:
+    """Close the gaps of everybody whose repos are all complete again; how many."""
+    return execute(
+        "UPDATE gaps SET closed_us = ? WHERE closed_us IS NULL AND author_id IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM repos r WHERE r.tracked_version <= gaps.tracked_version"
+        " AND r.state IN (?, ?))",
+        (now_us, repos.PENDING, repos.PARTIAL),
+    )
+
+
+def open_gaps(limit: int) -> list[Gap]:
+    """The open ones, oldest first."""
+    found = rows(
+        "SELECT a.did, g.host, g.reason, g.from_ms, g.to_ms, g.opened_us"
+        " FROM gaps g LEFT JOIN authors a ON a.id = g.author_id"
+        " WHERE g.closed_us IS NULL ORDER BY g.opened_us LIMIT ?",
+        (limit,),
+    )
+    return [Gap(*row) for row in found]

@@ -1,0 +1,125 @@
+"""Rows of `feed_items`: saving, changing and dropping posts and reposts, each in its one place.
+
+Everything here runs inside the caller's transaction, which holds the lock on the repos whose
+records it writes; so nobody else writes the same records meanwhile.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from server.core.projection import KEY_TIE_BITS, RecordRef, SaveItem, sort_key
+from server.core.syntax import FOLLOW, POST, REPOST
+from server.storage.authors import author_ids
+from server.storage.database import (
+    execute,
+    execute_each,
+    execute_in,
+    insert_rows,
+    rows_by_key,
+    rows_in,
+)
+from server.storage.rkeys import encode_rkeys
+
+COLLECTIONS = {POST: 0, REPOST: 1, FOLLOW: 2}
+
+# Records of one millisecond and nearly one CID: more than this many are written by nobody, and
+# the last of a longer row would drift from its place by microseconds.
+MAX_PROBES = 10_000
+
+# A record: author, rkey as a number, collection as a number.
+Key = tuple[int, int, int]
+
+_COLUMNS = "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
+_T_COLUMNS = ", ".join(f"t.{column}" for column in _COLUMNS.split(", "))
+_RECORD = ("author_id", "rkey", "collection")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The numbers of accounts and record keys, got before the transaction that uses them."""
+
+    authors: Mapping[str, int]
+    rkeys: Mapping[str, int]
+
+    def of(self, ref: RecordRef | None) -> tuple[int | None, int | None]:
+        """A reference as numbers."""
+        return (None, None) if ref is None else (self.authors[ref.did], self.rkeys[ref.rkey])
+
+
+def name(changes: Iterable[object], dids: Iterable[str]) -> Names:
+    """The numbers of everything that `changes` speak of, and of `dids`.
+
+    Call it outside the transaction: numbers are given out in statements of their own.
+    """
+    accounts, rkeys = set(dids), set()
+    for change in changes:
+        rkeys.add(change.rkey)  # type: ignore[attr-defined]
+        if isinstance(change, SaveItem):
+            for ref in (change.subject, change.root):
+                if ref is not None:
+                    accounts.add(ref.did)
+                    rkeys.add(ref.rkey)
+        else:
+            subject = getattr(change, "subject", None)
+            if subject is not None:
+                accounts.add(subject)
+    return Names(author_ids(accounts), encode_rkeys(rkeys))
+
+
+def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
+    """Insert what is new; change what is there, in its place unless its date is earlier now."""
+    if not items:
+        return
+    present = {
+        row[1:4]: row for row in rows_by_key(_T_COLUMNS, "feed_items", _RECORD, items.keys())
+    }
+    moved: list[int] = []
+    placed: list[tuple[int, Sequence[object]]] = []
+    for key, item in items.items():
+        values = (*key, item.flags, *names.of(item.subject), *names.of(item.root))
+        old = present.get(key)
+        if old is None:
+            placed.append((sort_key(item.sort_ms, item.tie), values))
+        elif item.created_ms < old[0] >> KEY_TIE_BITS:
+            moved.append(old[0])
+            placed.append((sort_key(item.created_ms, item.tie), values))
+        elif old[1:] != values:
+            _change(old[0], values)
+    execute_in("DELETE FROM feed_items WHERE id", moved)
+    insert_rows(f"INSERT INTO feed_items ({_COLUMNS})", _with_free_keys(placed))
+
+
+def drop_items(keys: Iterable[Key]) -> int:
+    """Delete these records; how many were there."""
+    return execute_each(
+        "DELETE FROM feed_items WHERE author_id = ? AND rkey = ? AND collection = ?", keys
+    )
+
+
+def _change(row_id: int, values: Sequence[object]) -> None:
+    execute(
+        "UPDATE feed_items SET flags = ?, subject_id = ?, subject_rkey = ?, root_id = ?,"
+        " root_rkey = ? WHERE id = ?",
+        (*values[3:], row_id),
+    )
+
+
+def _with_free_keys(placed: list[tuple[int, Sequence[object]]]) -> list[Sequence[object]]:
+    """Rows with their final sort keys: equals follow each other, so that every key is unique."""
+    done: list[Sequence[object]] = []
+    taken: set[int] = set()
+    waiting = placed
+    for _ in range(MAX_PROBES):
+        if not waiting:
+            return done
+        wanted = {key for key, _ in waiting}
+        taken.update(key for (key,) in rows_in("SELECT id FROM feed_items WHERE id", wanted))
+        again: list[tuple[int, Sequence[object]]] = []
+        for key, values in waiting:
+            if key in taken:
+                again.append((key + 1, values))
+            else:
+                taken.add(key)
+                done.append((key, *values))
+        waiting = again
+    raise RuntimeError(f"{MAX_PROBES} feed items share one millisecond and one CID")

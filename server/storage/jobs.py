@@ -1,0 +1,105 @@
+"""Backfill jobs: one row for each repo that is not complete, in the order in which they are due."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from server.storage import leases, repos
+from server.storage.database import execute, rows, value
+
+# A job that keeps failing stays, and is tried at least this often.
+LONGEST_DELAY_US = 3600 * 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job has listed each collection: the cursor to go on from, or None at the end.
+
+    A collection that is not in it has not been begun.
+    """
+
+    cursors: dict[str, str | None] = field(default_factory=dict)
+
+    def encode(self) -> str:
+        """As it is stored."""
+        return json.dumps(self.cursors)
+
+    @classmethod
+    def decode(cls, text: str | None) -> "Progress":
+        """From what was stored; nothing begun if there is nothing."""
+        return cls({} if text is None else json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One repo to be fetched. Everything it writes is bound to `epoch`: see `repos`."""
+
+    author_id: int
+    did: str
+    pds_url: str | None
+    epoch: int
+    wants: int
+    snapshot_rev: int
+    horizon_rkey: int
+    attempts: int
+    progress: Progress
+
+
+def due(now_us: int, limit: int, busy_hosts: Collection[str]) -> list[Job]:
+    """The next jobs whose repos the stream's reader has confirmed, none of a busy host."""
+    marks = ", ".join("?" * len(busy_hosts))
+    spared = f"AND (a.pds_url IS NULL OR a.pds_url NOT IN ({marks}))" if busy_hosts else ""
+    found = rows(
+        "SELECT j.author_id, a.did, a.pds_url, r.epoch, r.wants, r.snapshot_rev,"
+        " r.horizon_rkey, j.attempts, j.progress FROM backfill_jobs j"
+        " JOIN repos r ON r.author_id = j.author_id JOIN authors a ON a.id = j.author_id"
+        " WHERE j.not_before_us <= ? AND r.state <> ?"
+        " AND r.tracked_version <= (SELECT confirmed_version FROM leases WHERE name = ?)"
+        f" {spared} ORDER BY j.priority, j.not_before_us LIMIT ?",
+        (now_us, repos.LET_GO, leases.NAME, *busy_hosts, limit),
+    )
+    return [_job(*row) for row in found]
+
+
+def fail(job: Job, error: str, not_before_us: int) -> None:
+    """Try the job again later; it goes on where it stopped."""
+    execute(
+        "UPDATE backfill_jobs SET attempts = attempts + 1, last_error = ?, not_before_us = ?"
+        " WHERE author_id = ? AND EXISTS"
+        " (SELECT 1 FROM repos r WHERE r.author_id = ? AND r.epoch = ?)",
+        (error[:500], not_before_us, job.author_id, job.author_id, job.epoch),
+    )
+
+
+def save_progress(job: Job, progress: Progress, priority: int, now_us: int) -> None:
+    """How far the job is, in the transaction of the page that got it there."""
+    execute(
+        "UPDATE backfill_jobs SET progress = ?, priority = ?, not_before_us = ?, attempts = 0,"
+        " last_error = NULL WHERE author_id = ?",
+        (progress.encode(), priority, now_us, job.author_id),
+    )
+
+
+def remove(author_id: int) -> None:
+    """The job is done."""
+    execute("DELETE FROM backfill_jobs WHERE author_id = ?", (author_id,))
+
+
+def count() -> int:
+    """How many repos wait to be fetched, wholly or in part."""
+    return int(value("SELECT count(*) FROM backfill_jobs"))
+
+
+def _job(
+    author_id: int,
+    did: str,
+    pds_url: str | None,
+    epoch: int,
+    wants: int,
+    snapshot_rev: int,
+    horizon_rkey: int,
+    attempts: int,
+    progress: str | None,
+) -> Job:
+    done = Progress.decode(progress)
+    return Job(author_id, did, pds_url, epoch, wants, snapshot_rev, horizon_rkey, attempts, done)

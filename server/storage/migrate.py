@@ -1,0 +1,45 @@
+"""Bring the schema up to date, once, however many processes start together.
+
+The lock ends with its holder (see `locks`), so a process that dies while it migrates lets the next
+one in. Each migration runs in a transaction of its own together with the line that records it.
+"""
+
+import logging
+from pathlib import Path
+
+from playhouse.migrations import Runner
+
+from server.core.errors import ConfigError
+from server.storage import locks
+from server.storage.database import close_database, current
+
+log = logging.getLogger(__name__)
+
+DIRECTORY = Path(__file__).resolve().parents[2] / "migrations"
+# Longer than any migration of ours may take on a large database.
+WAIT_SECONDS = 600.0
+
+
+def migrate() -> list[str]:
+    """Apply what is missing; the names of the migrations applied now.
+
+    Raises ConfigError if the database was made by a newer Gapless, or if another process holds the
+    lock for longer than WAIT_SECONDS.
+    """
+    lock = locks.acquire("migrate", wait_s=WAIT_SECONDS)
+    if lock is None:
+        raise ConfigError([f"another process has been migrating for over {WAIT_SECONDS:.0f} s"])
+    try:
+        runner = Runner(current(), str(DIRECTORY))
+        unknown = [step.name for step in runner.status() if step.path is None]
+        if unknown:
+            raise ConfigError(
+                [f"the database was made by a newer Gapless (it has {', '.join(unknown)})"]
+            )
+        applied = [str(name) for name in runner.up()]
+    finally:
+        lock.release()
+        close_database()
+    if applied:
+        log.info("migrated steps=%s", ",".join(applied))
+    return applied

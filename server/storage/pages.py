@@ -1,0 +1,173 @@
+"""What a backfill writes: one transaction for each page that it read from a PDS.
+
+The order of a backfill is the reason that it leaves no seam (docs/architecture.md draws it):
+the repo is tracked and confirmed · its rev is read (`store_snapshot`) · pages are read, each as new
+as that rev or newer, and committed (`commit_page`) · the repo is live from that rev on (`finish`).
+Meanwhile the stream goes on writing; for any record, the later rev wins.
+
+Every function returns False, and writes nothing, when the repo was reset since the job began: the
+reset queued a new job. All raise LeaseLost when somebody else leads.
+"""
+
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+
+from server.core.projection import SaveFollow, SaveItem
+from server.core.syntax import FOLLOW, is_tid, tid_to_int
+from server.storage import gaps, items, jobs, leases, repos, rkeys, tombstones
+from server.storage.database import execute, rows, write_transaction
+from server.storage.follows import drop_follows, save_follows
+from server.storage.items import COLLECTIONS, Key
+from server.storage.jobs import Job, Progress
+from server.storage.repos import Repo
+
+_MAX_TID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Records of one collection as a PDS listed them, in descending order of their keys.
+
+    It covers every key from `lower` (None: the least) up to, but not with, `upper` (None: beyond
+    the greatest): a record of ours in there that is not `listed` is gone.
+    """
+
+    collection: str
+    changes: Sequence[SaveItem | SaveFollow]
+    listed: Set[str]
+    upper: str | None
+    lower: str | None
+
+
+def store_snapshot(job: Job, rev: int, epoch: int, now_us: int) -> bool:
+    """Every page read from now on is at least as new as `rev`."""
+    with write_transaction():
+        repo = _locked(job, epoch)
+        if repo is None:
+            return False
+        if repo.rev > rev and repo.chain_since > rev:
+            # The first commit that the stream gave us continues one that we have never seen, and
+            # that is not in the snapshot either.
+            repos.reset([job.author_id], now_us)
+            return False
+        execute("UPDATE repos SET snapshot_rev = ? WHERE author_id = ?", (rev, job.author_id))
+    return True
+
+
+def commit_page(
+    job: Job, page: Page, progress: Progress, priority: int, epoch: int, now_us: int
+) -> bool:
+    """Save a page: what it lists is there, what it does not list is gone."""
+    names = items.name(page.changes, [job.did])
+    with write_transaction():
+        repo = _locked(job, epoch)
+        if repo is None:
+            return False
+        number = COLLECTIONS[page.collection]
+        gone = _vanished(job.author_id, page)
+        by_key = {(job.author_id, names.rkeys[c.rkey], number): c for c in page.changes}
+        newer = {
+            key
+            for key, (rev, _) in tombstones.load([*by_key, *gone]).items()
+            if rev > repo.snapshot_rev
+        }
+        _drop(page.collection, [key for key in gone if key not in newer])
+        kept = {key: change for key, change in by_key.items() if key not in newer}
+        items.save_items({k: c for k, c in kept.items() if isinstance(c, SaveItem)}, names)
+        save_follows({k: c for k, c in kept.items() if isinstance(c, SaveFollow)}, names, now_us)
+        jobs.save_progress(job, progress, priority, now_us)
+    return True
+
+
+def mark_partial(job: Job, epoch: int) -> bool:
+    """The newest page of each collection is there: a first page can be shown."""
+    with write_transaction():
+        if _locked(job, epoch) is None:
+            return False
+        _set_state(job.author_id, repos.PARTIAL)
+    return True
+
+
+def finish(job: Job, horizon_rkey: int, epoch: int, now_us: int) -> bool:
+    """The repo is complete down to `horizon_rkey` (0: to its beginning), and goes on live."""
+    with write_transaction():
+        repo = _locked(job, epoch)
+        if repo is None:
+            return False
+        execute(
+            "UPDATE repos SET state = ?, rev = ?, snapshot_rev = 0, horizon_rkey = ?"
+            " WHERE author_id = ?",
+            (repos.LIVE, max(repo.rev, repo.snapshot_rev), horizon_rkey, job.author_id),
+        )
+        _done(job.author_id, now_us)
+    return True
+
+
+def finish_inactive(job: Job, status: str, epoch: int, now_us: int) -> bool:
+    """The PDS does not show the repo: hide its items until an #account event brings it back."""
+    with write_transaction():
+        if _locked(job, epoch) is None:
+            return False
+        repos.set_status(job.author_id, is_active=False, status=status)
+        _set_state(job.author_id, repos.LIVE)
+        _done(job.author_id, now_us)
+    return True
+
+
+def _locked(job: Job, epoch: int) -> Repo | None:
+    leases.fence(epoch)
+    repo = repos.load_repos([job.author_id]).get(job.author_id)
+    return repo if repo is not None and repo.epoch == job.epoch else None
+
+
+def _vanished(author_id: int, page: Page) -> list[Key]:
+    """Our records in the range of the page that the page does not list."""
+    number = COLLECTIONS[page.collection]
+    present = [key for low, high in _ranges(page) for key in _present(author_id, number, low, high)]
+    texts = rkeys.decode_rkeys(present)
+    return [
+        (author_id, key, number)
+        for key in present
+        if texts[key] not in page.listed
+        and (page.upper is None or texts[key] < page.upper)
+        and (page.lower is None or texts[key] >= page.lower)
+    ]
+
+
+def _ranges(page: Page) -> Iterator[tuple[int, int]]:
+    """The numbers that the page's keys can have; odd keys are negative, and few."""
+    yield -(2**31), -1
+    lower = tid_to_int(page.lower) if page.lower is not None and is_tid(page.lower) else 0
+    upper = tid_to_int(page.upper) if page.upper is not None and is_tid(page.upper) else _MAX_TID
+    yield lower, upper
+
+
+def _present(author_id: int, number: int, low: int, high: int) -> list[int]:
+    if number == COLLECTIONS[FOLLOW]:
+        sql = "SELECT rkey FROM follows WHERE viewer_id = ? AND rkey BETWEEN ? AND ?"
+        found = rows(sql, (author_id, low, high))
+    else:
+        found = rows(
+            "SELECT rkey FROM feed_items WHERE author_id = ? AND rkey BETWEEN ? AND ?"
+            " AND collection = ?",
+            (author_id, low, high, number),
+        )
+    return [int(rkey) for (rkey,) in found]
+
+
+def _drop(collection: str, keys: Sequence[Key]) -> None:
+    if collection == FOLLOW:
+        drop_follows(keys)
+    else:
+        items.drop_items(keys)
+
+
+def _set_state(author_id: int, state: int) -> None:
+    execute("UPDATE repos SET state = ? WHERE author_id = ?", (state, author_id))
+
+
+def _done(author_id: int, now_us: int) -> None:
+    jobs.remove(author_id)
+    tombstones.forget_alive(author_id)
+    gaps.close_for_author(author_id, now_us)
+    gaps.close_healed(now_us)

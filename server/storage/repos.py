@@ -1,0 +1,161 @@
+"""The repos that we follow on the stream: which, how complete, and what makes them start over.
+
+A repo is `PENDING` (nothing fetched since it was last reset), `PARTIAL` (the newest page of each
+collection is there), `LIVE` (complete down to its horizon, and continued by the stream without a
+break) or `LET_GO`. Every reset takes a new `epoch`, which ends jobs that run for the old one, and a
+new `tracked_version`, which the stream's reader must confirm before a job reads anything.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from server.storage.database import (
+    execute,
+    execute_in,
+    for_update,
+    insert_rows,
+    rows,
+    rows_in,
+    value,
+)
+
+LET_GO, PENDING, PARTIAL, LIVE = 0, 1, 2, 3
+ITEMS, FOLLOWS = 1, 2
+
+# Order of jobs: what a viewer waits for comes first.
+VIEWER_FOLLOWS, NEWEST_PAGE, OLDER_PAGES = 0, 1, 2
+
+
+@dataclass(slots=True)
+class Repo:
+    """A row of `repos`, locked by the transaction that loaded it."""
+
+    author_id: int
+    state: int
+    wants: int
+    epoch: int
+    rev: int
+    chain_since: int
+    snapshot_rev: int
+    is_active: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRepo:
+    """What the stream's reader has to know of a repo: its commits are wanted, or not any more."""
+
+    did: str
+    author_id: int
+    wants: int
+    tracked_version: int
+
+
+def track(author_ids: Iterable[int], wants: int, now_us: int) -> None:
+    """Follow these repos, in the caller's transaction; queue a backfill of what is new to us."""
+    wanted = sorted(set(author_ids))
+    known = rows_in("SELECT author_id, state, wants FROM repos WHERE author_id", wanted)
+    complete = {number for number, state, has in known if state != LET_GO and has & wants == wants}
+    new = [number for number in wanted if number not in complete]
+    if not new:
+        return
+    version = _next_version()
+    fresh = [(number, PENDING, wants, 1, version) for number in new]
+    insert_rows(
+        "INSERT INTO repos (author_id, state, wants, epoch, tracked_version)",
+        fresh,
+        "ON CONFLICT (author_id) DO UPDATE SET state = excluded.state, epoch = repos.epoch + 1,"
+        " wants = repos.wants | excluded.wants, tracked_version = excluded.tracked_version,"
+        " rev = 0, chain_since = 0, snapshot_rev = 0",
+    )
+    _queue(new, VIEWER_FOLLOWS if wants & FOLLOWS else NEWEST_PAGE, now_us)
+
+
+def reset(author_ids: Sequence[int], now_us: int) -> None:
+    """What we know of these repos may be wrong: fetch each again, in the caller's transaction."""
+    if not author_ids:
+        return
+    execute_in(
+        "UPDATE repos SET state = ?, epoch = epoch + 1, tracked_version = ?, rev = 0,"
+        " chain_since = 0, snapshot_rev = 0 WHERE state <> ? AND author_id",
+        author_ids,
+        (PENDING, _next_version(), LET_GO),
+    )
+    _queue(author_ids, NEWEST_PAGE, now_us)
+
+
+def reset_all(now_us: int) -> int:
+    """The same for every repo that is tracked. Returns the version that marks them."""
+    version = _next_version()
+    execute(
+        "UPDATE repos SET state = ?, epoch = epoch + 1, tracked_version = ?, rev = 0,"
+        " chain_since = 0, snapshot_rev = 0 WHERE state <> ?",
+        (PENDING, version, LET_GO),
+    )
+    execute(
+        "INSERT INTO backfill_jobs (author_id, priority, not_before_us)"
+        " SELECT author_id, CASE WHEN wants >= ? THEN ? ELSE ? END, ? FROM repos WHERE state <> ?"
+        " ON CONFLICT (author_id) DO UPDATE SET priority = excluded.priority,"
+        " not_before_us = excluded.not_before_us, attempts = 0, progress = NULL",
+        (FOLLOWS, VIEWER_FOLLOWS, NEWEST_PAGE, now_us, LET_GO),
+    )
+    return version
+
+
+def load_repos(author_ids: Iterable[int]) -> dict[int, Repo]:
+    """These repos, locked until the transaction ends."""
+    found = rows_in(
+        "SELECT author_id, state, wants, epoch, rev, chain_since, snapshot_rev, is_active"
+        " FROM repos WHERE author_id",
+        sorted(set(author_ids)),
+        f"ORDER BY author_id {for_update()}",
+    )
+    return {row[0]: Repo(*row) for row in found}
+
+
+def save_revs(repos: Iterable[Repo]) -> None:
+    """How far the stream has taken these repos."""
+    for repo in repos:
+        execute(
+            "UPDATE repos SET rev = ?, chain_since = ? WHERE author_id = ? AND epoch = ?",
+            (repo.rev, repo.chain_since, repo.author_id, repo.epoch),
+        )
+
+
+def set_status(author_id: int, is_active: bool, status: str | None) -> None:
+    """Show the account's items, or hide them."""
+    execute(
+        "UPDATE repos SET is_active = ?, status = ? WHERE author_id = ?",
+        (int(is_active), status, author_id),
+    )
+
+
+def tracked_since(version: int) -> list[TrackedRepo]:
+    """What changed in the tracked set after `version`, oldest first; `wants` 0: let go."""
+    found = rows(
+        "SELECT a.did, r.author_id, CASE WHEN r.state = ? THEN 0 ELSE r.wants END,"
+        " r.tracked_version FROM repos r JOIN authors a ON a.id = r.author_id"
+        " WHERE r.tracked_version > ? ORDER BY r.tracked_version",
+        (LET_GO, version),
+    )
+    return [TrackedRepo(*row) for row in found]
+
+
+def is_anybody_tracked() -> bool:
+    """Whether a hole in the stream could have cost us anything."""
+    return value("SELECT 1 FROM repos WHERE state <> ? LIMIT 1", (LET_GO,)) is not None
+
+
+def _next_version() -> int:
+    # The row stays locked until the commit, so versions become visible in their own order and a
+    # reader that asks for what came after the last one it saw misses none.
+    sql = "UPDATE counters SET value = value + 1 WHERE name = ? RETURNING value"
+    return int(rows(sql, ("tracked",))[0][0])
+
+
+def _queue(author_ids: Sequence[int], priority: int, now_us: int) -> None:
+    insert_rows(
+        "INSERT INTO backfill_jobs (author_id, priority, not_before_us)",
+        [(number, priority, now_us) for number in author_ids],
+        "ON CONFLICT (author_id) DO UPDATE SET priority = excluded.priority,"
+        " not_before_us = excluded.not_before_us, attempts = 0, progress = NULL",
+    )

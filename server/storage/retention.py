@@ -1,0 +1,44 @@
+"""Letting old items go, in slices so small that nobody waits for them."""
+
+from server.core.projection import KEY_TIE_BITS
+from server.storage import repos
+from server.storage.database import execute, rows, write_transaction
+
+# However old they are, so that a quiet author's feed does not run dry.
+KEPT_ITEMS = 100
+
+
+def authors_after(author_id: int, limit: int) -> list[int]:
+    """The next authors whose items may be trimmed: complete ones, never one under backfill."""
+    found = rows(
+        "SELECT author_id FROM repos WHERE state = ? AND author_id > ? ORDER BY author_id LIMIT ?",
+        (repos.LIVE, author_id, limit),
+    )
+    return [int(number) for (number,) in found]
+
+
+def trim(author_id: int, before_ms: int) -> int:
+    """Delete the author's items from before then, but for the newest KEPT_ITEMS; how many."""
+    with write_transaction():
+        repo = repos.load_repos([author_id]).get(author_id)
+        if repo is None or repo.state != repos.LIVE:
+            return 0
+        kept = rows(
+            "SELECT id FROM feed_items WHERE author_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?",
+            (author_id, KEPT_ITEMS - 1),
+        )
+        if not kept:
+            return 0
+        below = min(kept[0][0], before_ms << KEY_TIE_BITS)
+        gone = rows(
+            "DELETE FROM feed_items WHERE author_id = ? AND id < ? RETURNING rkey, collection",
+            (author_id, below),
+        )
+        posts = [rkey for rkey, collection in gone if collection == 0 and rkey > 0]
+        if posts:
+            # What is missing from here down is missing because we let it go.
+            execute(
+                "UPDATE repos SET horizon_rkey = ? WHERE author_id = ? AND horizon_rkey < ?",
+                (max(posts), author_id, max(posts)),
+            )
+    return len(gone)

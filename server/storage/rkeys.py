@@ -1,0 +1,48 @@
+"""Record keys as integers: a TID is its number, anything else minus its id in `odd_rkeys`."""
+
+from collections.abc import Iterable
+
+from server.core.syntax import int_to_tid, is_tid, tid_to_int
+from server.storage.database import insert_rows, rows_in
+
+
+def encode_rkeys(rkeys: Iterable[str]) -> dict[str, int]:
+    """The integer of each key. New odd ones are numbered, in a statement of its own."""
+    encoded: dict[str, int] = {}
+    odd: list[str] = []
+    for rkey in rkeys:
+        if is_tid(rkey):
+            encoded[rkey] = tid_to_int(rkey)
+        else:
+            odd.append(rkey)
+    if odd:
+        encoded |= _encode_odd(sorted(set(odd)))
+    return encoded
+
+
+def decode_rkeys(numbers: Iterable[int]) -> dict[int, str]:
+    """The key of each integer that `encode_rkeys` gave."""
+    decoded: dict[int, str] = {}
+    odd: list[int] = []
+    for number in numbers:
+        if number >= 0:
+            decoded[number] = int_to_tid(number)
+        else:
+            odd.append(-number)
+    if odd:
+        for number, rkey in rows_in("SELECT id, rkey FROM odd_rkeys WHERE id", set(odd)):
+            decoded[-number] = rkey
+    return decoded
+
+
+def _encode_odd(rkeys: list[str]) -> dict[str, int]:
+    found = dict(rows_in("SELECT rkey, id FROM odd_rkeys WHERE rkey", rkeys))
+    missing = [rkey for rkey in rkeys if rkey not in found]
+    if missing:
+        insert_rows(
+            "INSERT INTO odd_rkeys (rkey)",
+            [(rkey,) for rkey in missing],
+            "ON CONFLICT (rkey) DO NOTHING",
+        )
+        found |= dict(rows_in("SELECT rkey, id FROM odd_rkeys WHERE rkey", missing))
+    return {str(rkey): -int(number) for rkey, number in found.items()}

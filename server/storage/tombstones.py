@@ -1,0 +1,46 @@
+"""Memory of what the stream deleted, and of what it wrote while a backfill was reading.
+
+A page of a repo is as old as the rev that was read before it. What the stream said at a later rev
+wins over the page, and what it said at an earlier one does not: hence a rev beside every mark.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from server.storage.database import execute, execute_each, insert_rows, rows_by_key
+from server.storage.items import Key
+
+
+def load(keys: Iterable[Key]) -> dict[Key, tuple[int, bool]]:
+    """The rev of each record that has a mark, and whether the mark says that it is alive."""
+    found = rows_by_key(
+        "t.author_id, t.rkey, t.collection, t.rev, t.is_alive",
+        "tombstones",
+        ("author_id", "rkey", "collection"),
+        keys,
+    )
+    return {(row[0], row[1], row[2]): (row[3], bool(row[4])) for row in found}
+
+
+def write(marks: Mapping[Key, tuple[int, bool]], now_us: int) -> None:
+    """Remember for each record that it was deleted, or is alive, at a rev."""
+    insert_rows(
+        "INSERT INTO tombstones (author_id, rkey, collection, rev, is_alive, written_us)",
+        [(*key, rev, int(is_alive), now_us) for key, (rev, is_alive) in marks.items()],
+        "ON CONFLICT (author_id, collection, rkey) DO UPDATE SET rev = excluded.rev,"
+        " is_alive = excluded.is_alive, written_us = excluded.written_us",
+    )
+
+
+def forget(keys: Iterable[Key]) -> None:
+    """These records were made again, and no backfill is reading."""
+    execute_each("DELETE FROM tombstones WHERE author_id = ? AND rkey = ? AND collection = ?", keys)
+
+
+def forget_alive(author_id: int) -> None:
+    """The backfill of this author is over: what is alive needs no mark any more."""
+    execute("DELETE FROM tombstones WHERE author_id = ? AND is_alive = 1", (author_id,))
+
+
+def expire(before_us: int) -> int:
+    """Forget what was deleted before then, longer ago than anything could bring it back."""
+    return execute("DELETE FROM tombstones WHERE written_us < ?", (before_us,))

@@ -1,0 +1,83 @@
+"""Viewers: accounts that opened one of our feeds, and how ready their feed is."""
+
+from dataclasses import dataclass
+
+from server.storage import repos
+from server.storage.authors import author_ids
+from server.storage.database import execute, insert_rows, rows, write_transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """How much of a viewer's feed is there. Counts are of repos, the viewer's own among them."""
+
+    are_follows_known: bool
+    with_first_page: int
+    complete: int
+    total: int
+
+    @property
+    def has_first_page(self) -> bool:
+        """Whether the newest page of everybody is in, as far as they can be fetched."""
+        return self.are_follows_known and self.with_first_page >= self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Somebody who has opened a feed before. Not tracked: let go since, to be fetched anew."""
+
+    number: int
+    first_us: int
+    is_tracked: bool
+
+
+def find(did: str) -> Viewer | None:
+    """The viewer with this DID."""
+    found = rows(
+        "SELECT v.author_id, v.first_us, r.wants >= ? AND r.state <> ? FROM viewers v"
+        " JOIN authors a ON a.id = v.author_id JOIN repos r ON r.author_id = v.author_id"
+        " WHERE a.did = ?",
+        (repos.FOLLOWS, repos.LET_GO, did),
+    )
+    return Viewer(found[0][0], found[0][1], bool(found[0][2])) if found else None
+
+
+def welcome(did: str, now_us: int) -> int:
+    """First sight of a viewer: follow their repo, and queue the fetching of their follows."""
+    number = author_ids([did])[did]
+    with write_transaction():
+        insert_rows(
+            "INSERT INTO viewers (author_id, first_us, last_us)",
+            [(number, now_us, now_us)],
+            "ON CONFLICT (author_id) DO UPDATE SET last_us = excluded.last_us",
+        )
+        repos.track([number], repos.ITEMS | repos.FOLLOWS, now_us)
+    return number
+
+
+def touch(number: int, now_us: int) -> None:
+    """The viewer was here."""
+    execute("UPDATE viewers SET last_us = ? WHERE author_id = ?", (now_us, number))
+
+
+def readiness(number: int) -> Readiness:
+    """How much of this viewer's feed is there now.
+
+    A repo that failed to be fetched counts as far as it got: its job is tried again, and nobody
+    should wait for it.
+    """
+    own = rows("SELECT state FROM repos WHERE author_id = ?", (number,))
+    first_page, complete, total = rows(
+        "SELECT sum(CASE WHEN r.state >= ? OR EXISTS (SELECT 1 FROM backfill_jobs j"
+        " WHERE j.author_id = r.author_id AND j.attempts > 0) THEN 1 ELSE 0 END),"
+        " sum(CASE WHEN r.state = ? THEN 1 ELSE 0 END), count(*)"
+        " FROM (SELECT subject_id FROM follows WHERE viewer_id = ? UNION SELECT ?) f"
+        " JOIN repos r ON r.author_id = f.subject_id",
+        (repos.PARTIAL, repos.LIVE, number, number),
+    )[0]
+    return Readiness(
+        are_follows_known=bool(own) and own[0][0] >= repos.PARTIAL,
+        with_first_page=int(first_page or 0),
+        complete=int(complete or 0),
+        total=int(total),
+    )
