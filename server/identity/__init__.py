@@ -1,0 +1,1 @@
+"""Who is who: guarded HTTP requests, DID documents, keys and service tokens."""
