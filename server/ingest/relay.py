@@ -1,0 +1,213 @@
+"""Frames of com.atproto.sync.subscribeRepos. A frame about nobody we track is hardly looked at.
+
+Pure. `decode_frame` never trusts a length or a type: what it cannot read is BadFrame when even the
+repo is unknown, and otherwise an event that says which repo has a hole. Of a commit's CAR, only the
+blocks of wanted records are opened, found by walking the length prefixes; each is checked against
+its CID. (protocol: sync and event-stream specifications.)
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+import libipld
+
+from server.core.errors import BadFrame, StreamBroken
+from server.core.events import Account, Commit, Event, Identity, Info, RecordOp, Skipped, Sync
+from server.core.projection import WANTED_COLLECTIONS
+from server.core.syntax import FOLLOW, datetime_ms, is_rkey, is_tid, tid_to_int
+
+# The header of each kind as everybody encodes it (DAG-CBOR has one form). Others are decoded.
+_HEADERS = {
+    b"\xa2at" + bytes((0x60 | len(kind),)) + kind.encode() + b"bop\x01": kind
+    for kind in ("#commit", "#sync", "#identity", "#account", "#info")
+}
+_COMMIT_HEADER = b"\xa2atg#commitbop\x01"
+_MAX_OPS = 1000
+_CID_BYTES = 36
+_FOLLOWS = 2
+
+
+class SourceError(StreamBroken):
+    """An error frame: the source says why it will not go on, e.g. FutureCursor."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"the source says {name}: {message}")
+        self.name = name
+
+
+def decode_frame(frame: bytes | str, wants: Mapping[str, int]) -> Event:
+    """One event. `wants` holds the tracked repos (storage/repos.py: ITEMS, FOLLOWS).
+
+    Raises BadFrame for what nobody can read, and SourceError for an error frame.
+    """
+    if isinstance(frame, str):
+        raise BadFrame("a text frame")
+    kind, body = _split(frame)
+    if kind == "#info":
+        return Info(str(body.get("name")))
+    seq, time_ms = body.get("seq"), _time_ms(body.get("time"))
+    if not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq < 2**63:
+        # Without a number it has no place in the stream: kinds of the future may be like that.
+        if kind in _HEADERS.values():
+            raise BadFrame(f"{kind} without a number")
+        return Info(kind)
+    if time_ms is None:
+        time_ms = 0
+    if kind == "#commit":
+        return _commit(body, seq, time_ms, wants)
+    did = body.get("did")
+    if not isinstance(did, str) or did not in wants:
+        return Skipped(seq, time_ms)
+    return _about_repo(kind, body, seq, time_ms, did)
+
+
+def _split(frame: bytes) -> tuple[str, Mapping[str, Any]]:
+    try:
+        if frame.startswith(_COMMIT_HEADER):
+            kind, body = "#commit", libipld.decode_dag_cbor(frame[len(_COMMIT_HEADER) :])
+        else:
+            kind, body = _split_slowly(frame)
+    # libipld raises ValueError, and other kinds of it for depth and for numbers out of range.
+    except (ValueError, TypeError, OverflowError, RecursionError, LookupError) as error:
+        raise BadFrame(f"not two DAG-CBOR objects: {error}") from error
+    if not isinstance(body, Mapping):
+        raise BadFrame("the body is no object")
+    return kind, body
+
+
+def _split_slowly(frame: bytes) -> tuple[str, Any]:
+    parts = libipld.decode_dag_cbor_multi(frame)
+    if len(parts) != 2 or not isinstance(parts[0], Mapping):
+        raise ValueError(f"{len(parts)} objects")
+    header, body = parts
+    if header.get("op") == -1:
+        name = body.get("error") if isinstance(body, Mapping) else None
+        text = body.get("message") if isinstance(body, Mapping) else None
+        raise SourceError(str(name or "an error"), str(text or "no message")[:200])
+    if header.get("op") != 1 or not isinstance(header.get("t"), str):
+        return "#unknown", body
+    return header["t"], body
+
+
+def _about_repo(kind: str, body: Mapping[str, Any], seq: int, time_ms: int, did: str) -> Event:
+    if kind == "#account":
+        is_active, status = body.get("active"), body.get("status")
+        if not isinstance(is_active, bool):
+            return Sync(seq, time_ms, did)
+        return Account(seq, time_ms, did, is_active, status if isinstance(status, str) else None)
+    if kind == "#sync":
+        return Sync(seq, time_ms, did)
+    if kind == "#identity":
+        return Identity(seq, time_ms, did)
+    return Skipped(seq, time_ms)
+
+
+def _commit(body: Mapping[str, Any], seq: int, time_ms: int, wants: Mapping[str, int]) -> Event:
+    repo = body.get("repo")
+    if not isinstance(repo, str):
+        raise BadFrame("#commit of no repo")
+    wanted = wants.get(repo)
+    if wanted is None:
+        return Skipped(seq, time_ms)
+    rev, since, ops = body.get("rev"), body.get("since"), body.get("ops")
+    is_sound = isinstance(rev, str) and is_tid(rev) and isinstance(ops, list)
+    if not is_sound or time_ms == 0 or len(ops) > _MAX_OPS:  # type: ignore[arg-type]
+        return Sync(seq, time_ms, repo)
+    since_rev = tid_to_int(since) if isinstance(since, str) and is_tid(since) else 0
+    hole = "tooBig" if body.get("tooBig") is True else None
+    read: list[RecordOp] = []
+    try:
+        read = _read_ops(ops, body.get("blocks"), wanted)  # type: ignore[arg-type]
+    except BadFrame as bad:
+        hole = str(bad)
+    return Commit(seq, time_ms, repo, tid_to_int(rev), since_rev, tuple(read), hole)  # type: ignore[arg-type]
+
+
+def _read_ops(ops: list[Any], blocks: object, wanted: int) -> list[RecordOp]:
+    """The ops on collections that we keep. Raises BadFrame when one of them cannot be read."""
+    listed: list[tuple[str, str, bytes | None]] = []
+    for op in ops:
+        path = op.get("path") if isinstance(op, Mapping) else None
+        if not isinstance(path, str):
+            raise BadFrame("an op without a path")
+        collection, _, rkey = path.partition("/")
+        if collection not in WANTED_COLLECTIONS or not is_rkey(rkey):
+            continue
+        if collection == FOLLOW and not wanted & _FOLLOWS:
+            continue
+        listed.append((collection, rkey, _cid_of(op)))
+    cids = {cid for _, _, cid in listed if cid is not None}
+    records = _find_records(blocks, cids) if cids else {}
+    return [
+        RecordOp(collection, rkey, cid, None if cid is None else records[cid])
+        for collection, rkey, cid in listed
+    ]
+
+
+def _cid_of(op: Mapping[str, Any]) -> bytes | None:
+    action, cid = op.get("action"), op.get("cid")
+    if action == "delete":
+        return None
+    if action in ("create", "update") and isinstance(cid, bytes) and len(cid) == _CID_BYTES:
+        return cid
+    raise BadFrame("an op without a CID")
+
+
+def _find_records(car: object, wanted: set[bytes]) -> dict[bytes, object]:
+    """The decoded blocks with these CIDs. Raises BadFrame if one is missing or not what it says."""
+    if not isinstance(car, bytes):
+        raise BadFrame("no blocks")
+    found: dict[bytes, object] = {}
+    length, position = _varint(car, 0)
+    position += length
+    while position < len(car) and len(found) < len(wanted):
+        length, start = _varint(car, position)
+        position = start + length
+        cid = car[start : start + _CID_BYTES]
+        if cid in wanted:
+            block = car[start + _CID_BYTES : position]
+            if position > len(car) or sha256(block).digest() != cid[4:]:
+                raise BadFrame("a block is not what its CID says")
+            found[cid] = _decode_block(block)
+    if len(found) < len(wanted):
+        raise BadFrame("a block is missing")
+    return found
+
+
+def _decode_block(block: bytes) -> object:
+    try:
+        return libipld.decode_dag_cbor(block)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        # The record itself is what is wrong: nobody can index it, and fetching it again won't help.
+        return None
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """An unsigned LEB128 number of at most 5 bytes, and the position after it."""
+    number = 0
+    for shift in range(0, 35, 7):
+        if position >= len(data):
+            break
+        byte = data[position]
+        position += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number, position
+    raise BadFrame("a broken length in the CAR")
+
+
+def _time_ms(text: object) -> int | None:
+    """`time` of an event. Thousands share a second, so only the fraction is read each time."""
+    if isinstance(text, str) and len(text) == 24 and text[19] == "." and text[23] == "Z":
+        fraction = text[20:23]
+        if fraction.isascii() and fraction.isdigit():
+            second = _second_ms(text[:19])
+            return None if second is None else second + int(fraction)
+    return datetime_ms(text)
+
+
+@lru_cache(maxsize=64)
+def _second_ms(text: str) -> int | None:
+    return datetime_ms(text + "Z")

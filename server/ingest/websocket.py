@@ -1,0 +1,148 @@
+"""One websocket connection, read as fast as it comes. Knows nothing of what the messages mean.
+
+Promises. Every message is handed over whole and in order, in the thread that called. Nothing is
+queued here: while the caller works, nothing is read, so a slow database slows the sender down
+through TCP and costs no memory. The caller is called at least every TICK_SECONDS, messages or not.
+The end is always StreamBroken with a reason, whatever it was: a clean close, an error, a socket
+that is half open (pings unanswered), silence, a message too large. What the caller raises, comes
+out.
+
+picows reads in C and hands each frame to a callback: a sixth of the cost of `websockets`, and it
+keeps up beside busy threads (docs/decisions.md).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from picows import (
+    WSError,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    ws_connect,
+)
+
+from server.core.errors import StreamBroken
+
+# How often the caller gets to look at its clock and its stop event.
+TICK_SECONDS = 0.05
+HANDSHAKE_SECONDS = 15.0
+# The protocol's bound on a frame is 5 MB.
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+# A quiet socket is asked whether it lives; one that does not answer is given up.
+PING_IDLE_SECONDS = 20.0
+PING_REPLY_SECONDS = 20.0
+# A server that answers pings and says nothing may have lost us. To connect again costs nothing.
+SILENCE_SECONDS = 300.0
+READ_BUFFER_BYTES = 512 * 1024
+
+
+class Handler(Protocol):
+    """Who reads a stream. Each method may raise, which ends the connection."""
+
+    def opened(self) -> None:
+        """The connection stands; messages sent from now on will arrive."""
+
+    def message(self, data: bytes | str) -> None:
+        """One whole message: bytes of a binary one, text of a text one."""
+
+    def tick(self) -> bool:
+        """Called often; False ends the connection."""
+
+
+def read_stream(url: str, user_agent: str, handler: Handler) -> None:
+    """Read `url` until the handler has enough (then return) or the stream ends (StreamBroken)."""
+    asyncio.run(_read(url, user_agent, handler))
+
+
+async def _read(url: str, user_agent: str, handler: Handler) -> None:
+    listener = _Listener(handler)
+    try:
+        transport, _ = await ws_connect(
+            lambda: listener,
+            url,
+            websocket_handshake_timeout=HANDSHAKE_SECONDS,
+            enable_auto_ping=True,
+            auto_ping_idle_timeout=PING_IDLE_SECONDS,
+            auto_ping_reply_timeout=PING_REPLY_SECONDS,
+            max_frame_size=MAX_MESSAGE_BYTES,
+            extra_headers={"User-Agent": user_agent},
+            max_redirects=2,
+            read_buffer_init_size=READ_BUFFER_BYTES,
+        )
+    except (OSError, WSError, TimeoutError, ValueError) as error:
+        raise StreamBroken(f"cannot connect: {_named(error)}") from error
+    try:
+        handler.opened()
+        await _attend(transport, listener, handler)
+    finally:
+        transport.disconnect(graceful=False)
+
+
+async def _attend(transport: WSTransport, listener: "_Listener", handler: Handler) -> None:
+    ended = asyncio.ensure_future(transport.wait_disconnected())
+    try:
+        while not ended.done():
+            await asyncio.wait({ended}, timeout=TICK_SECONDS)
+            if listener.error is not None:
+                raise listener.error
+            if not handler.tick():
+                return
+            if time.monotonic() - listener.last_message > SILENCE_SECONDS:
+                raise StreamBroken(f"nothing was said for {SILENCE_SECONDS:.0f} s")
+    finally:
+        ended.cancel()
+    raise StreamBroken(listener.close_reason or "the connection was cut")
+
+
+class _Listener(WSListener):
+    """Joins fragments to messages and remembers how it ended."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.on_message: Callable[[bytes | str], None] = handler.message
+        self.error: BaseException | None = None
+        self.close_reason: str | None = None
+        self.last_message = time.monotonic()
+        self.parts: list[bytes] = []
+        self.is_text = False
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Called by picows for each frame; must not raise."""
+        # What arrives after an error would be handled out of order.
+        if self.error is not None:
+            return
+        try:
+            self._frame(frame)
+        except BaseException as error:  # noqa: BLE001  it is raised again by _attend
+            self.error = error
+            transport.disconnect(graceful=False)
+
+    def _frame(self, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind == WSMsgType.BINARY and frame.fin:
+            self.last_message = time.monotonic()
+            self.on_message(frame.get_payload_as_bytes())
+        elif kind == WSMsgType.CLOSE:
+            code, reason = frame.get_close_code(), frame.get_close_reason()
+            name = getattr(code, "name", code)  # a number where picows knows no name for it
+            self.close_reason = f"closed by the server: {name} {reason or ''}".strip()
+        elif kind in (WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION):
+            self._join(frame)
+
+    def _join(self, frame: WSFrame) -> None:
+        if frame.msg_type != WSMsgType.CONTINUATION:
+            self.parts, self.is_text = [], frame.msg_type == WSMsgType.TEXT
+        self.parts.append(frame.get_payload_as_bytes())
+        if sum(map(len, self.parts)) > MAX_MESSAGE_BYTES:
+            raise StreamBroken(f"a message of more than {MAX_MESSAGE_BYTES} bytes")
+        if frame.fin:
+            self.last_message = time.monotonic()
+            whole, self.parts = b"".join(self.parts), []
+            self.on_message(whole.decode("utf-8", "replace") if self.is_text else whole)
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
