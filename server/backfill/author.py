@@ -1,0 +1,188 @@
+"""The backfill of one repo: what to fetch next, and when it is complete.
+
+The order in which things happen is what makes it seamless: see storage/pages.py. A job that stops
+anywhere (crash, error, another job's turn) goes on from its last committed page.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from threading import Event as StopEvent
+
+from server.backfill import pds
+from server.backfill.pds import Listing
+from server.core.errors import BadRecord, FetchFailed, NotFound
+from server.core.projection import (
+    SaveFollow,
+    SaveItem,
+    backfill_seen_ms,
+    project_record,
+    tie_of_cid_text,
+)
+from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
+from server.identity.cache import IdentityCache
+from server.identity.fetcher import Fetcher
+from server.storage import pages, repos
+from server.storage.jobs import Job, Progress
+
+log = logging.getLogger(__name__)
+
+# 100 times 100 follows, far beyond what clients let anybody follow; a repo with more is not a
+# person's, and goes on in the next turn of its job.
+MAX_PAGES_A_TURN = 100
+DAY_US = 86_400_000_000
+
+# What a PDS may say of a repo that it does not show: our words for it, from its own.
+_STATUS = {
+    "RepoDeactivated": "deactivated",
+    "RepoTakendown": "takendown",
+    "RepoSuspended": "suspended",
+    "RepoNotFound": "deleted",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a job needs of the world."""
+
+    fetcher: Fetcher
+    identities: IdentityCache
+    backfill_days: int
+    epoch: int
+
+
+class Backfill:
+    """One turn of one job. `run` raises FetchFailed when a peer fails; the job stays queued."""
+
+    def __init__(self, job: Job, sources: Sources, stop: StopEvent) -> None:
+        self.job = job
+        self.sources = sources
+        self.stop = stop
+        self.cursors = dict(job.progress.cursors)
+        self.pds_url = ""
+        wanted = max(0, _now_us() - sources.backfill_days * DAY_US) << 10
+        # What we have had below that may have been deleted meanwhile: it is read again as well.
+        self.horizon = int_to_tid(min(wanted, job.horizon_rkey))
+
+    def run(self) -> None:
+        """Fetch what is due: a viewer's follows, then the newest pages, then the rest."""
+        try:
+            self.pds_url = self._find_pds(is_retry=False)
+            if self.job.snapshot_rev == 0 and not self._take_snapshot():
+                return
+            self._fetch()
+        except NotFound as gone:
+            self._give_up(gone)
+
+    def _take_snapshot(self) -> bool:
+        try:
+            rev = pds.latest_rev(self.sources.fetcher, self.pds_url, self.job.did)
+        except NotFound:
+            # It may have moved: ask where it lives now before believing that it is gone.
+            self.pds_url = self._find_pds(is_retry=True)
+            rev = pds.latest_rev(self.sources.fetcher, self.pds_url, self.job.did)
+        # What an earlier turn listed is older than this rev.
+        self.cursors.clear()
+        return pages.store_snapshot(self.job, rev, self.sources.epoch, _now_us())
+
+    def _fetch(self) -> None:
+        # Whom a viewer follows comes first: it decides what all others wait for.
+        if self.job.wants & repos.FOLLOWS and not self._list_all(FOLLOW):
+            return
+        if not (POST in self.cursors and REPOST in self.cursors):
+            if not (self._list_page(POST) and self._list_page(REPOST)):
+                return
+            # Everybody's newest page comes before anybody's second one.
+            if not pages.mark_partial(self.job, self.sources.epoch) or not self._is_complete():
+                return
+        if self._list_all(POST) and self._list_all(REPOST):
+            horizon = self.cursors.get("horizon")
+            horizon_rkey = tid_to_int(horizon) if horizon is not None else 0
+            pages.finish(self.job, horizon_rkey, self.sources.epoch, _now_us())
+
+    def _is_complete(self) -> bool:
+        return self.cursors[POST] is None and self.cursors[REPOST] is None
+
+    def _list_all(self, collection: str) -> bool:
+        """All pages that are left; False if the job is out of date, or has had its turn."""
+        for _ in range(MAX_PAGES_A_TURN):
+            if collection in self.cursors and self.cursors[collection] is None:
+                return True
+            if not self._list_page(collection):
+                return False
+        return False
+
+    def _list_page(self, collection: str) -> bool:
+        """Fetch and commit one page; False if the job is out of date."""
+        if self.stop.is_set():
+            return False
+        upper = self.cursors.get(collection)
+        fetcher, did = self.sources.fetcher, self.job.did
+        listing = pds.list_records(fetcher, self.pds_url, did, collection, upper)
+        now_us = _now_us()
+        page = pages.Page(
+            collection,
+            _project(collection, listing, now_us // 1000),
+            {record.rkey for record in listing.records},
+            upper,
+            listing.cursor,
+        )
+        self.cursors[collection] = self._next_cursor(collection, listing)
+        both_begun = POST in self.cursors and REPOST in self.cursors
+        priority = repos.OLDER_PAGES if both_begun else repos.NEWEST_PAGE
+        if collection == FOLLOW and self.cursors[FOLLOW] is not None:
+            priority = repos.VIEWER_FOLLOWS
+        progress = Progress(dict(self.cursors))
+        return pages.commit_page(self.job, page, progress, priority, self.sources.epoch, now_us)
+
+    def _next_cursor(self, collection: str, listing: Listing) -> str | None:
+        """Where to go on; None at the end of the collection, or at the horizon."""
+        cursor = listing.cursor
+        if cursor is None or collection == FOLLOW:
+            return cursor
+        if is_tid(cursor) and cursor < self.horizon:
+            if collection == POST:
+                # Replies to posts below this cannot be known to hang on nothing.
+                self.cursors["horizon"] = cursor
+            return None
+        return cursor
+
+    def _find_pds(self, is_retry: bool) -> str:
+        identities = self.sources.identities
+        did = self.job.did
+        try:
+            identity = (
+                identities.refresh(did) if is_retry else identities.get(did, is_stranger=False)
+            )
+        except NotFound as gone:
+            raise NotFound(f"the account is gone: {gone}", "RepoNotFound") from gone
+        if identity.pds_url is None:
+            raise FetchFailed("the DID document names no PDS")
+        return identity.pds_url
+
+    def _give_up(self, gone: NotFound) -> None:
+        """The PDS does not show the repo. Some say only InvalidRequest: that may mean anything."""
+        status = _STATUS.get(gone.name)
+        if status is None:
+            raise FetchFailed(f"the PDS refuses: {gone.name} {gone}") from gone
+        log.info("repo not shown did=%s status=%s", self.job.did, status)
+        pages.finish_inactive(self.job, status, self.sources.epoch, _now_us())
+
+
+def _project(collection: str, listing: Listing, now_ms: int) -> list[SaveItem | SaveFollow]:
+    """The rows of a page. Records that their lexicon refuses are nobody's loss."""
+    changes: list[SaveItem | SaveFollow] = []
+    for record in listing.records:
+        created_at = record.value.get("createdAt") if isinstance(record.value, dict) else None
+        seen_ms = backfill_seen_ms(record.rkey, created_at, now_ms)
+        try:
+            tie = tie_of_cid_text(record.cid)
+            change = project_record(collection, record.rkey, tie, record.value, seen_ms)
+        except BadRecord:
+            continue
+        changes.append(change)
+    return changes
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,99 @@
+"""What we ask a PDS, and what we believe of its answers.
+
+A PDS is anybody's machine. An answer counts only where it can be checked: a record's URI must name
+the repo and the collection that were asked for (else it could put other people's posts into
+feeds), keys must descend from below the cursor (else a listing could go round for ever, or hide
+records), and everything is bounded in bytes, records and time. The rest raises FetchFailed, and the
+job is tried again later. A repo that the PDS does not show raises NotFound with its word for why.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from server.core.errors import FetchFailed
+from server.core.syntax import is_rkey, is_tid, tid_to_int
+from server.identity.fetcher import Fetcher
+
+PAGE_RECORDS = 100
+# 100 records of the largest posts that clients make are below a tenth of this.
+MAX_PAGE_BYTES = 8_000_000
+MAX_ANSWER_BYTES = 100_000
+# A PDS on somebody's home line is slow, not dead.
+DEADLINE_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRecord:
+    """One record of a listing. `cid` and `value` are the PDS's word, unchecked."""
+
+    rkey: str
+    cid: object
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Records in descending order of their keys, and where to go on; None: there is no more."""
+
+    records: list[ListedRecord]
+    cursor: str | None
+
+
+def latest_rev(fetcher: Fetcher, pds_url: str, did: str) -> int:
+    """The rev that the repo has now. Raises NotFound for a repo that is not shown."""
+    answer = _ask(fetcher, pds_url, "com.atproto.sync.getLatestCommit", {"did": did})
+    rev = answer.get("rev")
+    if not isinstance(rev, str) or not is_tid(rev):
+        raise FetchFailed("getLatestCommit gave no rev")
+    return tid_to_int(rev)
+
+
+def list_records(
+    fetcher: Fetcher, pds_url: str, did: str, collection: str, cursor: str | None
+) -> Listing:
+    """One page of a collection, of keys below `cursor`, newest first where the keys are TIDs."""
+    params = {"repo": did, "collection": collection, "limit": str(PAGE_RECORDS)}
+    if cursor is not None:
+        params["cursor"] = cursor
+    answer = _ask(fetcher, pds_url, "com.atproto.repo.listRecords", params)
+    listed = answer.get("records")
+    if not isinstance(listed, list) or len(listed) > PAGE_RECORDS:
+        raise FetchFailed("listRecords gave no page")
+    prefix = f"at://{did}/{collection}/"
+    records: list[ListedRecord] = []
+    below = cursor
+    for entry in listed:
+        record = _record(entry, prefix)
+        if below is not None and record.rkey >= below:
+            raise FetchFailed("listRecords is not in descending order")
+        below = record.rkey
+        records.append(record)
+    following = answer.get("cursor")
+    if not listed or not isinstance(following, str) or not following:
+        return Listing(records, None)
+    # The cursor is opaque by the letter; everybody's is the last key, and only with that is it
+    # known which of our records the page speaks for.
+    return Listing(records, below)
+
+
+def _record(entry: object, prefix: str) -> ListedRecord:
+    uri = entry.get("uri") if isinstance(entry, Mapping) else None
+    if not isinstance(uri, str) or not uri.startswith(prefix) or not is_rkey(uri[len(prefix) :]):
+        raise FetchFailed("listRecords gave a record of another repo or collection")
+    assert isinstance(entry, Mapping)  # noqa: S101  for the type checker; seen two lines above
+    return ListedRecord(uri[len(prefix) :], entry.get("cid"), entry.get("value"))
+
+
+def _ask(
+    fetcher: Fetcher, pds_url: str, nsid: str, params: Mapping[str, str]
+) -> Mapping[str, object]:
+    is_page = nsid.endswith("listRecords")
+    answer = fetcher.get_json(
+        f"{pds_url}/xrpc/{nsid}",
+        params,
+        deadline_s=DEADLINE_SECONDS,
+        max_bytes=MAX_PAGE_BYTES if is_page else MAX_ANSWER_BYTES,
+    )
+    if not isinstance(answer, Mapping):
+        raise FetchFailed(f"{nsid} gave no object")
+    return answer
