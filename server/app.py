@@ -1,0 +1,71 @@
+"""The web application, put together from its parts."""
+
+import os
+import time
+
+from flask import Flask
+
+from feeds import FEEDS
+from server.core.config import Config, load_config
+from server.identity.cache import IdentityCache
+from server.identity.did import Directory
+from server.identity.fetcher import Fetcher
+from server.logs import configure_logging
+from server.storage import authors
+from server.storage.database import open_database, release
+from server.version import VERSION, user_agent
+from server.web.errors import register_error_handlers
+from server.web.first_load import FirstLoads
+from server.web.ops import ops
+from server.web.pages import pages
+from server.web.sightings import Sightings
+from server.web.well_known import well_known
+from server.web.xrpc import Service, xrpc
+
+# The largest body that anybody has reason to send: interactions of one app.
+MAX_BODY_BYTES = 256 * 1024
+
+
+def create_app(config: Config) -> Flask:
+    """The application, over the database that is open."""
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["VERSION"] = VERSION
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.strict_slashes = True
+    app.extensions["gapless"] = Service(
+        config,
+        FEEDS,
+        make_identities(config, make_fetcher(config)),
+        Sightings(),
+        # Half of the threads always stay free for those who need not wait.
+        FirstLoads(max(1, config.web_threads // 2)),
+    )
+    for blueprint in (xrpc, well_known, ops, pages):
+        app.register_blueprint(blueprint)
+    register_error_handlers(app)
+
+    @app.teardown_request
+    def give_connection_back(_error: BaseException | None) -> None:
+        release()
+
+    return app
+
+
+def make_fetcher(config: Config) -> Fetcher:
+    """The one way out of this process."""
+    return Fetcher(config.allow_private_hosts, 8, user_agent=user_agent(config))
+
+
+def make_identities(config: Config, fetcher: Fetcher) -> IdentityCache:
+    """Identities from memory, from the database, and from the network, in this order."""
+    directory = Directory(config.plc_url, fetcher)
+    return IdentityCache(directory, authors, lambda: time.time_ns() // 1000)
+
+
+def from_environment() -> Flask:
+    """The application as gunicorn's workers make it."""
+    config = load_config(os.environ)
+    configure_logging(config.log_format, config.log_level)
+    open_database(config.database_url, max_connections=config.web_threads + 2)
+    return create_app(config)

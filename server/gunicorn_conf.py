@@ -1,0 +1,26 @@
+"""How gunicorn serves the application. Read by gunicorn itself; the settings come from Config."""
+
+import os
+
+from server.core.config import load_config
+
+_config = load_config(os.environ)
+
+bind = f"0.0.0.0:{_config.port}" if not _config.is_local_trial else f"127.0.0.1:{_config.port}"
+workers = _config.web_workers
+threads = _config.web_threads
+worker_class = "gthread"
+# A worker that does not answer for this long is replaced. The AppView gives up after 5 s.
+timeout = 30
+# `stop` must be over within 10 s.
+graceful_timeout = 6
+# The AppView and the platform's proxy keep their connections: longer than they do, so that it is
+# never us who closes one that is about to be used.
+keepalive = 75
+limit_request_line = 8190
+limit_request_fields = 64
+limit_request_field_size = 8190
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+accesslog = None
+errorlog = "-"
+loglevel = "warning"

@@ -1,0 +1,1 @@
+"""One request: parse, ask, shape. No SQL and no decisions live here."""

@@ -1,0 +1,58 @@
+"""Which viewers this process has seen lately, so that a request rarely writes anything.
+
+A viewer is written down at first sight (which queues the fetching of their follows), and later once
+in TOUCH_SECONDS. The memory holds MAX_VIEWERS and forgets whoever came least recently: then the
+database is asked again, and nothing is wrong.
+"""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from server.storage import viewers
+
+TOUCH_SECONDS = 600
+MAX_VIEWERS = 100_000
+
+
+@dataclass(slots=True)
+class Sighting:
+    """A viewer: their number, when they first came, and when that was last written down."""
+
+    number: int
+    first_us: int
+    written_us: int
+
+
+class Sightings:
+    """Safe to share between threads; one for each process."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, Sighting] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def see(self, did: str, now_us: int) -> Sighting:
+        """The viewer, who is here now."""
+        with self._lock:
+            sighting = self._seen.get(did)
+            if sighting is not None:
+                self._seen.move_to_end(did)
+        if sighting is None:
+            sighting = self._meet(did, now_us)
+        elif now_us - sighting.written_us > TOUCH_SECONDS * 1_000_000:
+            sighting.written_us = now_us
+            viewers.touch(sighting.number, now_us)
+        return sighting
+
+    def _meet(self, did: str, now_us: int) -> Sighting:
+        known = viewers.find(did)
+        if known is None or not known.is_tracked:
+            number = viewers.welcome(did, now_us)
+            sighting = Sighting(number, now_us, now_us)
+        else:
+            sighting = Sighting(known.number, known.first_us, 0)
+        with self._lock:
+            self._seen[did] = sighting
+            while len(self._seen) > MAX_VIEWERS:
+                self._seen.popitem(last=False)
+        return sighting
