@@ -1,0 +1,137 @@
+"""Who lives in the lively network and what they talk about. Words only; who says what: traffic."""
+
+# Handle, name, and the subjects a person comes back to.
+CAST = (
+    ("ida", "Ida Brandt", ("garden", "city")),
+    ("mateo", "Mateo Ruiz", ("kitchen", "football")),
+    ("nkechi", "Nkechi Obi", ("code", "music")),
+    ("tomasz", "Tomasz Wolny", ("trains", "city")),
+    ("yuki", "Yuki Arai", ("birds", "garden")),
+    ("farah", "Farah Aziz", ("books", "kitchen")),
+    ("ewan", "Ewan Kerr", ("sea", "birds")),
+    ("lucia", "Lucia Conti", ("music", "books")),
+    ("sven", "Sven Aalto", ("code", "trains")),
+    ("amara", "Amara Diallo", ("football", "city")),
+    ("joon", "Joon Park", ("kitchen", "code")),
+    ("petra", "Petra Novak", ("sea", "books")),
+)
+
+SENTENCES = {
+    "garden": (
+        "The last tomatoes came in today, green and proud.",
+        "Planted tulips in the rain. April can thank me later.",
+        "Something ate the kale again and left only an apology of stems.",
+        "The quince tree finally carries more than one quince. It carries three.",
+        "Compost is warm enough to read beside.",
+        "A wren has moved into the woodpile, rent free.",
+        "I own one spade and eleven opinions about mulch.",
+        "First frost on the beans. End of a good run.",
+    ),
+    "city": (
+        "The bakery on the corner is back and the whole street smells forgiven.",
+        "Somebody has repaired the bench by the canal. Thank you, somebody.",
+        "New bike lane, eleven parked vans.",
+        "The library now stays open until ten. I may never go home.",
+        "Every street light in our block hums the same note. It is a B flat.",
+        "They are planting linden trees where the car park was.",
+        "Market day. Too many apples, no regrets.",
+        "The lift works again. The sixth floor has sent flowers.",
+    ),
+    "kitchen": (
+        "Bread out of the oven, nobody allowed near it for ten minutes.",
+        "Today I learned that my whisk was a gift for somebody else.",
+        "Lentil soup, third day, finally perfect.",
+        "The secret ingredient was patience, and also anchovies.",
+        "I halved the recipe everywhere except the salt.",
+        "Made kimchi. The fridge has become a person.",
+        "If the dough looks wrong, wait. If it looks right, wait.",
+        "Fried sage on everything this week.",
+    ),
+    "football": (
+        "Lost again, sang louder.",
+        "Our keeper is sixteen and has the calm of a lighthouse.",
+        "Extra time on a Tuesday night in the rain. Would not trade it.",
+        "The referee is my dentist. I said nothing.",
+        "Three nil up at half time and still nervous.",
+        "Training moved to the gravel pitch. Knees have been informed.",
+    ),
+    "code": (
+        "Deleted four hundred lines today and the tests only got faster.",
+        "The bug was a time zone. It is always a time zone.",
+        "Wrote the comment first and then did not need the code.",
+        "My retry loop has met another retry loop. They are very happy together.",
+        "Found a TODO from myself, six years old, addressed to me by name.",
+        "Twelve lines of SQL replaced a service. Small ceremony at noon.",
+        "It works on one machine, and today that machine is production.",
+        "Reading other people's parsers is a kind of travel.",
+    ),
+    "music": (
+        "Rehearsal went so well that we stopped early, out of caution.",
+        "The neighbour plays the same four bars of Satie. I know them now.",
+        "New strings on the cello. It disagrees with all of us.",
+        "That record is better on the second side, like most people.",
+        "Forty voices in a cold church and not one dry eye.",
+        "Practising slowly is the fastest thing I know.",
+    ),
+    "trains": (
+        "Night train through the snow, dining car still open.",
+        "Changed at a station with one platform and two cats.",
+        "Nine minutes late, and the conductor apologised in three languages.",
+        "The old timetable board clattered one last time today.",
+        "There is no view like the one from the wrong side of the train.",
+        "Booked the slow connection on purpose.",
+        "A whole carriage listened to a child explain tunnels.",
+    ),
+    "birds": (
+        "Forty cranes over the house, all talking at once.",
+        "The heron stood so still that I doubted both of us.",
+        "A blackbird has learned the neighbour's ringtone.",
+        "Counted starlings until I ran out of numbers.",
+        "The owl is back in the churchyard, punctual as ever.",
+        "Two jays, one acorn, a long discussion.",
+    ),
+    "books": (
+        "Finished it on the tram and missed my stop by two chapters.",
+        "The library copy had somebody's pressed clover on page ninety.",
+        "A good index is a form of kindness.",
+        "I keep lending out the same novel in the hope of being understood.",
+        "Bought the second volume first. It explains a lot about me.",
+        "Reading aloud to the cat, who prefers essays.",
+        "The footnotes are the better book.",
+    ),
+    "sea": (
+        "The ferry smelled of diesel, coffee and going away.",
+        "Swam before work. The water had opinions.",
+        "Fog so thick that the harbour was only bells.",
+        "Found a message in a bottle. It was a parking ticket.",
+        "The tide table was right, I was not.",
+        "Low sun, high water, nobody else on the pier.",
+        "Mended nets all morning and solved nothing else.",
+    ),
+}
+
+REPLIES = (
+    "I thought it was only me.",
+    "Please tell us how this ends.",
+    "Same here, since about March.",
+    "This made my morning, thank you.",
+    "Photo or it did not happen!",
+    "You always were the brave one.",
+    "We should do this together next time.",
+    "My grandmother said exactly that.",
+    "Counterpoint: soup.",
+    "Saving this for a bad day.",
+    "And nobody told me?",
+    "Strong agreement from this side of town.",
+)
+
+QUOTES = (
+    "Read this twice.",
+    "Everything I wanted to say today:",
+    "Putting this on the fridge.",
+    "For those who slept through it:",
+    "A reminder that good things happen:",
+    "I have thought about this all day.",
+)
+
+SECOND_THOUGHTS = (" (Spelling corrected.)", " Edit: it got better.", " Update: still true.")
