@@ -68,6 +68,19 @@ STATEMENTS = [
         written_us BIGINT NOT NULL,
         PRIMARY KEY (author_id, collection, rkey)) {by_key}""",
     "CREATE INDEX tombstones_written ON tombstones (written_us)",
+    # Posts of people whom nobody here follows, that replies of people we follow hang on. state: 0 to
+    # be looked up, 1 there, 2 not there, 3 nobody can tell. parent_id: whom it replies to itself.
+    # newest_key: the place of the newest reply that asked.
+    """CREATE TABLE outside_posts (
+        author_id INTEGER NOT NULL,
+        rkey BIGINT NOT NULL,
+        state SMALLINT NOT NULL DEFAULT 0,
+        parent_id INTEGER,
+        newest_key BIGINT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        not_before_us BIGINT NOT NULL DEFAULT 0,
+        PRIMARY KEY (author_id, rkey)) {by_key}""",
+    "CREATE INDEX outside_posts_wanted ON outside_posts (newest_key) WHERE state = 0",
     # The last event of each source whose changes are saved.
     """CREATE TABLE stream_cursors (
         host TEXT NOT NULL PRIMARY KEY,

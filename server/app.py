@@ -58,7 +58,7 @@ def make_fetcher(config: Config) -> Fetcher:
 
 
 def make_identities(config: Config, fetcher: Fetcher) -> IdentityCache:
-    """Identities from memory, from the database, and from the network, in this order."""
+    """Identities of those who ask: from memory, from the database, from the network."""
     directory = Directory(config.plc_url, fetcher)
     return IdentityCache(directory, authors, lambda: time.time_ns() // 1000)
 

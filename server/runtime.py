@@ -17,11 +17,13 @@ from threading import Event as StopEvent
 
 import psycopg2
 
-from server.app import make_fetcher, make_identities
+from server.app import make_fetcher
 from server.backfill.author import Sources
+from server.backfill.outside import OutsidePosts
 from server.backfill.worker import BackfillWorkers
 from server.core.backoff import delay_s
 from server.core.config import Config
+from server.identity.did import Directory
 from server.ingest.subscriber import Subscriber
 from server.schedule import Schedule
 from server.storage import leases
@@ -73,9 +75,8 @@ class _Lead:
         self.end = StopEvent()
         self.errors: list[BaseException] = []
         fetcher = make_fetcher(config)
-        sources = Sources(
-            fetcher, make_identities(config, fetcher), config.backfill_days, lease.epoch
-        )
+        directory = Directory(config.plc_url, fetcher)
+        sources = Sources(fetcher, directory, config.backfill_days, lease.epoch)
         agent = user_agent(config)
         subscriber = Subscriber(config.stream_urls, agent, lease.epoch, self.end)
         workers = BackfillWorkers(sources, config.backfill_workers, self.end)
@@ -84,6 +85,7 @@ class _Lead:
             for name, body in (
                 ("subscriber", subscriber.run),
                 ("backfill", workers.run),
+                ("outside", OutsidePosts(sources, self.end).run),
                 ("schedule", Schedule(config, self.end).run),
             )
         ]

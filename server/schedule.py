@@ -8,7 +8,8 @@ from threading import Event as StopEvent
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from server.core.config import Config
-from server.storage import gaps, retention, tombstones
+from server.core.projection import sort_key
+from server.storage import gaps, outside_posts, retention, tombstones
 from server.storage.database import release
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,10 @@ class Schedule:
             log.info("old items let go count=%d", trimmed)
 
     def _expire(self) -> None:
-        tombstones.expire(_now_us() - TOMBSTONE_DAYS * DAY_MS * 1000)
+        now_us = _now_us()
+        tombstones.expire(now_us - TOMBSTONE_DAYS * DAY_MS * 1000)
+        before_ms = now_us // 1000 - self.config.retention_days * DAY_MS
+        outside_posts.expire(sort_key(before_ms, 0))
 
 
 def _now_us() -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from threading import Event as StopEvent
 
 from server.backfill import pds
+from server.backfill.locate import look_up_pds
 from server.backfill.pds import Listing
 from server.core.errors import BadRecord, FetchFailed, NotFound
 from server.core.projection import (
@@ -20,7 +21,7 @@ from server.core.projection import (
     tie_of_cid_text,
 )
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
-from server.identity.cache import IdentityCache
+from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.storage import pages, repos
 from server.storage.jobs import Job, Progress
@@ -46,7 +47,7 @@ class Sources:
     """What a job needs of the world."""
 
     fetcher: Fetcher
-    identities: IdentityCache
+    directory: Directory
     backfill_days: int
     epoch: int
 
@@ -67,20 +68,15 @@ class Backfill:
     def run(self) -> None:
         """Fetch what is due: a viewer's follows, then the newest pages, then the rest."""
         try:
-            self.pds_url = self._find_pds(is_retry=False)
+            self.pds_url = self._find_pds()
             if self.job.snapshot_rev == 0 and not self._take_snapshot():
                 return
             self._fetch()
         except NotFound as gone:
-            self._give_up(gone)
+            self._settle_absence(gone)
 
     def _take_snapshot(self) -> bool:
-        try:
-            rev = pds.latest_rev(self.sources.fetcher, self.pds_url, self.job.did)
-        except NotFound:
-            # It may have moved: ask where it lives now before believing that it is gone.
-            self.pds_url = self._find_pds(is_retry=True)
-            rev = pds.latest_rev(self.sources.fetcher, self.pds_url, self.job.did)
+        rev = pds.latest_rev(self.sources.fetcher, self.pds_url, self.job.did)
         # What an earlier turn listed is older than this rev.
         self.cursors.clear()
         return pages.store_snapshot(self.job, rev, self.sources.epoch, _now_us())
@@ -147,24 +143,27 @@ class Backfill:
             return None
         return cursor
 
-    def _find_pds(self, is_retry: bool) -> str:
-        identities = self.sources.identities
-        did = self.job.did
-        try:
-            identity = (
-                identities.refresh(did) if is_retry else identities.get(did, is_stranger=False)
-            )
-        except NotFound as gone:
-            raise NotFound(f"the account is gone: {gone}", "RepoNotFound") from gone
-        if identity.pds_url is None:
-            raise FetchFailed("the DID document names no PDS")
-        return identity.pds_url
+    def _find_pds(self) -> str:
+        # After a failure it may be the address that is wrong.
+        if self.job.pds_url is not None and self.job.attempts == 0:
+            return self.job.pds_url
+        return look_up_pds(self.sources.directory, self.job.did)
 
-    def _give_up(self, gone: NotFound) -> None:
-        """The PDS does not show the repo. Some say only InvalidRequest: that may mean anything."""
+    def _settle_absence(self, gone: NotFound) -> None:
+        """Believe that the repo is gone only from the PDS that the directory names now.
+
+        After a migration the old one says so as well. Some say only InvalidRequest: that may mean
+        anything.
+        """
         status = _STATUS.get(gone.name)
         if status is None:
             raise FetchFailed(f"the PDS refuses: {gone.name} {gone}") from gone
+        try:
+            home = look_up_pds(self.sources.directory, self.job.did)
+        except NotFound:
+            home = self.pds_url
+        if home != self.pds_url:
+            raise FetchFailed("the repo has moved", retry_after_s=0.0) from gone
         log.info("repo not shown did=%s status=%s", self.job.did, status)
         pages.finish_inactive(self.job, status, self.sources.epoch, _now_us())
 

@@ -76,6 +76,15 @@ def list_records(
     return Listing(records, below)
 
 
+def get_record(fetcher: Fetcher, pds_url: str, did: str, collection: str, rkey: str) -> object:
+    """The value of one record, unchecked. Raises NotFound if it is not there, or not shown."""
+    params = {"repo": did, "collection": collection, "rkey": rkey}
+    answer = _ask(fetcher, pds_url, "com.atproto.repo.getRecord", params)
+    if answer.get("uri") != f"at://{did}/{collection}/{rkey}":
+        raise FetchFailed("getRecord gave another record")
+    return answer.get("value")
+
+
 def _record(entry: object, prefix: str) -> ListedRecord:
     uri = entry.get("uri") if isinstance(entry, Mapping) else None
     if not isinstance(uri, str) or not uri.startswith(prefix) or not is_rkey(uri[len(prefix) :]):
@@ -87,7 +96,7 @@ def _record(entry: object, prefix: str) -> ListedRecord:
 def _ask(
     fetcher: Fetcher, pds_url: str, nsid: str, params: Mapping[str, str]
 ) -> Mapping[str, object]:
-    is_page = nsid.endswith("listRecords")
+    is_page = nsid.startswith("com.atproto.repo.")
     answer = fetcher.get_json(
         f"{pds_url}/xrpc/{nsid}",
         params,

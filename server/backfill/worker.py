@@ -16,7 +16,7 @@ from threading import Event as StopEvent
 
 from server.backfill.author import Backfill, Sources
 from server.core.backoff import delay_s
-from server.core.errors import FetchFailed, IdentityUnavailable
+from server.core.errors import FetchFailed
 from server.storage import jobs
 from server.storage.database import release
 from server.storage.jobs import Job
@@ -78,8 +78,6 @@ class BackfillWorkers:
     def _run_job(self, job: Job) -> None:
         try:
             Backfill(job, self.sources, self.stop).run()
-        except IdentityUnavailable as error:
-            self._postpone(job, FetchFailed(error.message))
         except FetchFailed as error:
             self._postpone(job, error)
         finally:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from server.core.projection import Change, DropRecord, SaveFollow, SaveItem
 from server.core.syntax import FOLLOW
 from server.storage import authors, gaps, items, leases, repos, tombstones
-from server.storage.database import execute, rows, write_transaction
+from server.storage.database import execute, retry_conflicts, rows, write_transaction
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
 from server.storage.repos import LIVE, PENDING, Repo
@@ -61,6 +61,7 @@ class BatchResult:
     holes: dict[int, str]
 
 
+@retry_conflicts
 def commit_batch(batch: Batch, cursor: StreamCursor, epoch: int, now_us: int) -> BatchResult:
     """Save a batch and its cursor. Raises LeaseLost, or DatabaseError; then nothing is saved."""
     changes = [change for commit in batch.commits for change in commit.changes]
@@ -89,6 +90,7 @@ def load_cursor(host: str) -> StreamCursor | None:
     return StreamCursor(*found[0]) if found else None
 
 
+@retry_conflicts
 def commit_gap(host: str, reason: str, from_ms: int, to_ms: int, epoch: int, now_us: int) -> None:
     """Write a hole of everybody down, and forget the cursor that led into it."""
     with write_transaction():

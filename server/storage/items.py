@@ -4,11 +4,13 @@ Everything here runs inside the caller's transaction, which holds the lock on th
 records it writes; so nobody else writes the same records meanwhile.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from server.core.projection import KEY_TIE_BITS, RecordRef, SaveItem, sort_key
 from server.core.syntax import FOLLOW, POST, REPOST
+from server.storage import outside_posts
 from server.storage.authors import author_ids
 from server.storage.database import (
     execute,
@@ -74,7 +76,7 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
         row[1:4]: row for row in rows_by_key(_T_COLUMNS, "feed_items", _RECORD, items.keys())
     }
     moved: list[int] = []
-    placed: list[tuple[int, Sequence[object]]] = []
+    placed: list[tuple[int, Sequence[Any]]] = []
     for key, item in items.items():
         values = (*key, item.flags, *names.of(item.subject), *names.of(item.root))
         old = present.get(key)
@@ -86,7 +88,9 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
         elif old[1:] != values:
             _change(old[0], values)
     execute_in("DELETE FROM feed_items WHERE id", moved)
-    insert_rows(f"INSERT INTO feed_items ({_COLUMNS})", _with_free_keys(placed))
+    inserted = _with_free_keys(placed)
+    insert_rows(f"INSERT INTO feed_items ({_COLUMNS})", inserted)
+    outside_posts.want(_hanging_on(inserted))
 
 
 def drop_items(keys: Iterable[Key]) -> int:
@@ -94,6 +98,15 @@ def drop_items(keys: Iterable[Key]) -> int:
     return execute_each(
         "DELETE FROM feed_items WHERE author_id = ? AND rkey = ? AND collection = ?", keys
     )
+
+
+def _hanging_on(inserted: list[Sequence[Any]]) -> Iterator[tuple[int, int, int]]:
+    """The posts that new replies hang on, parent and root, with the place of the reply."""
+    for row in inserted:
+        if row[3] == COLLECTIONS[POST]:
+            for account, rkey in ((row[5], row[6]), (row[7], row[8])):
+                if account is not None:
+                    yield account, rkey, row[0]
 
 
 def _change(row_id: int, values: Sequence[object]) -> None:
@@ -104,9 +117,9 @@ def _change(row_id: int, values: Sequence[object]) -> None:
     )
 
 
-def _with_free_keys(placed: list[tuple[int, Sequence[object]]]) -> list[Sequence[object]]:
+def _with_free_keys(placed: list[tuple[int, Sequence[Any]]]) -> list[Sequence[Any]]:
     """Rows with their final sort keys: equals follow each other, so that every key is unique."""
-    done: list[Sequence[object]] = []
+    done: list[Sequence[Any]] = []
     taken: set[int] = set()
     waiting = placed
     for _ in range(MAX_PROBES):
@@ -114,7 +127,7 @@ def _with_free_keys(placed: list[tuple[int, Sequence[object]]]) -> list[Sequence
             return done
         wanted = {key for key, _ in waiting}
         taken.update(key for (key,) in rows_in("SELECT id FROM feed_items WHERE id", wanted))
-        again: list[tuple[int, Sequence[object]]] = []
+        again: list[tuple[int, Sequence[Any]]] = []
         for key, values in waiting:
             if key in taken:
                 again.append((key + 1, values))

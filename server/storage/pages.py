@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from server.core.projection import SaveFollow, SaveItem
 from server.core.syntax import FOLLOW, is_tid, tid_to_int
 from server.storage import gaps, items, jobs, leases, repos, rkeys, tombstones
-from server.storage.database import execute, rows, write_transaction
+from server.storage.database import execute, retry_conflicts, rows, write_transaction
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key
 from server.storage.jobs import Job, Progress
@@ -39,6 +39,7 @@ class Page:
     lower: str | None
 
 
+@retry_conflicts
 def store_snapshot(job: Job, rev: int, epoch: int, now_us: int) -> bool:
     """Every page read from now on is at least as new as `rev`."""
     with write_transaction():
@@ -54,6 +55,7 @@ def store_snapshot(job: Job, rev: int, epoch: int, now_us: int) -> bool:
     return True
 
 
+@retry_conflicts
 def commit_page(
     job: Job, page: Page, progress: Progress, priority: int, epoch: int, now_us: int
 ) -> bool:
@@ -79,6 +81,7 @@ def commit_page(
     return True
 
 
+@retry_conflicts
 def mark_partial(job: Job, epoch: int) -> bool:
     """The newest page of each collection is there: a first page can be shown."""
     with write_transaction():
@@ -88,6 +91,7 @@ def mark_partial(job: Job, epoch: int) -> bool:
     return True
 
 
+@retry_conflicts
 def finish(job: Job, horizon_rkey: int, epoch: int, now_us: int) -> bool:
     """The repo is complete down to `horizon_rkey` (0: to its beginning), and goes on live."""
     with write_transaction():
@@ -103,6 +107,7 @@ def finish(job: Job, horizon_rkey: int, epoch: int, now_us: int) -> bool:
     return True
 
 
+@retry_conflicts
 def finish_inactive(job: Job, status: str, epoch: int, now_us: int) -> bool:
     """The PDS does not show the repo: hide its items until an #account event brings it back."""
     with write_transaction():

@@ -58,6 +58,8 @@ def track(author_ids: Iterable[int], wants: int, now_us: int) -> None:
     new = [number for number in wanted if number not in complete]
     if not new:
         return
+    # Rows before the counter, here as everywhere: the other way round two writers could deadlock.
+    load_repos({number for number, _, _ in known} - complete)
     version = _next_version()
     fresh = [(number, PENDING, wants, 1, version) for number in new]
     insert_rows(
@@ -85,6 +87,8 @@ def reset(author_ids: Sequence[int], now_us: int) -> None:
 
 def reset_all(now_us: int) -> int:
     """The same for every repo that is tracked. Returns the version that marks them."""
+    lock = f"SELECT author_id FROM repos WHERE state <> ? ORDER BY author_id {for_update()}"
+    rows(lock, (LET_GO,))
     version = _next_version()
     execute(
         "UPDATE repos SET state = ?, epoch = epoch + 1, tracked_version = ?, rev = 0,"

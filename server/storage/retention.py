@@ -2,7 +2,7 @@
 
 from server.core.projection import KEY_TIE_BITS
 from server.storage import repos
-from server.storage.database import execute, rows, write_transaction
+from server.storage.database import execute, retry_conflicts, rows, write_transaction
 
 # However old they are, so that a quiet author's feed does not run dry.
 KEPT_ITEMS = 100
@@ -17,6 +17,7 @@ def authors_after(author_id: int, limit: int) -> list[int]:
     return [int(number) for (number,) in found]
 
 
+@retry_conflicts
 def trim(author_id: int, before_ms: int) -> int:
     """Delete the author's items from before then, but for the newest KEPT_ITEMS; how many."""
     with write_transaction():

@@ -19,7 +19,7 @@ from typing import Any
 from server.core.feed import TimelineFilter, TimelineItem
 from server.core.projection import REPLY
 from server.core.syntax import POST, REPOST
-from server.storage import repos
+from server.storage import outside_posts, repos
 from server.storage.database import is_sqlite, rows, rows_in
 from server.storage.rkeys import decode_rkeys
 
@@ -33,18 +33,29 @@ _IS_FOLLOWED = (
     " WHERE w.viewer_id = :viewer AND w.subject_id = {account}))"
 )
 
-# A post that a reply hangs on is gone, as far as we can know: its author is hidden, or is complete
-# with us down to the post's key, and has no such post.
-_IS_GONE = (
-    "EXISTS (SELECT 1 FROM repos g WHERE g.author_id = {account} AND (g.is_active = 0 OR"
-    f" (g.state = {repos.LIVE}"
-    " AND {rkey} > g.horizon_rkey AND NOT EXISTS (SELECT 1 FROM feed_items p"
-    " WHERE p.author_id = {account} AND p.rkey = {rkey} AND p.collection = 0))))"
+_HAS_ROW = (
+    "EXISTS (SELECT 1 FROM feed_items p"
+    " WHERE p.author_id = {account} AND p.rkey = {rkey} AND p.collection = 0)"
 )
 
+# A post that a reply hangs on is gone, as far as we can know: its author is hidden; or we have no
+# such post, and either its author is complete with us down to its key, or their PDS has none.
+_IS_GONE = (
+    "(EXISTS (SELECT 1 FROM repos g WHERE g.author_id = {account} AND g.is_active = 0)"
+    f" OR (NOT {_HAS_ROW} AND"
+    " (EXISTS (SELECT 1 FROM repos g WHERE g.author_id = {account}"
+    f" AND g.state = {repos.LIVE}"
+    " AND {rkey} > g.horizon_rkey)"
+    " OR EXISTS (SELECT 1 FROM outside_posts o WHERE o.author_id = {account}"
+    f" AND o.rkey = {{rkey}} AND o.state = {outside_posts.MISSING}))))"
+)
+
+# Whom the parent of a reply replies to, where we know the parent.
 _GRANDPARENT = (
-    "(SELECT p.subject_id FROM feed_items p"
-    " WHERE p.author_id = i.subject_id AND p.rkey = i.subject_rkey AND p.collection = 0)"
+    "coalesce((SELECT p.subject_id FROM feed_items p"
+    " WHERE p.author_id = i.subject_id AND p.rkey = i.subject_rkey AND p.collection = 0),"
+    " (SELECT o.parent_id FROM outside_posts o"
+    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey))"
 )
 
 # The official app's rule for replies in Following: nothing that hangs on a missing post; threads
@@ -53,15 +64,14 @@ _GRANDPARENT = (
 _FOLLOWING_REPLY = f"""(i.subject_id IS NOT NULL
     AND NOT {_IS_GONE.format(account="i.subject_id", rkey="i.subject_rkey")}
     AND (i.root_id IS NULL OR NOT {_IS_GONE.format(account="i.root_id", rkey="i.root_rkey")})
-    AND (CASE WHEN i.subject_id = i.author_id AND coalesce(i.root_id, i.author_id) = i.author_id
-           AND coalesce({_GRANDPARENT}, i.author_id) = i.author_id THEN 1
-         WHEN i.subject_id <> i.author_id
+    AND CASE WHEN i.subject_id <> i.author_id
            AND {_IS_FOLLOWED.format(account="i.subject_id")} THEN 1
          WHEN i.root_id <> i.author_id AND {_IS_FOLLOWED.format(account="i.root_id")} THEN 1
-         ELSE (SELECT count(*) FROM feed_items q WHERE q.author_id = i.subject_id
-           AND q.rkey = i.subject_rkey AND q.collection = 0 AND q.subject_id <> i.author_id
-           AND {_IS_FOLLOWED.format(account="q.subject_id")})
-         END) > 0)"""
+         WHEN i.subject_id = i.author_id AND coalesce(i.root_id, i.author_id) = i.author_id
+           AND coalesce({_GRANDPARENT}, i.author_id) = i.author_id THEN 1
+         WHEN {_GRANDPARENT} <> i.author_id
+           AND {_IS_FOLLOWED.format(account=_GRANDPARENT)} THEN 1
+         ELSE 0 END = 1)"""
 
 
 @dataclass(frozen=True, slots=True)

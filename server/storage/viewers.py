@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from server.storage import repos
 from server.storage.authors import author_ids
-from server.storage.database import execute, insert_rows, rows, write_transaction
+from server.storage.database import execute, insert_rows, retry_conflicts, rows, write_transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ def find(did: str) -> Viewer | None:
     return Viewer(found[0][0], found[0][1], bool(found[0][2])) if found else None
 
 
+@retry_conflicts
 def welcome(did: str, now_us: int) -> int:
     """First sight of a viewer: follow their repo, and queue the fetching of their follows."""
     number = author_ids([did])[did]

@@ -1,0 +1,26 @@
+"""Where a repo lives: the PDS that its DID document names, remembered in `authors`."""
+
+import time
+
+from server.core.errors import FetchFailed, NotFound
+from server.identity.did import Directory
+from server.storage import authors
+
+LOOKUP_SECONDS = 10.0
+
+
+def look_up_pds(directory: Directory, did: str) -> str:
+    """The PDS as the directory names it now.
+
+    Raises NotFound (named RepoNotFound) when there is no such account any more, FetchFailed when
+    that cannot be said or the document names no PDS.
+    """
+    try:
+        identity = directory.resolve(did, LOOKUP_SECONDS)
+    except NotFound as gone:
+        raise NotFound(f"the account is gone: {gone}", "RepoNotFound") from gone
+    now_us = time.time_ns() // 1000
+    authors.save_identity(did, identity.handle, identity.pds_url, identity.signing_key, now_us)
+    if identity.pds_url is None:
+        raise FetchFailed("the DID document names no PDS")
+    return identity.pds_url

@@ -1,0 +1,86 @@
+"""Posts of people whom nobody here follows, that replies of people we follow hang on.
+
+Following's rule for replies asks whether the parent and the root are still there, and whom the
+parent replies to. For authors whom we follow, our own rows tell; the others' posts are looked up
+once. What happens to them later is not noticed: nobody here follows their repos.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from server.storage import repos
+from server.storage.database import execute, insert_rows, rows, rows_in
+
+WANTED, THERE, MISSING, UNKNOWN = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class OutsidePost:
+    """A post to be looked up."""
+
+    author_id: int
+    did: str
+    pds_url: str | None
+    rkey: int
+    attempts: int
+
+
+def want(posts: Iterable[tuple[int, int, int]]) -> None:
+    """Queue those of these posts that our rows cannot tell about: (author, rkey, reply's key)."""
+    newest: dict[tuple[int, int], int] = {}
+    for author, rkey, key in posts:
+        newest[author, rkey] = max(key, newest.get((author, rkey), 0))
+    if not newest:
+        return
+    # One that is being backfilled will have a row, or turn out to have none.
+    horizons = dict(
+        rows_in(
+            "SELECT author_id, CASE WHEN state = 3 THEN horizon_rkey ELSE -1 END"
+            f" FROM repos WHERE state <> {repos.LET_GO} AND author_id",
+            {author for author, _ in newest},
+        )
+    )
+    wanted = [
+        (author, rkey, key)
+        for (author, rkey), key in newest.items()
+        if author not in horizons or 0 <= rkey <= horizons[author]
+    ]
+    insert_rows(
+        "INSERT INTO outside_posts (author_id, rkey, newest_key)",
+        wanted,
+        "ON CONFLICT (author_id, rkey) DO NOTHING",
+    )
+
+
+def due(now_us: int, limit: int) -> list[OutsidePost]:
+    """The next to be looked up: those under the newest replies first."""
+    found = rows(
+        "SELECT o.author_id, a.did, CASE WHEN a.checked_us > 0 THEN a.pds_url END, o.rkey,"
+        " o.attempts FROM outside_posts o"
+        " JOIN authors a ON a.id = o.author_id"
+        " WHERE o.state = 0 AND o.not_before_us <= ? ORDER BY o.newest_key DESC LIMIT ?",
+        (now_us, limit),
+    )
+    return [OutsidePost(*row) for row in found]
+
+
+def settle(post: OutsidePost, state: int, parent_id: int | None) -> None:
+    """What the look-up found: THERE (and whom it replies to), MISSING or UNKNOWN."""
+    execute(
+        "UPDATE outside_posts SET state = ?, parent_id = ? WHERE author_id = ? AND rkey = ?",
+        (state, parent_id, post.author_id, post.rkey),
+    )
+
+
+def postpone(post: OutsidePost, not_before_us: int) -> None:
+    """Look it up later."""
+    execute(
+        "UPDATE outside_posts SET attempts = attempts + 1, not_before_us = ?"
+        " WHERE author_id = ? AND rkey = ?",
+        (not_before_us, post.author_id, post.rkey),
+    )
+
+
+def expire(before_key: int) -> int:
+    """Forget those that only replies from before this key hang on."""
+    return execute("DELETE FROM outside_posts WHERE newest_key < ?", (before_key,))
