@@ -93,11 +93,6 @@ class Subscriber:
     def _read(self, url: str) -> None:
         host = urlsplit(url).netloc
         cursor = load_cursor(host)
-        if cursor is None and repos.is_anybody_tracked():
-            # We do not know what this source said before we came.
-            now_us = _now_us()
-            commit_gap(host, "no cursor", 0, now_us // 1000, self.epoch, now_us)
-            log.warning("gap opened source=%s reason=no-cursor", host)
         query = "" if cursor is None else f"?cursor={cursor.seq}"
         reading = _Reading(self, host, cursor)
         log.info("connecting source=%s cursor=%s", host, cursor and cursor.seq)
@@ -146,6 +141,9 @@ class _Reading:
     def opened(self) -> None:
         log.info("connected source=%s", self.host)
         self.connected_us = _now_us()
+        if self.stored is None and repos.is_anybody_tracked():
+            # Nobody knows what this source said before we came.
+            self._gap("no cursor", 0)
 
     def message(self, data: bytes | str) -> None:
         try:

@@ -119,20 +119,26 @@ class _Work:
         last_rev = max(repo.rev, repo.snapshot_rev)
         if commit.rev <= last_rev:
             return
-        if last_rev and commit.since != last_rev:
-            self.hole(number, "chain")
+        self._find_holes(repo, commit, last_rev)
         if repo.rev == 0:
             repo.chain_since = commit.since
         repo.rev = commit.rev
         self.moved[number] = repo
-        if commit.hole is not None:
-            self.hole(number, commit.hole)
         for change in commit.changes:
             collection = FOLLOW if isinstance(change, SaveFollow) else change.collection
             if collection == FOLLOW and not repo.wants & repos.FOLLOWS:
                 continue
             key = (number, self.names.rkeys[change.rkey], COLLECTIONS[collection])
             self.last[key] = (self._follow_up(key, change), commit.rev)
+
+    def _find_holes(self, repo: Repo, commit: RepoCommit, last_rev: int) -> None:
+        if last_rev and commit.since != last_rev:
+            self.hole(repo.author_id, "chain")
+        if not repo.is_active:
+            # Sources pass on no commits of inactive accounts: what we believe is out of date.
+            self.hole(repo.author_id, "commit of an inactive account")
+        if commit.hole is not None:
+            self.hole(repo.author_id, commit.hole)
 
     def _follow_up(self, key: Key, change: Change) -> Change:
         """The change as it is after an earlier one of the same record in this batch."""

@@ -51,7 +51,8 @@ def due(now_us: int, limit: int, busy_hosts: Collection[str]) -> list[Job]:
     spared = f"AND (a.pds_url IS NULL OR a.pds_url NOT IN ({marks}))" if busy_hosts else ""
     found = rows(
         "SELECT j.author_id, a.did, CASE WHEN a.checked_us > 0 THEN a.pds_url END,"
-        " r.epoch, r.wants, r.snapshot_rev, r.horizon_rkey, j.attempts, j.progress FROM backfill_jobs j"
+        " r.epoch, r.wants, r.snapshot_rev, r.horizon_rkey, j.attempts, j.progress"
+        " FROM backfill_jobs j"
         " JOIN repos r ON r.author_id = j.author_id JOIN authors a ON a.id = j.author_id"
         " WHERE j.not_before_us <= ? AND r.state <> ?"
         " AND r.tracked_version <= (SELECT confirmed_version FROM leases WHERE name = ?)"

@@ -103,18 +103,22 @@ def finish(job: Job, horizon_rkey: int, epoch: int, now_us: int) -> bool:
             " WHERE author_id = ?",
             (repos.LIVE, max(repo.rev, repo.snapshot_rev), horizon_rkey, job.author_id),
         )
+        repos.take_back_absence(job.author_id)
         _done(job.author_id, now_us)
     return True
 
 
 @retry_conflicts
 def finish_inactive(job: Job, status: str, epoch: int, now_us: int) -> bool:
-    """The PDS does not show the repo: hide its items until an #account event brings it back."""
+    """The PDS does not show the repo: hide its items until an event of the repo says otherwise."""
     with write_transaction():
         if _locked(job, epoch) is None:
             return False
-        repos.set_status(job.author_id, is_active=False, status=status)
-        _set_state(job.author_id, repos.LIVE)
+        repos.set_status(job.author_id, is_active=False, status=repos.PDS_SAYS + status)
+        execute(
+            "UPDATE repos SET state = ?, snapshot_rev = 0 WHERE author_id = ?",
+            (repos.LIVE, job.author_id),
+        )
         _done(job.author_id, now_us)
     return True
 

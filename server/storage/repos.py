@@ -22,6 +22,9 @@ from server.storage.database import (
 LET_GO, PENDING, PARTIAL, LIVE = 0, 1, 2, 3
 ITEMS, FOLLOWS = 1, 2
 
+# Before a status that we have from a PDS, and not from an #account event of the stream.
+PDS_SAYS = "pds:"
+
 # Order of jobs: what a viewer waits for comes first.
 VIEWER_FOLLOWS, NEWEST_PAGE, OLDER_PAGES = 0, 1, 2
 
@@ -130,6 +133,15 @@ def set_status(author_id: int, is_active: bool, status: str | None) -> None:
     execute(
         "UPDATE repos SET is_active = ?, status = ? WHERE author_id = ?",
         (int(is_active), status, author_id),
+    )
+
+
+def take_back_absence(author_id: int) -> None:
+    """Show an account again that only its PDS had called absent, and now shows."""
+    execute(
+        "UPDATE repos SET is_active = 1, status = NULL"
+        " WHERE author_id = ? AND substr(status, 1, 4) = ?",
+        (author_id, PDS_SAYS),
     )
 
 
