@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable
 from threading import Event as StopEvent
 
-import psycopg2
-
 from server.app import make_fetcher
 from server.backfill.author import Sources
 from server.backfill.outside import OutsidePosts
@@ -58,7 +56,7 @@ def run_ingest(config: Config, stop: StopEvent) -> None:
             began = time.monotonic()
             _Lead(config, lease, stop).run()
             failures = 0 if time.monotonic() - began > LONGEST_DELAY_SECONDS else failures
-        except (DatabaseError, psycopg2.Error) as error:
+        except DatabaseError as error:
             log.error("the database failed: %s", error)  # noqa: TRY400  the driver says it all
         close_database()
         pause_s = delay_s(failures, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, random.random)

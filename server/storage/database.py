@@ -23,6 +23,8 @@ from typing import Any, ParamSpec, TypeVar
 from peewee import Database, DatabaseProxy, PeeweeException, SqliteDatabase
 from playhouse.pool import PooledPostgresqlDatabase
 
+from server.core.errors import ConfigError
+
 log = logging.getLogger(__name__)
 
 database = DatabaseProxy()
@@ -51,10 +53,16 @@ _sqlite_writer = threading.Lock()
 
 
 def open_database(url: str, max_connections: int = 8) -> None:
-    """Bind `database` to a `sqlite:///FILE` or `postgresql://…` URL. Connects at first use."""
+    """Bind `database` to a `sqlite:///FILE` or `postgresql://…` URL. Connects at first use.
+
+    Raises ConfigError when the folder of an SQLite file cannot be made.
+    """
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError([f"DATABASE_URL: the folder cannot be made: {error}"]) from error
         database.initialize(
             SqliteDatabase(
                 str(path),

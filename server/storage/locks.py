@@ -14,7 +14,7 @@ from zlib import crc32
 import psycopg2
 from psycopg2.extensions import connection as PgConnection  # noqa: N812
 
-from server.storage.database import current, is_sqlite, sqlite_path
+from server.storage.database import DatabaseError, current, is_sqlite, sqlite_path
 
 _POLL_SECONDS = 0.2
 # Our advisory locks, as PostgreSQL numbers them: this, and one number a name.
@@ -51,7 +51,7 @@ class Lock:
 def acquire(name: str, wait_s: float = 0.0) -> Lock | None:
     """The lock `name`, or None if somebody else has it for longer than `wait_s`.
 
-    Raises the driver's own error when the database cannot be reached.
+    Raises DatabaseError when the database cannot be reached.
     """
     deadline = time.monotonic() + wait_s
     while True:
@@ -63,7 +63,10 @@ def acquire(name: str, wait_s: float = 0.0) -> Lock | None:
 
 def _try_file(name: str) -> Lock | None:
     path = sqlite_path()
-    file = os.open(f"{path}.{name}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        file = os.open(f"{path}.{name}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DatabaseError(f"no lock can be made beside the database: {error}") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -73,12 +76,15 @@ def _try_file(name: str) -> Lock | None:
 
 
 def _try_advisory(name: str) -> Lock | None:
-    connection = psycopg2.connect(current().database)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        number = crc32(name.encode()) & 0x7FFFFFFF
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_SPACE, number))
-        row = cursor.fetchone()
+    number = crc32(name.encode()) & 0x7FFFFFFF
+    try:
+        connection = psycopg2.connect(current().database)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_SPACE, number))
+            row = cursor.fetchone()
+    except psycopg2.Error as error:
+        raise DatabaseError(str(error).strip()) from error
     if row is not None and row[0]:
         return Lock(None, connection)
     connection.close()
