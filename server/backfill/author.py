@@ -25,6 +25,7 @@ from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.storage import pages, repos
 from server.storage.jobs import Job, Progress
+from server.storage.pages import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ class Backfill:
         self.pds_url = ""
         wanted = max(0, _now_us() - sources.backfill_days * DAY_US) << 10
         # What we have had below that may have been deleted meanwhile: it is read again as well.
-        self.horizon = int_to_tid(min(wanted, job.horizon_rkey))
+        horizon = int_to_tid(min(wanted, job.horizon_rkey))
+        self.horizon = min(horizon, pages.least_key(job.author_id) or horizon)
 
     def run(self) -> None:
         """Fetch what is due: a viewer's follows, then the newest pages, then the rest."""
@@ -79,7 +81,10 @@ class Backfill:
         rev = pds.latest_rev(self.sources.fetcher, self.pds_url, self.job.did)
         # What an earlier turn listed is older than this rev.
         self.cursors.clear()
-        return pages.store_snapshot(self.job, rev, self.sources.epoch, _now_us())
+        stored = pages.store_snapshot(self.job, rev, self.sources.epoch)
+        if stored is Snapshot.BEHIND:
+            raise FetchFailed("the PDS is behind the stream")
+        return stored is Snapshot.STORED
 
     def _fetch(self) -> None:
         # Whom a viewer follows comes first: it decides what all others wait for.

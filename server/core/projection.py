@@ -119,7 +119,7 @@ def project_record(
             raise BadRecord("subject of a follow is no DID")
         return SaveFollow(rkey, subject)
     created_ms = min(max(created_ms, 0), _MAX_MS)
-    place = (collection, rkey, created_ms, min(created_ms, seen_ms), tie)
+    place = (collection, rkey, created_ms, min(created_ms, max(seen_ms, 0)), tie)
     if collection == REPOST:
         reposted = _strong_ref(record.get("subject"))
         if reposted is None:

@@ -6,6 +6,7 @@ blocks of wanted records are opened, found by walking the length prefixes; each 
 its CID. (protocol: sync and event-stream specifications.)
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
@@ -26,6 +27,7 @@ _HEADERS = {
 _COMMIT_HEADER = b"\xa2atg#commitbop\x01"
 _MAX_OPS = 1000
 _CID_BYTES = 36
+_STATUS = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FOLLOWS = 2
 
 
@@ -96,12 +98,20 @@ def _about_repo(kind: str, body: Mapping[str, Any], seq: int, time_ms: int, did:
         is_active, status = body.get("active"), body.get("status")
         if not isinstance(is_active, bool):
             return Sync(seq, time_ms, did)
-        return Account(seq, time_ms, did, is_active, status if isinstance(status, str) else None)
+        return Account(seq, time_ms, did, is_active, _status(status))
     if kind == "#sync":
         return Sync(seq, time_ms, did)
     if kind == "#identity":
         return Identity(seq, time_ms, did)
     return Skipped(seq, time_ms)
+
+
+def _status(status: object) -> str | None:
+    """The status of an account: one of an open set of plain words, written by anybody's PDS."""
+    if status is None:
+        return None
+    is_word = isinstance(status, str) and _STATUS.fullmatch(status) is not None
+    return str(status) if is_word else "unknown"
 
 
 def _commit(body: Mapping[str, Any], seq: int, time_ms: int, wants: Mapping[str, int]) -> Event:

@@ -56,6 +56,8 @@ TRIES_A_SOURCE = 4
 # Relays do not say that a cursor is older than what they keep. They start at the oldest event, and
 # that is later than the one we stored by more than any pause of a busy network.
 OUTDATED_MS = 60_000
+# How many events are compared: the time in one of them may be anybody's joke.
+FIRST_EVENTS = 5
 
 
 @dataclass(slots=True)
@@ -129,7 +131,8 @@ class _Reading:
         self.stored = cursor
         self.seq = 0 if cursor is None else cursor.seq
         self.event_ms = 0 if cursor is None else cursor.event_ms
-        self.is_begun = False
+        self.first_events = 0
+        self.is_next = False
         self.batch = Batch()
         self.changes = 0
         self.confirmed = -1
@@ -159,11 +162,13 @@ class _Reading:
         if isinstance(event, Info):
             self._info(event)
             return
-        if not self.is_begun:
-            self._begin(event)
+        # The time in an event is the word of whoever wrote it: it may be long ago, but not to come.
+        time_ms = min(event.time_ms, _now_us() // 1000)
+        if self.first_events < FIRST_EVENTS:
+            self._compare_with_cursor(event.seq, time_ms)
         self.seq = max(self.seq, event.seq)
-        self.event_ms = max(self.event_ms, event.time_ms)
-        self._add(event)
+        self.event_ms = max(self.event_ms, time_ms)
+        self._add(event, time_ms)
         if self.changes >= BATCH_CHANGES:
             self._commit()
 
@@ -172,22 +177,27 @@ class _Reading:
         if now >= self.next_refresh:
             self.next_refresh = now + REFRESH_SECONDS
             self._refresh()
-        if now >= self.next_commit and self.is_begun:
+        if now >= self.next_commit and self.first_events:
             self._commit()
         if now >= self.next_report:
             self.next_report = now + REPORT_SECONDS
             leases.report(self.owner.epoch, _now_us(), self.connected_us)
         return not self.owner.stop.is_set()
 
-    def _begin(self, event: Event) -> None:
-        """Look at the first event: it may not continue what we have."""
-        self.is_begun = True
-        if self.stored is None or isinstance(event, Info):
+    def _compare_with_cursor(self, seq: int, time_ms: int) -> None:
+        """Look at the first events: they may not continue what we have."""
+        self.first_events += 1
+        if self.stored is None:
+            self.first_events = FIRST_EVENTS
             return
-        if event.seq < self.stored.seq:
-            self._forget(f"numbers restarted at {event.seq}")
-        elif event.seq > self.stored.seq + 1 and event.time_ms - self.stored.event_ms > OUTDATED_MS:
-            self._gap("cursor outdated", self.stored.event_ms, event.time_ms)
+        if self.first_events == 1:
+            self.is_next = seq <= self.stored.seq + 1
+            if seq < self.stored.seq:
+                self._forget(f"numbers restarted at {seq}")
+                return
+        if not self.is_next and time_ms - self.stored.event_ms > OUTDATED_MS:
+            self.first_events = FIRST_EVENTS
+            self._gap("cursor outdated", self.stored.event_ms, time_ms)
 
     def _info(self, event: Info) -> None:
         if event.name == "OutdatedCursor" and self.stored is not None:
@@ -196,12 +206,11 @@ class _Reading:
         else:
             log.info("info of the source source=%s name=%s", self.host, event.name[:80])
 
-    def _add(self, event: Event) -> None:
+    def _add(self, event: Event, time_ms: int) -> None:
         wants = self.owner.tracked.wants
         match event:
             case Commit():
-                seen_ms = min(event.time_ms, _now_us() // 1000)
-                changes = [project_op(op, seen_ms) for op in event.ops]
+                changes = [project_op(op, time_ms) for op in event.ops]
                 kept = [change for change in changes if change is not None]
                 self.batch.commits.append(
                     RepoCommit(event.repo, event.rev, event.since, kept, event.hole)

@@ -15,7 +15,7 @@ from server.storage import authors, gaps, items, leases, repos, tombstones
 from server.storage.database import execute, retry_conflicts, rows, write_transaction
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
-from server.storage.repos import LIVE, PENDING, Repo
+from server.storage.repos import LIVE, Repo
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,9 @@ class _Work:
         earlier = self.last.get(key, (None, 0))[0]
         if isinstance(change, SaveItem):
             if isinstance(earlier, SaveItem):
-                return replace(change, sort_ms=min(earlier.sort_ms, change.created_ms))
+                created_ms = min(earlier.created_ms, change.created_ms)
+                sort_ms = min(earlier.sort_ms, change.created_ms)
+                return replace(change, created_ms=created_ms, sort_ms=sort_ms)
             if isinstance(earlier, DropRecord):
                 # A new record under an old key: it does not inherit the place.
                 self.reborn.add(key)
@@ -170,7 +172,8 @@ class _Work:
                 saves[key] = change
             else:
                 follows[key] = change
-        items.drop_items(k for k in drops.keys() | self.reborn if k[2] != COLLECTIONS[FOLLOW])
+        reborn = self.reborn & saves.keys()
+        items.drop_items(k for k in drops.keys() | reborn if k[2] != COLLECTIONS[FOLLOW])
         drop_follows(k for k in drops if k[2] == COLLECTIONS[FOLLOW])
         items.save_items(saves, self.names)
         save_follows(follows, self.names, now_us)
@@ -200,7 +203,8 @@ def _apply_statuses(
         repo = known.get(number)
         if repo is None:
             continue
-        if is_active and not repo.is_active and repo.state != PENDING:
+        # A backfill under way may have been told that the account is not there.
+        if is_active and not (repo.is_active and repo.state == LIVE):
             holes.setdefault(number, "reactivated")
         repos.set_status(number, is_active, status)
 

@@ -4,6 +4,7 @@ Everything here runs inside the caller's transaction, which holds the lock on th
 records it writes; so nobody else writes the same records meanwhile.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +18,20 @@ from server.storage.database import (
     execute_each,
     execute_in,
     insert_rows,
+    rows,
     rows_by_key,
     rows_in,
 )
 from server.storage.rkeys import encode_rkeys
 
+log = logging.getLogger(__name__)
+
 COLLECTIONS = {POST: 0, REPOST: 1, FOLLOW: 2}
 
-# Records of one millisecond and nearly one CID: more than this many are written by nobody, and
-# the last of a longer row would drift from its place by microseconds.
-MAX_PROBES = 10_000
+# Equal records (of one millisecond, with one CID) stand beside each other. Nobody writes this many;
+# whoever does it on purpose loses the rest of them, and costs us a query for every WINDOW_KEYS.
+MAX_EQUALS = 65_536
+WINDOW_KEYS = 4_096
 
 # A record: author, rkey as a number, collection as a number.
 Key = tuple[int, int, int]
@@ -119,20 +124,31 @@ def _change(row_id: int, values: Sequence[object]) -> None:
 
 def _with_free_keys(placed: list[tuple[int, Sequence[Any]]]) -> list[Sequence[Any]]:
     """Rows with their final sort keys: equals follow each other, so that every key is unique."""
+    taken = {
+        key for (key,) in rows_in("SELECT id FROM feed_items WHERE id", {key for key, _ in placed})
+    }
+    following: dict[int, Iterator[int]] = {}
     done: list[Sequence[Any]] = []
-    taken: set[int] = set()
-    waiting = placed
-    for _ in range(MAX_PROBES):
-        if not waiting:
-            return done
-        wanted = {key for key, _ in waiting}
-        taken.update(key for (key,) in rows_in("SELECT id FROM feed_items WHERE id", wanted))
-        again: list[tuple[int, Sequence[Any]]] = []
-        for key, values in waiting:
-            if key in taken:
-                again.append((key + 1, values))
-            else:
-                taken.add(key)
-                done.append((key, *values))
-        waiting = again
-    raise RuntimeError(f"{MAX_PROBES} feed items share one millisecond and one CID")
+    for key, values in placed:
+        free = key
+        if key in taken:
+            later = following.setdefault(key, _free_after(key))
+            free = next((one for one in later if one not in taken), key)
+            if free in taken:
+                log.warning("item left out: over %d equal ones at one place", MAX_EQUALS)
+                continue
+        taken.add(free)
+        done.append((free, *values))
+    return done
+
+
+def _free_after(key: int) -> Iterator[int]:
+    """Keys above `key` that no row has, in order. Asks for a window of rows at a time."""
+    for start in range(key + 1, key + 1 + MAX_EQUALS, WINDOW_KEYS):
+        used = {
+            row[0]
+            for row in rows(
+                "SELECT id FROM feed_items WHERE id >= ? AND id < ?", (start, start + WINDOW_KEYS)
+            )
+        }
+        yield from (one for one in range(start, start + WINDOW_KEYS) if one not in used)

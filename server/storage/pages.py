@@ -11,6 +11,7 @@ reset queued a new job. All raise LeaseLost when somebody else leads.
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from enum import Enum
 
 from server.core.projection import SaveFollow, SaveItem
 from server.core.syntax import FOLLOW, is_tid, tid_to_int
@@ -39,20 +40,28 @@ class Page:
     lower: str | None
 
 
+class Snapshot(Enum):
+    """What became of a snapshot's rev."""
+
+    STORED = "stored"
+    OUT_OF_DATE = "the repo was reset since the job began"
+    BEHIND = "the stream has shown a later commit, which continues one that we never saw"
+
+
 @retry_conflicts
-def store_snapshot(job: Job, rev: int, epoch: int, now_us: int) -> bool:
-    """Every page read from now on is at least as new as `rev`."""
+def store_snapshot(job: Job, rev: int, epoch: int) -> Snapshot:
+    """Every page read from now on is at least as new as `rev`.
+
+    BEHIND says that this cannot do: a commit is missing between `rev` and what the stream showed.
+    """
     with write_transaction():
         repo = _locked(job, epoch)
         if repo is None:
-            return False
+            return Snapshot.OUT_OF_DATE
         if repo.rev > rev and repo.chain_since > rev:
-            # The first commit that the stream gave us continues one that we have never seen, and
-            # that is not in the snapshot either.
-            repos.reset([job.author_id], now_us)
-            return False
+            return Snapshot.BEHIND
         execute("UPDATE repos SET snapshot_rev = ? WHERE author_id = ?", (rev, job.author_id))
-    return True
+    return Snapshot.STORED
 
 
 @retry_conflicts
@@ -121,6 +130,16 @@ def finish_inactive(job: Job, status: str, epoch: int, now_us: int) -> bool:
         )
         _done(job.author_id, now_us)
     return True
+
+
+def least_key(author_id: int) -> str | None:
+    """The least record key, as text, of the author's items that we hold; None if we hold none."""
+    least = rows("SELECT min(rkey) FROM feed_items WHERE author_id = ? AND rkey > 0", (author_id,))[
+        0
+    ][0]
+    odd = rows("SELECT rkey FROM feed_items WHERE author_id = ? AND rkey < 0", (author_id,))
+    held = {int(rkey) for (rkey,) in odd} | ({int(least)} if least is not None else set())
+    return min(rkeys.decode_rkeys(held).values(), default=None)
 
 
 def _locked(job: Job, epoch: int) -> Repo | None:
