@@ -60,12 +60,8 @@ class Backfill:
         self.job = job
         self.sources = sources
         self.stop = stop
-        self.cursors = dict(job.progress.cursors)
+        self.progress = job.progress
         self.pds_url = ""
-        wanted = max(0, _now_us() - sources.backfill_days * DAY_US) << 10
-        # What we have had below that may have been deleted meanwhile: it is read again as well.
-        horizon = int_to_tid(min(wanted, job.horizon_rkey))
-        self.horizon = min(horizon, pages.least_key(job.author_id) or horizon)
 
     def run(self) -> None:
         """Fetch what is due: a viewer's follows, then the newest pages, then the rest."""
@@ -80,44 +76,51 @@ class Backfill:
     def _take_snapshot(self) -> bool:
         rev = pds.latest_rev(self.sources.fetcher, self.pds_url, self.job.did)
         # What an earlier turn listed is older than this rev.
-        self.cursors.clear()
+        self.progress = Progress(floors={name: self._floor(name) for name in (POST, REPOST)})
         stored = pages.store_snapshot(self.job, rev, self.sources.epoch)
         if stored is Snapshot.BEHIND:
             raise FetchFailed("the PDS is behind the stream")
         return stored is Snapshot.STORED
 
+    def _floor(self, collection: str) -> str:
+        """The key down to which a collection has to be listed."""
+        wanted = max(0, _now_us() - self.sources.backfill_days * DAY_US) << 10
+        # What we have had below that may have been deleted meanwhile: it is read again as well.
+        floor = int_to_tid(min(wanted, self.job.horizon_rkey))
+        return min(floor, pages.least_key(self.job.author_id, collection) or floor)
+
     def _fetch(self) -> None:
+        cursors = self.progress.cursors
         # Whom a viewer follows comes first: it decides what all others wait for.
         if self.job.wants & repos.FOLLOWS and not self._list_all(FOLLOW):
             return
-        if not (POST in self.cursors and REPOST in self.cursors):
+        if not (POST in cursors and REPOST in cursors):
             if not (self._list_page(POST) and self._list_page(REPOST)):
                 return
             # Everybody's newest page comes before anybody's second one.
-            if not pages.mark_partial(self.job, self.sources.epoch) or not self._is_complete():
+            is_complete = cursors[POST] is None and cursors[REPOST] is None
+            if not pages.mark_partial(self.job, self.sources.epoch) or not is_complete:
                 return
         if self._list_all(POST) and self._list_all(REPOST):
-            horizon = self.cursors.get("horizon")
-            horizon_rkey = tid_to_int(horizon) if horizon is not None else 0
-            pages.finish(self.job, horizon_rkey, self.sources.epoch, _now_us())
-
-    def _is_complete(self) -> bool:
-        return self.cursors[POST] is None and self.cursors[REPOST] is None
+            # Complete down to here in both collections.
+            stops = [tid_to_int(key) for key in self.progress.horizons.values()]
+            pages.finish(self.job, max(stops, default=0), self.sources.epoch, _now_us())
 
     def _list_all(self, collection: str) -> bool:
         """All pages that are left; False if the job is out of date, or has had its turn."""
+        cursors = self.progress.cursors
         for _ in range(MAX_PAGES_A_TURN):
-            if collection in self.cursors and self.cursors[collection] is None:
+            if collection in cursors and cursors[collection] is None:
                 return True
             if not self._list_page(collection):
                 return False
         return False
 
     def _list_page(self, collection: str) -> bool:
-        """Fetch and commit one page; False if the job is out of date."""
+        """Fetch and commit one page; False if the job is out of date, or we are to stop."""
         if self.stop.is_set():
             return False
-        upper = self.cursors.get(collection)
+        upper = self.progress.cursors.get(collection)
         fetcher, did = self.sources.fetcher, self.job.did
         listing = pds.list_records(fetcher, self.pds_url, did, collection, upper)
         now_us = _now_us()
@@ -128,25 +131,24 @@ class Backfill:
             upper,
             listing.cursor,
         )
-        self.cursors[collection] = self._next_cursor(collection, listing)
-        both_begun = POST in self.cursors and REPOST in self.cursors
-        priority = repos.OLDER_PAGES if both_begun else repos.NEWEST_PAGE
-        if collection == FOLLOW and self.cursors[FOLLOW] is not None:
-            priority = repos.VIEWER_FOLLOWS
-        progress = Progress(dict(self.cursors))
-        return pages.commit_page(self.job, page, progress, priority, self.sources.epoch, now_us)
+        self._advance(collection, listing.cursor)
+        epoch = self.sources.epoch
+        return pages.commit_page(self.job, page, self.progress, self._priority(), epoch, now_us)
 
-    def _next_cursor(self, collection: str, listing: Listing) -> str | None:
-        """Where to go on; None at the end of the collection, or at the horizon."""
-        cursor = listing.cursor
-        if cursor is None or collection == FOLLOW:
-            return cursor
-        if is_tid(cursor) and cursor < self.horizon:
-            if collection == POST:
-                # Replies to posts below this cannot be known to hang on nothing.
-                self.cursors["horizon"] = cursor
-            return None
-        return cursor
+    def _advance(self, collection: str, cursor: str | None) -> None:
+        """Where to go on; nowhere at the end of the collection, or once it is listed low enough."""
+        floor = self.progress.floors.get(collection)
+        if floor is not None and cursor is not None and is_tid(cursor) and cursor < floor:
+            self.progress.horizons[collection] = cursor
+            cursor = None
+        self.progress.cursors[collection] = cursor
+
+    def _priority(self) -> int:
+        """How urgent the rest of the job is."""
+        cursors = self.progress.cursors
+        if cursors.get(FOLLOW) is not None:
+            return repos.VIEWER_FOLLOWS
+        return repos.OLDER_PAGES if POST in cursors and REPOST in cursors else repos.NEWEST_PAGE
 
     def _find_pds(self) -> str:
         # After a failure it may be the address that is wrong.

@@ -13,21 +13,25 @@ LONGEST_DELAY_US = 3600 * 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job has listed each collection: the cursor to go on from, or None at the end.
+    """How far a job is, by collection.
 
-    A collection that is not in it has not been begun.
+    `cursors`: where to go on listing, None at the end; a collection that is not in it has not been
+    begun. `floors`: the key down to which it has to be listed. `horizons`: the key where the
+    listing stopped because that was low enough; not there if it went to the end.
     """
 
     cursors: dict[str, str | None] = field(default_factory=dict)
+    floors: dict[str, str] = field(default_factory=dict)
+    horizons: dict[str, str] = field(default_factory=dict)
 
     def encode(self) -> str:
         """As it is stored."""
-        return json.dumps(self.cursors)
+        return json.dumps([self.cursors, self.floors, self.horizons])
 
     @classmethod
     def decode(cls, text: str | None) -> "Progress":
         """From what was stored; nothing begun if there is nothing."""
-        return cls({} if text is None else json.loads(text))
+        return cls() if text is None else cls(*json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,13 +132,14 @@ def finish_inactive(job: Job, status: str, epoch: int, now_us: int) -> bool:
     return True
 
 
-def least_key(author_id: int) -> str | None:
-    """The least record key, as text, of the author's items that we hold; None if we hold none."""
-    least = rows("SELECT min(rkey) FROM feed_items WHERE author_id = ? AND rkey > 0", (author_id,))[
-        0
-    ][0]
-    odd = rows("SELECT rkey FROM feed_items WHERE author_id = ? AND rkey < 0", (author_id,))
-    held = {int(rkey) for (rkey,) in odd} | ({int(least)} if least is not None else set())
+def least_key(author_id: int, collection: str) -> str | None:
+    """The least record key, as text, of what we hold of a collection; None if we hold nothing."""
+    number = COLLECTIONS[collection]
+    of_author = "SELECT {} FROM feed_items WHERE author_id = ? AND collection = ? AND rkey {} 0"
+    least = rows(of_author.format("min(rkey)", ">="), (author_id, number))[0][0]
+    held = {int(rkey) for (rkey,) in rows(of_author.format("rkey", "<"), (author_id, number))}
+    if least is not None:
+        held.add(int(least))
     return min(rkeys.decode_rkeys(held).values(), default=None)
 
 
