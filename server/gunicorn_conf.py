@@ -1,6 +1,10 @@
 """How gunicorn serves the application. Read by gunicorn itself; the settings come from Config."""
 
 import os
+import socket
+import struct
+
+from gunicorn.arbiter import Arbiter
 
 from server.core.config import load_config
 
@@ -24,3 +28,14 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
+
+# How long one read from a client may take. gunicorn's threads read a request's head without any
+# limit of their own: a few clients that say half a sentence would hold them all.
+READ_SECONDS = 5
+
+
+def when_ready(server: Arbiter) -> None:
+    """Set the limit on the listening sockets: connections inherit it (on Linux)."""
+    for listener in server.LISTENERS:
+        limit = struct.pack("ll", READ_SECONDS, 0)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)

@@ -69,8 +69,11 @@ def list_records(
         below = record.rkey
         records.append(record)
     following = answer.get("cursor")
-    if not listed or not isinstance(following, str) or not following:
+    if not isinstance(following, str) or not following:
         return Listing(records, None)
+    if not listed:
+        # Taken for the end, it would take away everything of ours below.
+        raise FetchFailed("listRecords gave an empty page that is not the last")
     # The cursor is opaque by the letter; everybody's is the last key, and only with that is it
     # known which of our records the page speaks for.
     return Listing(records, below)

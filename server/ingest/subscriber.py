@@ -202,7 +202,6 @@ class _Reading:
     def _info(self, event: Info) -> None:
         if event.name == "OutdatedCursor" and self.stored is not None:
             self._gap("cursor outdated", self.stored.event_ms)
-            self.stored = None
         else:
             log.info("info of the source source=%s name=%s", self.host, event.name[:80])
 
@@ -256,7 +255,6 @@ class _Reading:
         """The stored cursor is of no use here any more."""
         stored_ms = 0 if self.stored is None else self.stored.event_ms
         self._gap(reason, stored_ms)
-        self.stored = None
         self.seq = 0
 
     def _gap(self, reason: str, from_ms: int, to_ms: int | None = None) -> None:
@@ -266,6 +264,8 @@ class _Reading:
             self._commit()
         until_ms = now_us // 1000 if to_ms is None else to_ms
         commit_gap(self.host, reason, from_ms, until_ms, self.owner.epoch, now_us)
+        # The cursor went with the hole: the next commit writes one, events or not.
+        self.stored = None
         log.warning("gap opened source=%s reason=%s", self.host, reason)
 
 

@@ -76,7 +76,6 @@ async def _read(url: str, user_agent: str, handler: Handler) -> None:
     except (OSError, WSError, TimeoutError, ValueError) as error:
         raise StreamBroken(f"cannot connect: {_named(error)}") from error
     try:
-        handler.opened()
         await _attend(transport, listener, handler)
     finally:
         transport.disconnect(graceful=False)
@@ -102,6 +101,7 @@ class _Listener(WSListener):
     """Joins fragments to messages and remembers how it ended."""
 
     def __init__(self, handler: Handler) -> None:
+        self.on_open: Callable[[], None] = handler.opened
         self.on_message: Callable[[bytes | str], None] = handler.message
         self.error: BaseException | None = None
         self.close_reason: str | None = None
@@ -109,23 +109,32 @@ class _Listener(WSListener):
         self.parts: list[bytes] = []
         self.is_text = False
 
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Called by picows before any frame, also of those that come with the handshake."""
+        self._guard(transport, self.on_open)
+
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Called by picows for each frame; must not raise."""
         # What arrives after an error would be handled out of order.
-        if self.error is not None:
-            return
+        if self.error is None and self.close_reason is None:
+            self._guard(transport, lambda: self._frame(transport, frame))
+
+    def _guard(self, transport: WSTransport, work: Callable[[], None]) -> None:
         try:
-            self._frame(frame)
+            work()
         except BaseException as error:  # noqa: BLE001  it is raised again by _attend
             self.error = error
             transport.disconnect(graceful=False)
 
-    def _frame(self, frame: WSFrame) -> None:
+    def _frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if kind == WSMsgType.BINARY and frame.fin:
+        if kind == WSMsgType.BINARY and frame.fin and frame.payload_size <= MAX_MESSAGE_BYTES:
             self.last_message = time.monotonic()
             self.on_message(frame.get_payload_as_bytes())
         elif kind == WSMsgType.CLOSE:
+            # The other side waits for ours before it lets go.
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
             code, reason = frame.get_close_code(), frame.get_close_reason()
             name = getattr(code, "name", code)  # a number where picows knows no name for it
             self.close_reason = f"closed by the server: {name} {reason or ''}".strip()

@@ -9,6 +9,7 @@ from server.core.config import Config
 from server.core.errors import BadRequest, XrpcError
 from server.core.feed import Feed, to_skeleton
 from server.identity.cache import IdentityCache
+from server.identity.strict_json import parse_json
 from server.storage.timeline import timeline_page
 from server.web.auth import requester
 from server.web.first_load import NEW_US, FirstLoads
@@ -71,7 +72,10 @@ def send_interactions() -> Response:
     """Taken from whoever proves who they are, and not used by any feed yet."""
     ours = service()
     requester(request, SEND_INTERACTIONS, ours.config.service_did, ours.identities)
-    body = request.get_json(silent=True)
+    try:
+        body = parse_json(request.get_data())
+    except ValueError as error:
+        raise BadRequest("the body must be JSON, and not too deep") from error
     interactions = body.get("interactions") if isinstance(body, dict) else None
     if not isinstance(interactions, list) or len(interactions) > MAX_INTERACTIONS:
         raise BadRequest(f"interactions must be a list of at most {MAX_INTERACTIONS}")
