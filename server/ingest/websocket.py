@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from picows import (
+    WSCloseCode,
     WSError,
     WSFrame,
     WSListener,
@@ -38,6 +39,9 @@ PING_REPLY_SECONDS = 20.0
 # A server that answers pings and says nothing may have lost us. To connect again costs nothing.
 SILENCE_SECONDS = 300.0
 READ_BUFFER_BYTES = 512 * 1024
+
+
+_CLOSE_NAMES = {code.value: code.name for code in WSCloseCode}
 
 
 class Handler(Protocol):
@@ -133,11 +137,9 @@ class _Listener(WSListener):
             self.on_message(frame.get_payload_as_bytes())
         elif kind == WSMsgType.CLOSE:
             # The other side waits for ours before it lets go.
-            transport.send_close(frame.get_close_code())
+            transport.send_close()
             transport.disconnect()
-            code, reason = frame.get_close_code(), frame.get_close_reason()
-            name = getattr(code, "name", code)  # a number where picows knows no name for it
-            self.close_reason = f"closed by the server: {name} {reason or ''}".strip()
+            self.close_reason = f"closed by the server: {_goodbye(frame.get_payload_as_bytes())}"
         elif kind in (WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION):
             self._join(frame)
 
@@ -151,6 +153,15 @@ class _Listener(WSListener):
             self.last_message = time.monotonic()
             whole, self.parts = b"".join(self.parts), []
             self.on_message(whole.decode("utf-8", "replace") if self.is_text else whole)
+
+
+def _goodbye(payload: bytes) -> str:
+    """What a close frame says: two bytes of code, and a reason (RFC 6455, section 5.5.1)."""
+    if len(payload) < 2:
+        return "no code"
+    code = int.from_bytes(payload[:2])
+    name = _CLOSE_NAMES.get(code, "")
+    return " ".join(filter(None, (str(code), name, payload[2:].decode("utf-8", "replace"))))
 
 
 def _named(error: BaseException) -> str:
