@@ -167,8 +167,8 @@ def _service_did(text: str) -> str:
 
 
 def _database_url(text: str) -> str:
-    scheme = urlsplit(text).scheme
-    if scheme not in ("sqlite", "postgresql", "postgres"):
+    scheme, mark, _ = text.partition("://")
+    if not mark or scheme not in ("sqlite", "postgresql", "postgres"):
         raise ValueError("must start with sqlite:/// or postgresql://")
     if scheme == "sqlite" and not (text.startswith("sqlite:///") and len(text) > len("sqlite:///")):
         raise ValueError("an SQLite URL is sqlite:///FILE (relative) or sqlite:////FILE (absolute)")
@@ -177,8 +177,11 @@ def _database_url(text: str) -> str:
 
 def _stream_urls(text: str) -> tuple[str, ...]:
     urls = tuple(url.strip() for url in text.split(",") if url.strip())
+    if not urls:
+        raise ValueError("must name at least one source")
     for url in urls:
         parts = urlsplit(url)
+        _ = parts.port  # raises ValueError for what is none
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ValueError(f"{url}: must be a ws:// or wss:// address")
         if parts.path != RELAY_PATH:

@@ -4,7 +4,7 @@ Regular expressions are matched with `fullmatch`: `$` would let a trailing newli
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import date
 
 POST = "app.bsky.feed.post"
 REPOST = "app.bsky.feed.repost"
@@ -19,9 +19,7 @@ _HOSTNAME = re.compile(rf"(?:{_LABEL}\.)+[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?")
 _RKEY = re.compile(r"[A-Za-z0-9_~.:-]{1,512}")
 _TID = re.compile(r"[2-7a-j][2-7a-z]{12}")
 _AT_URI = re.compile(r"at://(did:[a-z]+:[A-Za-z0-9._:%-]+)/([a-zA-Z0-9.-]+)/([A-Za-z0-9_~.:-]+)")
-_DATETIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,20}))?(Z|[+-]\d\d:\d\d)"
-)
+_DATETIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 
 _TID_ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 # Two digits at a time: a page formats hundreds of TIDs, and digit by digit that costs as much as
@@ -93,33 +91,45 @@ def is_at_uri(uri: str, collection: str) -> bool:
 def datetime_ms(text: object) -> int | None:
     """A lexicon datetime in whole milliseconds since 1970; None if the lexicon refuses it.
 
-    The rule is the specification's: RFC 3339 and ISO 8601 both, so a `T`, seconds, a zone, a year
-    from 0001, and `-00:00` is no zone. Milliseconds, rounded down, are what the AppView sorts by.
+    The rule is that of the official validator: RFC 3339 and ISO 8601 both, so a `T`, seconds and a
+    zone, which `-00:00` is not; years 0 to 9999, in UTC. A day that its month does not have (30
+    February) is one of the next month, as JavaScript and so the AppView read it. Milliseconds,
+    rounded down, are what the AppView sorts by.
     """
-    if not isinstance(text, str) or len(text) > 64:
+    if not isinstance(text, str) or len(text) > 64 or not text.isascii():
         return None
     match = _DATETIME.fullmatch(text)
-    if match is None or not text.isascii() or match[8] == "-00:00":
+    if match is None or match[8] == "-00:00":
         return None
     seconds = _epoch_seconds(match)
-    if seconds is None:
+    if seconds is None or not _FIRST_SECOND <= seconds <= _LAST_SECOND:
         return None
     return seconds * 1000 + int((match[7] or "")[:3].ljust(3, "0"))
 
 
 def _epoch_seconds(match: re.Match[str]) -> int | None:
-    offset_s = 0
-    if match[8] != "Z":
-        hours, minutes = int(match[8][1:3]), int(match[8][4:6])
-        if hours > 23 or minutes > 59:
-            return None
-        offset_s = (hours * 3600 + minutes * 60) * (-1 if match[8][0] == "-" else 1)
     year, month, day, hour, minute, second = (int(match[i]) for i in range(1, 7))
-    try:
-        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-    except ValueError:
+    offset_s = _offset_s(match[8])
+    is_sound = 1 <= month <= 12 and 1 <= day <= 31 and hour <= 23 and minute <= 59 and second <= 59
+    if not is_sound or offset_s is None:
         return None
-    return int((moment - _EPOCH).total_seconds()) - offset_s
+    # The calendar repeats after 400 years, and Python's has no year 0.
+    shift = 400 if year == 0 else 0
+    first = date(year + shift, month, 1).toordinal() - shift // 400 * _DAYS_IN_400_YEARS
+    days = first + day - 1 - _EPOCH_DAY
+    return days * 86_400 + hour * 3600 + minute * 60 + second - offset_s
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+def _offset_s(zone: str) -> int | None:
+    if zone == "Z":
+        return 0
+    hours, minutes = int(zone[1:3]), int(zone[4:6])
+    if hours > 23 or minutes > 59:
+        return None
+    return (hours * 3600 + minutes * 60) * (-1 if zone[0] == "-" else 1)
+
+
+_DAYS_IN_400_YEARS = 146_097
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_FIRST_SECOND = -(_EPOCH_DAY + 365) * 86_400
+_LAST_SECOND = (date(9999, 12, 31).toordinal() - _EPOCH_DAY + 1) * 86_400 - 1

@@ -25,6 +25,14 @@ ITEMS, FOLLOWS = 1, 2
 # Before a status that we have from a PDS, and not from an #account event of the stream.
 PDS_SAYS = "pds:"
 
+# After a hole, the word of the stream that an account is not there may be out of date as well: then
+# it counts as a PDS's word, which the backfill confirms or takes back.
+_RESET = (
+    "state = ?, epoch = epoch + 1, tracked_version = ?, rev = 0, chain_since = 0, snapshot_rev = 0,"
+    " status = CASE WHEN is_active = 0 AND substr(coalesce(status, ''), 1, 4) <> ?"
+    " THEN ? || coalesce(status, 'unknown') ELSE status END"
+)
+
 # Order of jobs: what a viewer waits for comes first.
 VIEWER_FOLLOWS, NEWEST_PAGE, OLDER_PAGES = 0, 1, 2
 
@@ -80,10 +88,9 @@ def reset(author_ids: Sequence[int], now_us: int) -> None:
     if not author_ids:
         return
     execute_in(
-        "UPDATE repos SET state = ?, epoch = epoch + 1, tracked_version = ?, rev = 0,"
-        " chain_since = 0, snapshot_rev = 0 WHERE state <> ? AND author_id",
+        f"UPDATE repos SET {_RESET} WHERE state <> ? AND author_id",
         author_ids,
-        (PENDING, _next_version(), LET_GO),
+        (PENDING, _next_version(), PDS_SAYS, PDS_SAYS, LET_GO),
     )
     _queue(author_ids, NEWEST_PAGE, now_us)
 
@@ -94,9 +101,8 @@ def reset_all(now_us: int) -> int:
     rows(lock, (LET_GO,))
     version = _next_version()
     execute(
-        "UPDATE repos SET state = ?, epoch = epoch + 1, tracked_version = ?, rev = 0,"
-        " chain_since = 0, snapshot_rev = 0 WHERE state <> ?",
-        (PENDING, version, LET_GO),
+        f"UPDATE repos SET {_RESET} WHERE state <> ?",
+        (PENDING, version, PDS_SAYS, PDS_SAYS, LET_GO),
     )
     execute(
         "INSERT INTO backfill_jobs (author_id, priority, not_before_us)"
