@@ -1,0 +1,79 @@
+"""A backfill leaves no seam: whatever happens when, the rows end up as the repo is."""
+
+import pytest
+
+from server.backfill import author, pds
+from server.core.syntax import FOLLOW
+from server.storage import pages
+from server.storage.database import value
+from server.storage.gaps import open_gaps
+from server.storage.repos import LIVE
+from tests.backfill import seam_world
+from tests.backfill.seam_world import AUTHOR, PAGE_RECORDS, SeamWorld
+from tests.builders import NOW_US, tid
+
+DAY_MS = 86_400_000
+YOUNG_KEYS = [tid(-n) for n in range(5)] + ["self", "3odd.key"]
+# Some of these are older than the horizon: a backfill has no reason to look for them.
+MIXED_KEYS = [tid(-n * DAY_MS // 2) for n in range(9)] + ["self", "-"]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run a world to its end; between two transactions of a backfill anything may happen too."""
+    monkeypatch.setattr(pds, "PAGE_RECORDS", PAGE_RECORDS)
+    monkeypatch.setattr(author, "_now_us", lambda: NOW_US)
+    worlds = []
+
+    def interrupted(write):
+        def write_later(*args, **kwargs):
+            worlds[-1].perhaps()
+            return write(*args, **kwargs)
+
+        return write_later
+
+    for name in ("store_snapshot", "commit_page", "mark_partial", "finish"):
+        monkeypatch.setattr(pages, name, interrupted(getattr(pages, name)))
+
+    def run_world(seed, rkeys, backfill_days):
+        worlds[:] = [SeamWorld(seed, rkeys, backfill_days)]
+        worlds[-1].run()
+        return worlds[-1]
+
+    return run_world
+
+
+def assert_at_rest(world, where):
+    assert seam_world.author_state() == (LIVE, world.repo.rev), where
+    assert [gap for gap in open_gaps(100) if gap.did == AUTHOR] == [], where
+    assert value("SELECT count(*) FROM tombstones WHERE is_alive = 1") == 0, where
+
+
+def assert_no_seam(run, seeds):
+    for seed in seeds:
+        world = run(seed, YOUNG_KEYS, 3650)
+        assert seam_world.stored_versions() == world.repo.records, f"seed {seed}"
+        assert_at_rest(world, f"seed {seed}")
+
+
+def test_any_interleaving_ends_with_the_rows_that_the_repo_has_on_sqlite(sqlite, run):
+    assert_no_seam(run, range(800))
+
+
+def test_any_interleaving_ends_with_the_rows_that_the_repo_has_on_postgresql(postgresql, run):
+    assert_no_seam(run, range(1000, 1100))
+
+
+@pytest.mark.slow
+def test_thousands_of_interleavings_end_with_the_rows_that_the_repo_has(sqlite, run):
+    assert_no_seam(run, range(2000, 8000))
+
+
+def test_above_the_horizon_nothing_is_missing_and_below_it_nothing_is_wrong(sqlite, run):
+    for seed in range(250):
+        world = run(seed, MIXED_KEYS, 1)
+        stored, least = seam_world.stored_versions(), seam_world.horizon()
+        assert stored.items() <= world.repo.records.items(), f"seed {seed}"
+        missing = [path for path in world.repo.records if path not in stored]
+        assert [p for p in missing if p[1] >= least or p[0] == FOLLOW] == [], f"seed {seed}"
+        assert_at_rest(world, f"seed {seed}")

@@ -1,0 +1,154 @@
+"""Settings: defaults that work, and every problem named at once."""
+
+import pytest
+
+from server.core.config import DEFAULTS, RELAY_PATH, UNPUBLISHED_DID, load_config
+from server.core.errors import ConfigError
+from tests.builders import did
+
+PUBLIC = {"FEED_HOSTNAME": "feed.example.com", "FEED_PUBLISHER_DID": did("publisher")}
+
+
+def problems(**settings):
+    with pytest.raises(ConfigError) as refused:
+        load_config(settings)
+    return refused.value.problems
+
+
+def test_nothing_set_is_a_trial_on_this_machine():
+    config = load_config({})
+    assert config.is_local_trial
+    assert (config.hostname, config.port) == ("localhost", 8000)
+    assert config.service_did == "did:web:localhost%3A8000"
+    assert config.service_endpoint == "http://localhost:8000"
+    assert config.publisher_did == UNPUBLISHED_DID
+    assert not config.allow_private_hosts
+    assert config.notice_post_uri is None
+    assert (config.retention_days, config.backfill_days) == (30, 7)
+
+
+def test_every_default_is_one_that_may_be_set():
+    assert load_config(DEFAULTS) == load_config({})
+    for name, text in DEFAULTS.items():
+        assert load_config({name: text}) == load_config({}), name
+        assert load_config({name: "  "}) == load_config({}), name
+
+
+def test_a_host_name_makes_the_did_and_the_endpoint():
+    config = load_config({**PUBLIC, "FEED_HOSTNAME": "Feed.Example.com", "PORT": "80"})
+    assert not config.is_local_trial
+    assert config.service_did == "did:web:feed.example.com"
+    assert config.service_endpoint == "https://feed.example.com"
+    own = load_config({**PUBLIC, "FEED_SERVICE_DID": "did:plc:" + "a" * 24})
+    assert own.service_did == "did:plc:" + "a" * 24
+
+
+def test_a_public_host_needs_a_publisher():
+    (problem,) = problems(FEED_HOSTNAME="feed.example.com")
+    assert problem.startswith("FEED_PUBLISHER_DID is not set")
+
+
+def test_all_problems_are_named_at_once():
+    wrong = {
+        "FEED_HOSTNAME": "https://feed.example.com/",
+        "FEED_PUBLISHER_DID": "alice.test",
+        "FEED_SERVICE_DID": "did:web:x#bsky_fg",
+        "DATABASE_URL": "mysql://u:secret@host/db",
+        "STREAM_URLS": "https://bsky.network",
+        "PLC_URL": "plc.directory",
+        "RETENTION_DAYS": "0",
+        "BACKFILL_DAYS": "x",
+        "PORT": "65536",
+        "WEB_WORKERS": "-1",
+        "WEB_THREADS": "1.5",
+        "BACKFILL_WORKERS": "10000",
+        "LOG_FORMAT": "xml",
+        "LOG_LEVEL": "LOUD",
+        "ALLOW_PRIVATE_HOSTS": "maybe",
+        "NOTICE_POST_URI": "https://bsky.app/profile/x/post/y",
+    }
+    assert wrong.keys() == DEFAULTS.keys()
+    found = problems(**wrong)
+    assert len(found) == len(wrong)
+    for name in wrong:
+        assert sum(problem.startswith(f"{name}=") for problem in found) == 1, name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:secret@host/db",
+        "u:secret@host",
+        "postgres:u:secret@host",
+        "sqlite://secret",
+        "sqlite:///",
+        "POSTGRES//u:secret@host",
+    ],
+)
+def test_the_password_of_a_database_url_is_never_shown(url):
+    (problem,) = problems(DATABASE_URL=url)
+    assert problem.startswith("DATABASE_URL='(hidden)'")
+    assert "secret" not in problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite:///data/x.db", "sqlite:////var/x.db", "postgresql://u:p@h/d", "postgres://u:p@h:1/d"],
+)
+def test_databases_that_we_know(url):
+    assert load_config({"DATABASE_URL": url}).database_url == url
+
+
+@pytest.mark.parametrize("text", ["1", "true", "Yes", "on"])
+def test_a_switch_is_on(text):
+    assert load_config({"ALLOW_PRIVATE_HOSTS": text}).allow_private_hosts
+
+
+@pytest.mark.parametrize("text", ["0", "false", "No", "off"])
+def test_a_switch_is_off(text):
+    assert not load_config({"ALLOW_PRIVATE_HOSTS": text}).allow_private_hosts
+
+
+@pytest.mark.parametrize(
+    "text", ["٣", "1_0", "+5", "1e1", "0x10", "", "99999999999999999999999", "1" * 5000, "²"]
+)
+def test_numbers_are_plain_digits_within_bounds(text):
+    if not text:
+        assert load_config({"WEB_WORKERS": text}).web_workers == 2
+        return
+    assert problems(WEB_WORKERS=text)[0].startswith("WEB_WORKERS=")
+
+
+def test_several_streams_are_kept_in_their_order():
+    one, two = f"wss://one.example{RELAY_PATH}", f"ws://127.0.0.1:2470{RELAY_PATH}"
+    assert load_config({"STREAM_URLS": f" {one} , {two},"}).stream_urls == (one, two)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://a.example{RELAY_PATH}",
+        f"wss://{RELAY_PATH}",
+        "wss://a.example/subscribe",
+        f"wss://a.example{RELAY_PATH}?cursor=0",
+        f"wss://u:p@a.example{RELAY_PATH}",
+        f"wss://a.example{RELAY_PATH}#x",
+        ",",
+        " , ,",
+        f"wss://a.example:port{RELAY_PATH}",
+        f"wss://[a.example{RELAY_PATH}",
+    ],
+)
+def test_what_is_no_relay_is_refused(url):
+    assert problems(STREAM_URLS=url)[0].startswith("STREAM_URLS=")
+
+
+def test_a_backfill_longer_than_the_memory_is_refused():
+    assert "BACKFILL_DAYS=8" in problems(RETENTION_DAYS="7", BACKFILL_DAYS="8")[0]
+
+
+def test_the_notice_is_a_post_by_did():
+    uri = f"at://{did('ann')}/app.bsky.feed.post/3jzfcijpj2z2a"
+    assert load_config({"NOTICE_POST_URI": uri}).notice_post_uri == uri
+    for wrong in (uri + "\nx", uri.replace(did("ann"), "ann.test"), uri.replace("post", "like")):
+        assert problems(NOTICE_POST_URI=wrong)

@@ -1,0 +1,105 @@
+"""Cursors and skeletons: what goes out is what the lexicon allows, what comes in is ours."""
+
+import pytest
+from atproto import models
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.core.errors import MalformedCursor
+from server.core.feed import (
+    Feed,
+    TimelineFilter,
+    TimelineItem,
+    decode_cursor,
+    encode_cursor,
+    to_skeleton,
+)
+from tests.builders import did, tid
+
+POST_URI = f"at://{did('ann')}/app.bsky.feed.post/{tid(1)}"
+REPOST_URI = f"at://{did('ben')}/app.bsky.feed.repost/{tid(2)}"
+Response = models.AppBskyFeedGetFeedSkeleton.Response
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_a_cursor_is_read_as_written(key):
+    assert decode_cursor(encode_cursor(key)) == key
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1",
+        "1-",
+        "-1",
+        "1--5",
+        "2-5",
+        "1-5 ",
+        " 1-5",
+        "1-5\n",
+        "1-+5",
+        "1-5.0",
+        "1-1_0",
+        "1-\u0665",
+        f"1-{2**63}",
+        "1-" + "9" * 19,
+        "1-" + "0" * 20,
+        "1-" + "9" * 5000,
+        "1-5\0",
+    ],
+)
+def test_a_cursor_that_we_did_not_write_is_refused(text):
+    with pytest.raises(MalformedCursor) as refused:
+        decode_cursor(text)
+    assert (refused.value.status, refused.value.name) == (400, "InvalidRequest")
+
+
+def test_a_skeleton_names_posts_reposts_and_where_to_go_on():
+    items = [TimelineItem(9, POST_URI, None), TimelineItem(7, POST_URI, REPOST_URI)]
+    assert to_skeleton(items, has_more=True) == {
+        "feed": [
+            {"post": POST_URI},
+            {
+                "post": POST_URI,
+                "reason": {
+                    "$type": "app.bsky.feed.defs#skeletonReasonRepost",
+                    "repost": REPOST_URI,
+                },
+            },
+        ],
+        "cursor": "1-7",
+    }
+
+
+def test_the_last_page_has_no_cursor_and_an_empty_one_neither():
+    assert to_skeleton([], has_more=False) == {"feed": []}
+    assert to_skeleton([], has_more=True) == {"feed": []}
+    assert "cursor" not in to_skeleton([TimelineItem(9, POST_URI, None)], has_more=False)
+
+
+@given(
+    st.lists(
+        st.builds(
+            TimelineItem,
+            st.integers(0, 2**63 - 1),
+            st.just(POST_URI),
+            st.sampled_from((None, REPOST_URI)),
+        ),
+        max_size=100,
+    ),
+    st.booleans(),
+)
+def test_the_official_model_takes_every_skeleton_and_adds_nothing(items, has_more):
+    skeleton = to_skeleton(items, has_more)
+    read = Response.model_validate(skeleton, strict=True)
+    assert [entry.post for entry in read.feed] == [item.post_uri for item in items]
+    reasons = [entry.reason and entry.reason.repost for entry in read.feed]
+    assert reasons == [item.repost_uri for item in items]
+    assert all(None not in entry.values() for entry in [skeleton, *skeleton["feed"]])
+
+
+def test_a_feed_knows_where_its_record_lives_and_shows_everything_unless_told():
+    feed = Feed("mine", "Mine", "All of it")
+    assert feed.uri(did("ann")) == f"at://{did('ann')}/app.bsky.feed.generator/mine"
+    assert feed.filter == TimelineFilter(reposts=True, replies="all")

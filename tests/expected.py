@@ -1,0 +1,112 @@
+"""What a feed should hold, worked out from a world in plain Python. Shares nothing with the SQL.
+
+The rule for replies is the official app's for Following, in the words of its own code: orphans go;
+a reply shows when everybody else in its context (parent, grandparent, root) is nobody at all, or at
+least one of them is the viewer or followed by the viewer.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from server.core.feed import TimelineFilter
+
+# A record by (name of its author, record key).
+Ref = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Item:
+    """A post or repost. `parent` and `root` make it a reply, `subject` a repost."""
+
+    author: str
+    rkey: str
+    ms: int
+    tie: int = 0
+    is_reply: bool = False
+    parent: Ref | None = None
+    root: Ref | None = None
+    subject: Ref | None = None
+
+    @property
+    def name(self) -> tuple[str, str, bool]:
+        """What tells it from all others: author, key, and whether it is a repost."""
+        return self.author, self.rkey, self.subject is not None
+
+
+@dataclass(slots=True)
+class Person:
+    """An account. We have all its posts with keys above `complete_from`; None: we cannot tell."""
+
+    is_tracked: bool = True
+    is_active: bool = True
+    complete_from: str | None = None
+
+
+@dataclass(slots=True)
+class World:
+    """All there is. `outside` tells of posts that were looked up: None if there was none."""
+
+    people: dict[str, Person] = field(default_factory=dict)
+    items: dict[tuple[str, str, bool], Item] = field(default_factory=dict)
+    follows: dict[Ref, str] = field(default_factory=dict)
+    outside: dict[Ref, str | None] = field(default_factory=dict)
+    missing: set[Ref] = field(default_factory=set)
+
+    def put(self, item: Item) -> None:
+        """Add an item."""
+        self.items[item.name] = item
+
+    def followed_by(self, viewer: str) -> set[str]:
+        """Whom a viewer follows, however often."""
+        return {subject for (who, _), subject in self.follows.items() if who == viewer}
+
+
+def expected_items(world: World, viewer: str, shown: TimelineFilter) -> list[Item]:
+    """The items of a viewer's feed, in no order."""
+    close = world.followed_by(viewer) | {viewer}
+    return [
+        item
+        for item in world.items.values()
+        if item.author in close
+        and world.people[item.author].is_active
+        and _is_wanted(world, item, close, shown)
+    ]
+
+
+def _is_wanted(world: World, item: Item, close: set[str], shown: TimelineFilter) -> bool:
+    if item.subject is not None:
+        return shown.reposts
+    if not item.is_reply or shown.replies == "all":
+        return True
+    return shown.replies == "following" and _is_followed_reply(world, item, close)
+
+
+def _is_followed_reply(world: World, item: Item, close: set[str]) -> bool:
+    if item.parent is None:
+        return False
+    context = [item.parent, item.root or item.parent]
+    if any(_is_gone(world, ref) for ref in context):
+        return False
+    others = set(_others(world, item, context))
+    return not others or bool(others & close)
+
+
+def _others(world: World, item: Item, context: Iterable[Ref]) -> Iterator[str]:
+    assert item.parent is not None
+    people = [author for author, _ in context]
+    parent = world.items.get((*item.parent, False))
+    if parent is not None and parent.parent is not None:
+        people.append(parent.parent[0])
+    elif (looked_up := world.outside.get(item.parent)) is not None:
+        people.append(looked_up)
+    return (name for name in people if name != item.author)
+
+
+def _is_gone(world: World, ref: Ref) -> bool:
+    author = world.people.get(ref[0])
+    if author is not None and author.is_tracked and not author.is_active:
+        return True
+    if (*ref, False) in world.items:
+        return False
+    is_known = author is not None and author.is_tracked and author.complete_from is not None
+    return ref in world.missing or (is_known and ref[1] > author.complete_from)

@@ -1,0 +1,168 @@
+"""Several writers and readers at once: nobody is refused or waits for ever, nothing is lost."""
+
+import threading
+
+import pytest
+
+from feeds import FEEDS
+from server.core.syntax import FOLLOW
+from server.storage import jobs, pages, repos, viewers
+from server.storage.changes import Batch, commit_gap
+from server.storage.database import database, value, write_transaction
+from server.storage.jobs import Progress
+from server.storage.timeline import timeline_page
+from tests.builders import (
+    HOST,
+    NOW_MS,
+    NOW_US,
+    Stream,
+    confirm_all,
+    did,
+    follow,
+    number_of,
+    post,
+    tid,
+    track,
+)
+from tests.ingest.conftest import wait_until
+
+ROUNDS = 60
+VIEWERS = ("ann", "ben", "cat")
+
+
+@pytest.fixture
+def together():
+    """Run functions at once, each in a thread with a connection of its own; raise what they do."""
+
+    def run(*bodies):
+        errors = []
+
+        def guarded(body):
+            try:
+                body()
+            except Exception as error:  # noqa: BLE001  it is raised again below
+                errors.append(error)
+            finally:
+                database.close()
+
+        threads = [threading.Thread(target=guarded, args=(body,)) for body in bodies]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+        for error in errors:
+            raise error
+
+    return run
+
+
+class Crowd:
+    """What goes on at once in a busy process, each method a thread."""
+
+    def __init__(self, epoch):
+        track(*VIEWERS, wants=repos.ITEMS | repos.FOLLOWS)
+        confirm_all(epoch)
+        self.epoch = epoch
+        self.stream = Stream(epoch)
+
+    def write(self):
+        for count in range(ROUNDS):
+            commits = [self.stream.next(name, post(tid(count), NOW_MS + count)) for name in VIEWERS]
+            self.stream.save(Batch(commits=commits))
+
+    def reset(self):
+        for count in range(ROUNDS):
+            if count % 5 == 0:
+                commit_gap(HOST, "test", 0, 1, self.epoch, NOW_US)
+            self.stream.save(Batch(resets={did(name) for name in VIEWERS}))
+            confirm_all(self.epoch)
+
+    def backfill(self, name):
+        others = [other for other in VIEWERS if other != name]
+        for count in range(ROUNDS):
+            changes = [follow(tid(n), f"{name}{count}{n}") for n in range(3)]
+            changes += [follow(tid(5 + n), other) for n, other in enumerate(others)]
+            page = pages.Page(FOLLOW, changes, {c.rkey for c in changes}, None, None)
+            due = jobs.due(NOW_US * 2, 99, ())
+            for job in [job for job in due if job.did == did(name)]:
+                pages.commit_page(job, page, Progress(), 0, self.epoch, NOW_US)
+
+    def welcome(self):
+        for count in range(ROUNDS):
+            for name in (f"ann{count}1", f"new{count}", "ann"):
+                viewers.welcome(did(name), NOW_US)
+
+
+def test_stream_backfill_viewers_and_gaps_do_not_stop_each_other(db, lease, together):
+    crowd = Crowd(lease.epoch)
+    backfills = [lambda name=name: crowd.backfill(name) for name in VIEWERS[:2]]
+    together(crowd.write, crowd.reset, crowd.welcome, *backfills)
+    assert value("SELECT count(*) FROM feed_items") == ROUNDS * len(VIEWERS)
+    assert value("SELECT count(*) FROM viewers") == 2 * ROUNDS + 1
+    assert value("SELECT max(tracked_version) FROM repos") <= value("SELECT value FROM counters")
+
+
+def test_readers_see_whole_batches_while_they_are_written(db, lease, together):
+    track(*VIEWERS)
+    stream = Stream(lease.epoch)
+    for name in VIEWERS[1:]:
+        stream.save(Batch(commits=[stream.next(name, post(tid(0), NOW_MS))]))
+    done = threading.Event()
+    sizes = []
+
+    def write():
+        try:
+            for count in range(1, ROUNDS):
+                both = [post(tid(2 * count + n), NOW_MS + 2 * count + n) for n in range(2)]
+                stream.save(Batch(commits=[stream.next("ann", *both)]))
+        finally:
+            done.set()
+
+    def read():
+        number = number_of("ann")
+        while not done.is_set():
+            page = timeline_page(number, FEEDS[1].filter, None, 100)
+            sizes.append(len(page.items))
+
+    together(write, read, read)
+    assert all(size % 2 == 0 for size in sizes)
+    assert max(sizes) <= 2 * (ROUNDS - 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda epoch: viewers.welcome(did("ann"), NOW_US),
+        lambda epoch: commit_gap(HOST, "test", 0, 1, epoch, NOW_US),
+    ],
+    ids=["a new viewer", "a gap of everybody"],
+)
+def test_who_holds_a_repo_and_resets_it_is_not_deadlocked(
+    postgresql, lease, together, monkeypatch, other
+):
+    """Everybody takes rows of repos before the counter; the other order would be a deadlock."""
+    monkeypatch.setattr("server.storage.database.MAX_CONFLICTS", 0)
+    track("ann")
+    held = threading.Event()
+
+    def hold():
+        number = number_of("ann")
+        with write_transaction():
+            repos.load_repos([number])
+            held.set()
+            wait_until(lambda: value(WAITING) == 1)
+            repos.reset([number], NOW_US)
+
+    def meanwhile():
+        assert held.wait(10)
+        other(lease.epoch)
+
+    together(hold, meanwhile)
+    assert value("SELECT max(epoch) FROM repos") >= 2
+
+
+WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    " AND datname = current_database()"
+)

@@ -1,0 +1,124 @@
+"""The lead: one has it, its end is noticed, and who lost it writes nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from server.core.errors import LeaseLost
+from server.storage import leases, locks
+from server.storage.database import write_transaction
+from tests.builders import NOW_US
+
+# Takes the lead, says so, and holds it until it is killed.
+HOLDER = """
+import sys, time
+from server.storage import leases
+from server.storage.database import open_database
+open_database(sys.argv[1])
+lease = leases.acquire("child", 1)
+print("none" if lease is None else lease.epoch, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def hold(db):
+    """Another process that holds the lead; it is gone after the test."""
+    children = []
+
+    def start():
+        child = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, db], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
+        )
+        children.append(child)
+        return child, child.stdout.readline().strip()
+
+    yield start
+    for child in children:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
+def test_the_lead_is_held_by_one(db):
+    first = leases.acquire("a", NOW_US)
+    assert first.is_held()
+    assert leases.acquire("b", NOW_US) is None
+    first.release()
+    second = leases.acquire("b", NOW_US)
+    assert second.epoch == first.epoch + 1
+    assert leases.leader().holder == "b"
+    second.release()
+
+
+def test_releasing_twice_harms_nobody(db):
+    lease = leases.acquire("a", NOW_US)
+    lease.release()
+    lease.release()
+    assert not lease.is_held()
+
+
+def test_a_process_that_is_killed_lets_the_lead_go(db, hold):
+    child, epoch = hold()
+    assert epoch == "1"
+    assert leases.acquire("here", NOW_US) is None
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    lock = locks.acquire(leases.NAME, wait_s=10)
+    assert lock is not None
+    lock.release()
+    lease = leases.acquire("here", NOW_US)
+    assert lease.epoch == 2
+    lease.release()
+
+
+def test_another_process_stands_by_while_we_lead(db, hold):
+    lease = leases.acquire("here", NOW_US)
+    assert hold()[1] == "none"
+    assert lease.is_held()
+    lease.release()
+
+
+def test_a_connection_that_the_server_cuts_loses_the_lead(postgresql):
+    lease = leases.acquire("here", NOW_US)
+    pid = lease.lock.connection.info.backend_pid
+    leases.execute("SELECT pg_terminate_backend(?)", (pid,))
+    assert not lease.is_held()
+    again = locks.acquire(leases.NAME, wait_s=10)
+    assert again is not None
+    again.release()
+    lease.release()
+
+
+def test_the_fence_lets_the_leader_pass_and_nobody_else(db, lease):
+    with write_transaction():
+        leases.fence(lease.epoch)
+    for epoch in (lease.epoch - 1, lease.epoch + 1):
+        with pytest.raises(LeaseLost), write_transaction():
+            leases.fence(epoch)
+
+
+def test_what_a_deposed_leader_says_of_itself_is_not_written(db, lease):
+    leases.confirm(lease.epoch, 7)
+    leases.report(lease.epoch, NOW_US + 1, NOW_US)
+    before = leases.leader()
+    assert (before.confirmed_version, before.connected_us) == (7, NOW_US)
+    leases.confirm(lease.epoch - 1, 9)
+    leases.report(lease.epoch - 1, NOW_US + 2, None)
+    assert leases.leader() == before
+
+
+def test_a_new_leader_has_confirmed_nothing(db):
+    first = leases.acquire("a", NOW_US)
+    leases.confirm(first.epoch, 7)
+    first.release()
+    second = leases.acquire("b", NOW_US)
+    assert leases.leader().confirmed_version == -1
+    second.release()
+
+
+def test_without_a_leader_there_is_none_to_tell_of(db):
+    assert leases.leader() is None

@@ -1,0 +1,71 @@
+"""Migrations: applied once, by whoever comes first; a newer database is left alone."""
+
+import secrets
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from server.core.errors import ConfigError
+from server.storage.database import close_database, current, execute, open_database, rows, value
+from server.storage.migrate import DIRECTORY, migrate
+from tests.conftest import DATABASES
+
+MIGRATE = """
+import sys
+from server.storage.database import open_database
+from server.storage.migrate import migrate
+open_database(sys.argv[1])
+print(len(migrate()))
+"""
+
+
+@pytest.fixture(params=DATABASES)
+def new_url(request, tmp_path):
+    """A database without tables."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'new' / 'gapless.db'}"
+        return
+    postgres = request.getfixturevalue("postgres")
+    name = f"new_{secrets.token_hex(4)}"
+    yield postgres.create(name)
+    postgres.drop(name)
+
+
+@pytest.fixture
+def new_database(new_url):
+    open_database(new_url)
+    yield new_url
+    close_database()
+
+
+def test_every_step_is_applied_once(new_database):
+    steps = sorted(path.stem for path in DIRECTORY.glob("[0-9]*.py"))
+    assert migrate() == steps
+    assert migrate() == []
+    assert value("SELECT value FROM counters WHERE name = 'tracked'") == 0
+
+
+def test_processes_that_start_together_migrate_once(new_url):
+    def run(_):
+        command = [sys.executable, "-c", MIGRATE, new_url]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+    with ThreadPoolExecutor(4) as pool:
+        counts = [int(done.stdout) for done in pool.map(run, range(4))]
+    assert sorted(counts) == [0, 0, 0, len(list(DIRECTORY.glob("[0-9]*.py")))]
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(new_database):
+    migrate()
+    history = next(name for name in _tables() if "migration" in name)
+    columns = rows(f"SELECT * FROM {history}")  # noqa: S608
+    execute(f"UPDATE {history} SET name = '9999_later'")  # noqa: S608
+    with pytest.raises(ConfigError, match=r"newer Gapless.*9999_later"):
+        migrate()
+    assert len(rows(f"SELECT * FROM {history}")) == len(columns)  # noqa: S608
+
+
+def _tables():
+    return current().get_tables()

@@ -1,0 +1,123 @@
+"""No statement of the hot paths reads all of feed_items, on either database."""
+
+import re
+
+import pytest
+
+from feeds import FEEDS
+from server.core.projection import REPLY
+from server.core.syntax import POST
+from server.storage import pages, repos, retention
+from server.storage.database import current, execute, insert_rows, is_sqlite
+from server.storage.jobs import Progress
+from server.storage.timeline import timeline_page
+from tests.builders import NOW_MS, NOW_US, Stream, did, drop, job_of, number_of, post, tid, track
+
+AUTHORS, ITEMS_EACH = 200, 100
+FOLLOWED = 120
+# In SQLite's words: every row of the table, or of an index of it.
+SCAN = re.compile(r"\bSCAN (feed_items|i|p|q)\b|Seq Scan on feed_items")
+
+
+@pytest.fixture
+def large(db, lease):
+    """20,000 items, a third of them replies, and a viewer who follows many authors."""
+    track("viewer", wants=repos.ITEMS | repos.FOLLOWS)
+    track("author")
+    viewer, author = number_of("viewer"), number_of("author")
+    authors = range(100_000, 100_000 + AUTHORS)
+    insert_rows(
+        "INSERT INTO authors (id, did)", [(number, did(f"n{number}")) for number in authors]
+    )
+    insert_rows(
+        "INSERT INTO repos (author_id, state, wants, epoch, tracked_version, horizon_rkey)",
+        [(number, repos.LIVE, repos.ITEMS, 1, 1, 0) for number in authors],
+    )
+    items = []
+    for rkey in range(ITEMS_EACH):
+        for number in authors:
+            place = (NOW_MS - rkey * 1000) << 21 | number
+            parent = 100_000 + (number * 7 + rkey) % AUTHORS
+            is_reply = rkey % 3 == 0
+            reply = (REPLY, parent, rkey, None, None) if is_reply else (0, None, None, None, None)
+            items.append((place, number, rkey, 0, *reply))
+    columns = "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
+    insert_rows(f"INSERT INTO feed_items ({columns})", items)
+    insert_rows(
+        "INSERT INTO follows (viewer_id, rkey, subject_id)",
+        [(viewer, number, 100_000 + number) for number in range(FOLLOWED)],
+    )
+    # Both planners are to know what they would know in life.
+    execute("ANALYZE")
+    yield viewer, author
+    if not is_sqlite():
+        execute("DELETE FROM feed_items")
+        execute("ANALYZE")
+
+
+class Spy:
+    """The statements that go through peewee while it watches."""
+
+    def __init__(self, patch):
+        self.seen = []
+        self.run = current().execute_sql
+        patch.setattr(current(), "execute_sql", self.watch)
+
+    def watch(self, sql, params=None):
+        self.seen.append((sql, params))
+        return self.run(sql, params)
+
+    def plans(self):
+        """Statement and plan of all that touch feed_items and look for something."""
+        explain = "EXPLAIN QUERY PLAN" if is_sqlite() else "EXPLAIN"
+        for sql, params in self.seen:
+            if "feed_items" in sql and not sql.startswith("INSERT"):
+                found = self.run(f"{explain} {sql}", params).fetchall()
+                yield sql, "\n".join(str(row[-1]) for row in found)
+
+
+@pytest.fixture
+def spy(monkeypatch, large):
+    return Spy(monkeypatch)
+
+
+def assert_no_scans(spy, at_least):
+    plans = list(spy.plans())
+    assert len(plans) >= at_least
+    for sql, plan in plans:
+        assert not SCAN.search(plan), f"{sql}\n{plan}"
+
+
+@pytest.mark.parametrize("feed", FEEDS, ids=lambda feed: feed.rkey)
+@pytest.mark.parametrize("below", [None, (NOW_MS - 50_000) << 21])
+def test_a_page_is_found_by_indexes(large, spy, feed, below):
+    page = timeline_page(large[0], feed.filter, below, 50)
+    assert len(page.items) == 50
+    assert_no_scans(spy, at_least=2)
+
+
+def test_a_batch_is_saved_by_indexes(large, spy, lease):
+    stream = Stream(lease.epoch)
+    stream.say("author", *(post(tid(n), NOW_MS - n, parent=("x", tid(n))) for n in range(40)))
+    stream.say("author", *(post(tid(n), NOW_MS - 99) for n in range(40)), drop(tid(50)))
+    assert_no_scans(spy, at_least=4)
+
+
+def test_a_page_of_a_backfill_is_saved_by_indexes(large, spy, lease):
+    job = job_of("author", lease.epoch)
+    changes = [post(tid(n), NOW_MS - n) for n in range(100)]
+    page = pages.Page(POST, changes, {change.rkey for change in changes}, None, tid(0))
+    assert pages.commit_page(job, page, Progress({}), 1, lease.epoch, NOW_US)
+    assert_no_scans(spy, at_least=3)
+
+
+def test_old_items_are_let_go_by_indexes(large, spy):
+    execute("UPDATE repos SET state = ?", (repos.LIVE,))
+    retention.trim(100_000, NOW_MS)
+    assert_no_scans(spy, at_least=1)
+
+
+def test_a_scan_would_be_seen(large, spy):
+    current().execute_sql("SELECT id FROM feed_items i WHERE flags = 7")
+    ((_, plan),) = spy.plans()
+    assert SCAN.search(plan)
