@@ -15,7 +15,7 @@ from server.storage import authors, gaps, items, leases, repos, tombstones
 from server.storage.database import execute, retry_conflicts, rows, write_transaction
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
-from server.storage.repos import LIVE, Repo
+from server.storage.repos import LIVE, PENDING, Repo
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,9 @@ class _Work:
         last_rev = max(repo.rev, repo.snapshot_rev)
         if commit.rev <= last_rev:
             return
-        self._find_holes(repo, commit, last_rev)
         if repo.rev == 0:
             repo.chain_since = commit.since
+        self._note_holes(repo, commit, last_rev)
         repo.rev = commit.rev
         self.moved[number] = repo
         for change in commit.changes:
@@ -131,14 +131,21 @@ class _Work:
             key = (number, self.names.rkeys[change.rkey], COLLECTIONS[collection])
             self.last[key] = (self._follow_up(key, change), commit.rev)
 
-    def _find_holes(self, repo: Repo, commit: RepoCommit, last_rev: int) -> None:
-        if last_rev and commit.since != last_rev:
-            self.hole(repo.author_id, "chain")
+    def _note_holes(self, repo: Repo, commit: RepoCommit, last_rev: int) -> None:
+        reason = commit.hole
         if not repo.is_active:
             # Sources pass on no commits of inactive accounts: what we believe is out of date.
-            self.hole(repo.author_id, "commit of an inactive account")
-        if commit.hole is not None:
-            self.hole(repo.author_id, commit.hole)
+            reason = "commit of an inactive account"
+        if last_rev and commit.since != last_rev:
+            reason = "chain"
+        if reason is None:
+            return
+        if repo.state == PENDING and repo.snapshot_rev == 0:
+            # Nothing has been read that the hole could spoil: what is read must only be newer. So
+            # a job that waits for a failing PDS goes on waiting.
+            repo.chain_since = commit.rev
+        else:
+            self.hole(repo.author_id, reason)
 
     def _follow_up(self, key: Key, change: Change) -> Change:
         """The change as it is after an earlier one of the same record in this batch."""

@@ -90,7 +90,8 @@ class SeamWorld:
         self.seq = 0
         self.last_told = 0
         self.sources = Sources(self, self, backfill_days, self.epoch)  # type: ignore[arg-type]
-        for _ in range(self.rng.randrange(5)):
+        # A repo is made by its first commit, so it has a rev before anybody can follow it.
+        for _ in range(self.rng.randint(1, 5)):
             self.commit()
         self.waiting.clear()
         track("author", wants=repos.ITEMS | repos.FOLLOWS)
