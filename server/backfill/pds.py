@@ -43,9 +43,11 @@ def latest_rev(fetcher: Fetcher, pds_url: str, did: str) -> int:
     """The rev that the repo has now. Raises NotFound for a repo that is not shown."""
     answer = _ask(fetcher, pds_url, "com.atproto.sync.getLatestCommit", {"did": did})
     rev = answer.get("rev")
-    if not isinstance(rev, str) or not is_tid(rev):
+    number = tid_to_int(rev) if isinstance(rev, str) and is_tid(rev) else 0
+    # 0 is a TID by its letters, and stands for "none" everywhere here.
+    if number == 0:
         raise FetchFailed("getLatestCommit gave no rev")
-    return tid_to_int(rev)
+    return number
 
 
 def list_records(

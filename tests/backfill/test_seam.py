@@ -66,7 +66,7 @@ def test_any_interleaving_ends_with_the_rows_that_the_repo_has_on_postgresql(pos
 
 @pytest.mark.slow
 def test_thousands_of_interleavings_end_with_the_rows_that_the_repo_has(sqlite, run):
-    assert_no_seam(run, range(2000, 8000))
+    assert_no_seam(run, range(2000, 5000))
 
 
 def test_above_the_horizon_nothing_is_missing_and_below_it_nothing_is_wrong(sqlite, run):
