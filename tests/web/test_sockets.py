@@ -1,0 +1,107 @@
+"""Bytes that are no HTTP, or only just: refused, and nobody else notices."""
+
+import socket
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from tests.web.conftest import ON_SQLITE, SKELETON
+
+pytestmark = ON_SQLITE
+
+REFUSALS = (400, 401, 405, 408, 413, 414, 431, 501, 505)
+GARBAGE = {
+    "nothing": b"",
+    "a line break": b"\r\n\r\n",
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200,
+    "zeros": b"\0" * 5000,
+    "no version": b"GET /\r\n\r\n",
+    "odd version": b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+    "no path": b"GET  HTTP/1.1\r\nHost: x\r\n\r\n",
+    "long line": b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "long header": b"GET / HTTP/1.1\r\nHost: x\r\nX-Y: " + b"x" * 20_000 + b"\r\n\r\n",
+    "many headers": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-Y: 1\r\n" * 500 + b"\r\n",
+    "bad header": b"GET / HTTP/1.1\r\nHost: x\r\nno colon here\r\n\r\n",
+    "NUL in header": b"GET / HTTP/1.1\r\nHost: x\r\nX-Y: a\0b\r\n\r\n",
+    "negative length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+    "two lengths": (
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"
+    ),
+    "length and chunks": (
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
+    "bad chunk": (
+        b"POST /xrpc/app.bsky.feed.sendInteractions HTTP/1.1\r\nHost: x\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"
+    ),
+    "half a request": b"GET / HTTP/1.1\r\nHost: x",
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_garbage_ends_only_its_own_connection(site, name):
+    answer = site.raw(GARBAGE[name])
+    status = answer.split(b"\r\n")[0]
+    assert status == b"" or int(status.split()[1]) in REFUSALS
+    assert b"Traceback" not in answer
+    assert site.get("/health").status == 200
+
+
+def open_half_requests(site, stack, count):
+    for _ in range(count):
+        sock = socket.create_connection(("127.0.0.1", site.service.port), timeout=10)
+        stack.callback(sock.close)
+        sock.sendall(b"GET / HTTP/1.1\r\nHost:")
+
+
+def test_requests_that_never_end_leave_room_for_others(site):
+    with ExitStack() as stack:
+        # One less than there are threads. More than that is for a proxy to keep away.
+        open_half_requests(site, stack, 3)
+        for _ in range(5):
+            began = time.monotonic()
+            assert site.skeleton("feed=" + site.reader.uri()).status == 200
+            assert time.monotonic() - began < 5
+
+
+def test_requests_that_were_given_up_leave_nothing_behind(site):
+    with ExitStack() as stack:
+        open_half_requests(site, stack, 50)
+    began = time.monotonic()
+    assert site.skeleton("feed=" + site.reader.uri()).status == 200
+    assert time.monotonic() - began < 5
+
+
+def test_a_connection_serves_many_requests(site):
+    token = site.token()
+    request = (
+        f"GET {SKELETON}?feed=x HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n".encode()
+    )
+    with socket.create_connection(("127.0.0.1", site.service.port), timeout=10) as sock:
+        for _ in range(20):
+            sock.sendall(request)
+            received = b""
+            while b'"UnknownFeed"' not in received:
+                piece = sock.recv(65_536)
+                assert piece, received
+                received += piece
+            while not received.endswith(b"}\n"):
+                received += sock.recv(65_536)
+
+
+def test_a_body_larger_than_allowed_is_not_waited_for(site):
+    began = time.monotonic()
+    answer = site.raw(
+        b"POST /xrpc/app.bsky.feed.sendInteractions HTTP/1.1\r\nHost: x\r\n"
+        b"Content-Length: 100000000000\r\nAuthorization: " + site.token().encode() + b"\r\n\r\n{"
+    )
+    assert time.monotonic() - began < 5
+    assert answer.split(b" ")[1] in (b"401", b"413")
+
+
+def test_after_all_this_the_same_processes_serve(site):
+    assert len(site.service.members("gunicorn")) == 2
+    assert site.skeleton("feed=" + site.reader.uri()).status == 200
+    assert "Worker" not in site.service.log_path.read_text()
