@@ -35,7 +35,7 @@ STANDBY_SECONDS = 0.5
 # How often a leader asks whether it still is one.
 CHECK_SECONDS = 5.0
 # How long threads may take to end. Stopping the process must be over within 10 s.
-JOIN_SECONDS = 6.0
+JOIN_SECONDS = 4.0
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 30.0
 
 

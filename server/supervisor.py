@@ -17,7 +17,7 @@ from types import FrameType
 log = logging.getLogger(__name__)
 
 # Less than the 10 s that platforms and people grant; after that it is the kernel's turn.
-STOP_SECONDS = 9.0
+STOP_SECONDS = 8.0
 _PR_SET_PDEATHSIG = 1
 PARENT_VARIABLE = "GAPLESS_PARENT"
 

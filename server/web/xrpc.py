@@ -7,7 +7,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 
 from server.core.config import Config
 from server.core.errors import BadRequest, XrpcError
-from server.core.feed import Feed, to_skeleton
+from server.core.feed import Feed, TimelineItem, to_skeleton
 from server.identity.cache import IdentityCache
 from server.identity.strict_json import parse_json
 from server.storage.timeline import timeline_page
@@ -51,10 +51,15 @@ def get_feed_skeleton() -> Response:
     now_us = time.time_ns() // 1000
     viewer = ours.sightings.see(token.iss, now_us)
     is_first_page = wanted.below is None and wanted.limit > 1
-    if is_first_page and now_us - viewer.first_us < NEW_US:
+    is_new = is_first_page and now_us - viewer.first_us < NEW_US
+    if is_new:
         ours.first_loads.wait_for_first_page(viewer.number)
     page = timeline_page(viewer.number, wanted.feed.filter, wanted.below, wanted.limit)
-    response = jsonify(to_skeleton(page.items, page.has_more))
+    items = page.items
+    if is_new and not items and ours.config.notice_post_uri is not None:
+        # Polls for news (`limit=1`) never see it: they would call it a new post.
+        items = [TimelineItem(0, ours.config.notice_post_uri, None)]
+    response = jsonify(to_skeleton(items, page.has_more))
     response.headers["Cache-Control"] = "private, no-store"
     return response
 

@@ -1,0 +1,1 @@
+"""The official servers (PLC directory, PDS, AppView) on loopback, and the tests by them."""

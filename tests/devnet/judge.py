@@ -1,0 +1,175 @@
+"""Compares what our feeds show with what the official timeline shows, item by item.
+
+The wanted differences are handled here and nowhere else:
+- The official timeline drops own items past ten a page: read in pages that the cap cannot bite.
+- It shows own items twice to somebody who follows himself: the second is dropped.
+- It loses the reposts of an edited post: ours must show them, in their place.
+- Items of one millisecond may stand in any order among themselves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+from tests.devnet.client import Network, XrpcFailed
+from tests.devnet.reading import Seen, whole_feed, whole_timeline
+from tests.devnet.reply_rule import shows_in_following
+from tests.devnet.service import Service
+from tests.devnet.world import Person, World
+
+# How long our service may lag behind before a difference counts.
+LAG_SECONDS = 30.0
+SHOWN = 12
+
+
+def is_plain_post(item: Seen) -> bool:
+    return item.repost is None and item.view["post"]["record"].get("reply") is None
+
+
+def rules(viewer: Person) -> dict[str, Callable[[Seen], bool]]:
+    """What each of our feeds keeps of the official timeline."""
+    return {
+        "everything": lambda _item: True,
+        "following": lambda item: shows_in_following(item.view, viewer.did),
+        "posts-only": is_plain_post,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judges the feeds of one service about one world that nobody is writing in."""
+
+    network: Network
+    world: World
+    service: Service
+    limit: int = 100
+
+    def compare_all(self) -> int:
+        """How many items agreed. Raises AssertionError at the first feed that stays different."""
+        self.network.settle()
+        self.world.note_settled()
+        return sum(self._compare(person) for person in self._viewers())
+
+    def _viewers(self) -> list[Person]:
+        return [person for person in self.world.people if person.active and not person.is_stranger]
+
+    def _compare(self, viewer: Person) -> int:
+        timeline, is_careful = self._official(viewer), False
+        deadline = time.monotonic() + LAG_SECONDS
+        while True:
+            problem = self._first_problem(viewer, timeline)
+            if problem is None:
+                return len(timeline)
+            if not is_careful:
+                timeline, is_careful = self._official(viewer, careful=True), True
+            elif time.monotonic() > deadline:
+                raise AssertionError(f"{problem}\n{self.service.log_text()}")
+            else:
+                time.sleep(0.2)
+
+    def _official(self, viewer: Person, *, careful: bool = False) -> list[Seen]:
+        timeline = whole_timeline(viewer.account, careful=careful)
+        if viewer.did not in self.world.followed(viewer):
+            return timeline
+        return list({item.key: item for item in timeline}.values())
+
+    def _first_problem(self, viewer: Person, timeline: list[Seen]) -> str | None:
+        for rkey, keeps in rules(viewer).items():
+            wanted = [item for item in timeline if keeps(item)]
+            try:
+                got = whole_feed(viewer.account, self.service, rkey, self.limit)
+            except XrpcFailed as failed:
+                return f"{rkey} of {viewer.account.handle}: {failed}"
+            lost = set() if rkey == "posts-only" else self.world.lost_but_visible(viewer)
+            found = difference(got, wanted, self.world.lost_reposts(), lost)
+            if found is not None:
+                whose = f"{viewer.account.handle} {viewer.did}"
+                return f"{rkey} of {whose}, which follows {self._follows(viewer)}\n{found}"
+        return None
+
+    def _follows(self, viewer: Person) -> str:
+        followed = self.world.followed(viewer)
+        people = (person for person in self.world.people if person.did in followed)
+        return ", ".join(person.account.name for person in people) or "nobody"
+
+
+def difference(
+    got: list[Seen], wanted: list[Seen], lost: set[str], lost_but_visible: set[str]
+) -> str | None:
+    """What is wrong with `got`, for a person to read; None if nothing is.
+
+    `lost` are reposts that the official timeline may lack, `lost_but_visible` those of them that we
+    must show.
+    """
+    doubles = [item for item, count in Counter(item.key for item in got).items() if count > 1]
+    if doubles:
+        return f"shown more than once: {doubles}"
+    disorder = [(above, item) for above, item in pairwise(got) if _rises(above, item)]
+    if disorder:
+        return "not newest first:\n" + "\n".join(
+            f" {above}\n {item}" for above, item in disorder[:3]
+        )
+    kept = {item.repost for item in got if item.repost in lost}
+    if kept != lost_but_visible:
+        absent, alien = lost_but_visible - kept, kept - lost_but_visible
+        return f"reposts of edited posts: missing {absent}, unwanted {alien}"
+    ours = _comparable(item for item in got if item.repost not in lost)
+    theirs = _comparable(item for item in wanted if item.repost not in lost)
+    return None if ours == theirs else _report(ours, theirs)
+
+
+def _rises(above: Seen, item: Seen) -> bool:
+    return item.sort_time > above.sort_time
+
+
+def _comparable(items: Iterable[Seen]) -> list[Seen]:
+    """In the order given, but for ties: those in an order of their own."""
+    runs = groupby(items, lambda item: item.sort_time)
+    return [item for _, run in runs for item in sorted(run, key=lambda item: str(item.key))]
+
+
+def _report(ours: list[Seen], theirs: list[Seen]) -> str:
+    ours_keys, theirs_keys = {item.key for item in ours}, {item.key for item in theirs}
+    missing = [item for item in theirs if item.key not in ours_keys]
+    extra = [item for item in ours if item.key not in theirs_keys]
+    lines = [f"ours {len(ours)} items, official {len(theirs)}"]
+    lines += _listed("missing from ours", missing, theirs)
+    lines += _listed("only in ours", extra, ours)
+    if not missing and not extra:
+        at = next(n for n, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+        lines.append(f"same items, another order or sort time from position {at} on:")
+        lines += [f"  ours     {item}" for item in ours[at : at + 3]]
+        lines += [f"  official {item}" for item in theirs[at : at + 3]]
+    return "\n".join(lines)
+
+
+def _listed(title: str, items: list[Seen], among: list[Seen]) -> list[str]:
+    if not items:
+        return []
+    lines = [f"{title}: {len(items)}, the first {SHOWN}"]
+    lines += [f"  [{among.index(item)}] {item}{_context(item)}" for item in items[:SHOWN]]
+    return lines
+
+
+def _context(item: Seen) -> str:
+    """Why an item may be there or not: what it replies to, and whom of those the viewer follows."""
+    reply = item.view.get("reply")
+    if reply is None:
+        return ""
+    parts = []
+    for name in ("parent", "root"):
+        view = reply[name]
+        kind = view["$type"].split("#")[1]
+        author = view.get("author", {})
+        follows = " followed" if author.get("viewer", {}).get("following") else ""
+        parts.append(f"{name} {kind} {author.get('handle', '')}{follows}")
+    above = reply["parent"].get("record", {}).get("reply", {}).get("parent", {}).get("uri")
+    if above is not None:
+        grandparent = reply.get("grandparentAuthor", {"handle": "whose author is not there"})
+        follows = " followed" if grandparent.get("viewer", {}).get("following") else ""
+        parts.append(f"grandparent {above} {grandparent['handle']}{follows}")
+    return f"\n      {'; '.join(parts)}"

@@ -1,0 +1,79 @@
+"""The official timeline as the judge of ours: a random crowd, random faults, item by item.
+
+DEVNET_SEED replays a run (kills fall at the same deeds, if not at the same microsecond);
+DEVNET_ROUNDS and DEVNET_ACTIONS make it longer or shorter.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+
+import pytest
+
+from tests.devnet.chaos import Chaos
+from tests.devnet.client import Network
+from tests.devnet.crowd import BATCHED, Crowd
+from tests.devnet.judge import Judge
+from tests.devnet.reading import feed_page
+from tests.devnet.service import Service
+from tests.devnet.world import Person, World
+
+pytestmark = pytest.mark.devnet
+
+VIEWERS, STRANGERS = 8, 2
+SEED = int(os.environ.get("DEVNET_SEED") or secrets.randbelow(10**6))
+ROUNDS = int(os.environ.get("DEVNET_ROUNDS") or 3)
+ACTIONS = int(os.environ.get("DEVNET_ACTIONS") or 400)
+
+
+def test_feeds_equal_the_official_timeline_item_by_item(network: Network, service: Service) -> None:
+    say(f"DEVNET_SEED={SEED} DEVNET_ROUNDS={ROUNDS} DEVNET_ACTIONS={ACTIONS}")
+    world = World(
+        [
+            Person(network.account(f"p{number}"), is_stranger=number >= VIEWERS)
+            for number in range(VIEWERS + STRANGERS)
+        ]
+    )
+    crowd, chaos = Crowd(world, SEED), Chaos(network, service, SEED)
+
+    # Round 0 is history: written before anybody opens a feed, so it must be backfilled. All viewers
+    # open one, so they are tracked from here on and the order of their items is no guess.
+    crowd.future_dates = False
+    crowd.act(ACTIONS)
+    crowd.wake_all()
+    network.settle()
+    for person in world.people[:VIEWERS]:
+        feed_page(person.account, service, "everything")
+    judge(Judge(network, world, service), 0)
+
+    crowd.future_dates = True
+    for number in range(1, ROUNDS + 1):
+        crowd.act(ACTIONS, between=chaos)
+        chaos.end()
+        if number == ROUNDS:
+            crowd.wake_all()
+        judge(Judge(network, world, service, limit=(100, 30, 50)[number % 3]), number)
+
+    say(f"deeds {dict(world.done)}, kills {chaos.kills}, cuts {chaos.cuts}")
+    if ROUNDS * ACTIONS >= 1000:
+        assert set(BATCHED) <= set(world.done), "some kind of deed was never done"
+        assert chaos.kills > 0
+        assert chaos.cuts > 0
+
+
+def judge(judge: Judge, number: int) -> None:
+    began = time.monotonic()
+    try:
+        agreed = judge.compare_all()
+    except AssertionError as difference:
+        raise AssertionError(f"round {number} of DEVNET_SEED={SEED}: {difference}") from None
+    say(
+        f"round {number}: {judge.world.done.total()} deeds so far, {agreed} timeline items agree, "
+        f"judged in {time.monotonic() - began:.1f} s"
+    )
+
+
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - shown when the test fails, or with -s
