@@ -19,8 +19,9 @@ STATEMENTS = [
         checked_us BIGINT)""",
     # The repos that we follow on the stream. state: 0 let go, 1 nothing fetched yet, 2 newest page
     # fetched, 3 complete. wants: 1 posts and reposts, 2 follows as well (a viewer's repo).
-    # snapshot_rev: the rev that a backfill under way reads at least. horizon_rkey: was
-    # complete down to this TID (at first: to none). chain_since: what the first commit since the last reset continued.
+    # snapshot_rev: the rev that a backfill under way reads at least. horizon_rkey: it is, or was
+    # before the last reset, complete down to this TID (at first: to none). chain_since: what a
+    # snapshot has to reach, so that nothing lies between it and what the stream showed since.
     """CREATE TABLE repos (
         author_id INTEGER NOT NULL PRIMARY KEY,
         state SMALLINT NOT NULL,
@@ -68,9 +69,9 @@ STATEMENTS = [
         written_us BIGINT NOT NULL,
         PRIMARY KEY (author_id, collection, rkey)) {by_key}""",
     "CREATE INDEX tombstones_written ON tombstones (written_us)",
-    # Posts of people whom nobody here follows, that replies of people we follow hang on. state: 0 to
-    # be looked up, 1 there, 2 not there, 3 nobody can tell. parent_id: whom it replies to itself.
-    # newest_key: the place of the newest reply that asked.
+    # Posts of people whom nobody here follows, that replies of people we follow hang on. state: 0
+    # to be looked up, 1 there, 2 not there, 3 nobody can tell. parent_id: whom it replies to
+    # itself. newest_key: the place of the newest reply that asked.
     """CREATE TABLE outside_posts (
         author_id INTEGER NOT NULL,
         rkey BIGINT NOT NULL,
