@@ -5,36 +5,20 @@ from threading import Event as StopEvent
 import pytest
 
 from server.backfill import pds
-from server.backfill.author import Backfill, Sources
+from server.backfill.author import Backfill
 from server.core.errors import FetchFailed
-from server.identity.did import Directory
-from server.identity.fetcher import Fetcher
 from server.storage import leases, repos
 from server.storage.authors import author_ids, outdate_identities
 from server.storage.changes import Batch, StreamCursor, commit_batch
 from server.storage.database import execute, rows, value, write_transaction
 from server.storage.jobs import due, fail
 from server.storage.rkeys import decode_rkeys
-from simnet import Network
 from tests.builders import HOST, NOW_MS, NOW_US, job_of_did
 
 FAR_US = NOW_US * 2
 POST, REPOST = "app.bsky.feed.post", "app.bsky.feed.repost"
 
 pytestmark = pytest.mark.usefixtures("db")
-
-
-@pytest.fixture
-def net():
-    with Network(seed=5, pds=2) as network:
-        yield network
-
-
-@pytest.fixture
-def sources(net, lease):
-    fetcher = Fetcher(allow_private_hosts=True, user_agent="Gapless/test")
-    yield Sources(fetcher, Directory(net.plc.url, fetcher), 7, lease.epoch)
-    fetcher.close()
 
 
 @pytest.fixture

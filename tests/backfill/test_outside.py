@@ -5,36 +5,20 @@ import time
 
 import pytest
 
-from server.backfill.author import Backfill, Sources
+from server.backfill.author import Backfill
 from server.backfill.outside import OutsidePosts
 from server.backfill.worker import BackfillWorkers
 from server.core.feed import TimelineFilter
-from server.identity.did import Directory
-from server.identity.fetcher import Fetcher
 from server.storage import leases, outside_posts, repos, viewers
 from server.storage.authors import author_ids
 from server.storage.database import release, rows, value, write_transaction
 from server.storage.timeline import timeline_page
-from simnet import Network
 from tests.builders import NOW_US, job_of_did
 
 FOLLOWING = TimelineFilter(replies="following")
 WAIT_SECONDS = 15.0
 
 pytestmark = pytest.mark.usefixtures("db")
-
-
-@pytest.fixture
-def net():
-    with Network(seed=6, pds=2) as network:
-        yield network
-
-
-@pytest.fixture
-def sources(net, lease):
-    fetcher = Fetcher(allow_private_hosts=True, user_agent="Gapless/test")
-    yield Sources(fetcher, Directory(net.plc.url, fetcher), 7, lease.epoch)
-    fetcher.close()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 
 from tests.devnet.client import Account, Network, Reply, post_record, timestamp
 from tests.devnet.reading import feed_page, texts, wait_for, whole_feed, whole_timeline
+from tests.devnet.reply_rule import shows_in_following
 from tests.devnet.service import Service
 
 pytestmark = pytest.mark.devnet
@@ -145,6 +146,33 @@ def test_replies_show_as_in_the_official_following(
     shown(me, ["ann's", "root"], POSTS_ONLY)
     ben.delete(root)
     shown(me, ["to herself", "ann's"], FOLLOWING)
+
+
+def test_inactive_grandparent_is_no_reason_to_show_a_reply(
+    network: Network, shown: Callable[..., list[str]]
+) -> None:
+    me, ann, ben = (network.account(name) for name in ("me", "ann", "ben"))
+    one, two = network.account("stranger"), network.account("stranger")
+    me.follow(ann)
+    me.follow(ben)
+    root = one.post("root")
+    grandparent = ben.post("to root", reply_to=Reply.to(root))
+    parent = two.post("to ben", reply_to=Reply.to(grandparent, root))
+    ann.post("among strangers but for ben", reply_to=Reply.to(parent, root))
+    ann.post("only among strangers", reply_to=Reply.to(root))
+    shown(me, ["among strangers but for ben"], FOLLOWING)
+    assert official_following(me) == ["among strangers but for ben"]
+    ben.deactivate()
+    shown(me, [], FOLLOWING)
+    assert official_following(me) == []
+    ben.activate()
+    shown(me, ["among strangers but for ben"], FOLLOWING)
+
+
+def official_following(viewer: Account) -> list[str]:
+    """What the Following tab of the official app keeps of the official timeline."""
+    items = whole_timeline(viewer)
+    return texts(item for item in items if shows_in_following(item.view, viewer.did))
 
 
 def test_edit_never_lifts_a_post_and_keeps_its_reposts(
