@@ -28,9 +28,9 @@ REPLY, MEDIA, QUOTE = 1, 2, 4
 
 # The lexicon's bound on a post's text. (Its bound of 300 graphemes is the PDS's business.)
 MAX_TEXT_BYTES = 3000
-# How far a clock may be wrong before a backfilled record's own date is not believed any more
-# (the window that the timestamp guidelines of the protocol recommend).
-CLOCK_SKEW_MS = 120_000
+# How much later than its key a backfilled record may be dated before its date is not believed any
+# more. Writers make both at one moment, but for the milliseconds that order a thread.
+CLOCK_SKEW_MS = 1_000
 
 # A sort key is milliseconds << 21 | 18 bits of the CID << 3 | 3 bits to tell equals apart.
 KEY_TIE_BITS = 21

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
+from server.core.syntax import int_to_tid
 from tests.devnet.judge import difference
 from tests.devnet.reading import Seen
 
@@ -26,11 +29,21 @@ def seen(name: str, at: int, by: str | None = None) -> Seen:
     return Seen.of(view)
 
 
+def tid_at(date: str) -> int:
+    return int(datetime.fromisoformat(date).timestamp() * 1e6) << 10
+
+
 A, B, C = seen("a", 3), seen("b", 2), seen("c", 1)
 
 
-def found(ours: list[Seen], theirs: list[Seen], lost: set[str], visible: set[str]) -> str:
-    problem = difference(ours, theirs, lost, visible)
+def found(
+    ours: list[Seen],
+    theirs: list[Seen],
+    lost: set[str],
+    visible: set[str],
+    adrift: Collection[str] = (),
+) -> str:
+    problem = difference(ours, theirs, lost, visible, adrift)
     assert problem is not None
     return problem
 
@@ -67,3 +80,15 @@ def test_repost_of_an_edited_post_must_be_there_and_in_its_place() -> None:
     assert "missing {'r'}" in found([A, C], [A, lost, C], {"r"}, {"r"})
     assert "unwanted {'r'}" in found([A, lost, C], [A, C], {"r"}, set())
     assert "not newest first" in found([lost, A, C], [A, C], {"r"}, {"r"})
+
+
+def test_fetched_post_of_the_future_may_sink_to_its_key_and_no_further() -> None:
+    # A TID of 00:00:01.500; the others stand at 3 s, 2 s and 1 s.
+    made = int_to_tid(tid_at("2026-01-01T00:00:01.500+00:00"))
+    post = seen(f"at://a/app.bsky.feed.post/{made}", 2)
+    adrift, none = {post.post}, set[str]()
+    for ours in ([A, post, B, C], [A, B, post, C]):
+        assert difference(ours, [A, post, B, C], none, none, adrift) is None
+    assert "not newest first" in found([A, B, C, post], [A, post, B, C], none, none, adrift)
+    assert "not newest first" in found([post, A, B, C], [A, post, B, C], none, none, adrift)
+    assert "missing from ours" in found([A, B, C], [A, post, B, C], none, none, adrift)

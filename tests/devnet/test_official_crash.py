@@ -45,9 +45,12 @@ def open_feeds(world: World, service: Service) -> None:
         feed_page(person.account, service, "everything")
 
 
-def assert_equal_to_official(crowd: Crowd, network: Network, service: Service) -> None:
+def assert_equal_to_official(
+    crowd: Crowd, network: Network, service: Service, *, fetches_future: bool = False
+) -> None:
     crowd.wake_all()
-    assert Judge(network, crowd.world, service).compare_all() > DEEDS
+    judge = Judge(network, crowd.world, service, fetches_future=fetches_future)
+    assert judge.compare_all() > DEEDS
 
 
 def test_kills_and_cuts_at_random_moments_lose_nothing(
@@ -59,7 +62,9 @@ def test_kills_and_cuts_at_random_moments_lose_nothing(
     while chaos.kills < 3 or chaos.cuts < 3:
         crowd.act(DEEDS, between=chaos)
     chaos.end()
-    assert_equal_to_official(crowd, network, service)
+    # A PDS asked after a restart is ahead of the stream: it may call an account inactive whose
+    # earlier commits are still to come, and these are then fetched.
+    assert_equal_to_official(crowd, network, service, fetches_future=True)
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.3])

@@ -54,7 +54,8 @@ def test_feeds_equal_the_official_timeline_item_by_item(network: Network, servic
         chaos.end()
         if number == ROUNDS:
             crowd.wake_all()
-        judge(Judge(network, world, service, limit=(100, 30, 50)[number % 3]), number)
+        limit = (100, 30, 50)[number % 3]
+        judge(Judge(network, world, service, limit, fetches_future=True), number)
 
     say(f"deeds {dict(world.done)}, kills {chaos.kills}, cuts {chaos.cuts}")
     if ROUNDS * ACTIONS >= 1000:

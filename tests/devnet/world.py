@@ -112,6 +112,10 @@ class World:
         """URIs of all reposts that the official timeline may have lost."""
         return {repost.ref.uri for repost in self.reposts if repost.lost}
 
+    def future_posts(self) -> set[str]:
+        """URIs of all posts dated in the future."""
+        return {post.ref.uri for post in self.posts if post.future}
+
     def lost_but_visible(self, viewer: Person) -> set[str]:
         """Those of them that must stand in this viewer's feeds all the same."""
         authors = self.followed(viewer) | {viewer.did}
