@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -19,6 +20,8 @@ from server.storage.migrate import migrate
 from server.supervisor import die_with_parent, is_supervised, supervise
 
 log = logging.getLogger("server")
+
+MAX_FILES = 8192
 
 _LOCAL_TRIAL = (
     "FEED_HOSTNAME is not set: running as a local trial on http://localhost:%d, which this machine"
@@ -91,11 +94,21 @@ def _ingest(config: Config) -> None:
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
-    open_database(config.database_url, max_connections=config.backfill_workers + 8)
+    # The threads that speak to the database: the reader, the backfill's two, those that look up
+    # strangers' posts, the schedule's.
+    open_database(config.database_url, max_connections=24)
+    _allow_many_sockets()
     run_ingest(config, stop)
     # Requests to a slow PDS may still be under way in their threads; they have nothing to save.
     logging.shutdown()
     os._exit(0)
+
+
+def _allow_many_sockets() -> None:
+    """Connections to many PDSes are kept open; the usual 1,024 files could be too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 if __name__ == "__main__":

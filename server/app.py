@@ -2,6 +2,7 @@
 
 import os
 import time
+from urllib.parse import urlsplit
 
 from flask import Flask
 
@@ -24,6 +25,8 @@ from server.web.xrpc import Service, xrpc
 
 # The largest body that anybody has reason to send: interactions of one app.
 MAX_BODY_BYTES = 256 * 1024
+# Requests of ours at a time: to any host, and to the directory, which all accounts have in common.
+REQUESTS_A_HOST, REQUESTS_TO_DIRECTORY = 16, 48
 
 
 def create_app(config: Config) -> Flask:
@@ -54,7 +57,12 @@ def create_app(config: Config) -> Flask:
 
 def make_fetcher(config: Config) -> Fetcher:
     """The one way out of this process."""
-    return Fetcher(config.allow_private_hosts, 8, user_agent=user_agent(config))
+    return Fetcher(
+        config.allow_private_hosts,
+        REQUESTS_A_HOST,
+        user_agent=user_agent(config),
+        roomy={urlsplit(config.plc_url).netloc: REQUESTS_TO_DIRECTORY},
+    )
 
 
 def make_identities(config: Config, fetcher: Fetcher) -> IdentityCache:

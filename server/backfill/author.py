@@ -6,11 +6,14 @@ anywhere (crash, error, another job's turn) goes on from its last committed page
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from threading import Event as StopEvent
+from typing import Any
 
 from server.backfill import pds
-from server.backfill.locate import look_up_pds
+from server.backfill.locate import look_up_home, remember
 from server.backfill.pds import Listing
 from server.core.errors import BadRecord, FetchFailed, NotFound
 from server.core.projection import (
@@ -21,11 +24,11 @@ from server.core.projection import (
     tie_of_cid_text,
 )
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
-from server.identity.did import Directory
+from server.identity.did import Directory, Identity
 from server.identity.fetcher import Fetcher
 from server.storage import pages, repos
 from server.storage.jobs import Job, Progress
-from server.storage.pages import Snapshot
+from server.storage.pages import Page, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +48,20 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a job needs of the world."""
+    """What a job needs of the world. `write` does what it is given in a transaction."""
 
     fetcher: Fetcher
     directory: Directory
     backfill_days: int
     epoch: int
+    write: Callable[[Callable[[], Any]], Any] = lambda action: action()
 
 
 class Backfill:
-    """One turn of one job. `run` raises FetchFailed when a peer fails; the job stays queued."""
+    """One turn of one job. `run` raises FetchFailed when a peer fails; the job stays queued.
+
+    It speaks to the database through `sources.write` alone, so its thread needs no connection.
+    """
 
     def __init__(self, job: Job, sources: Sources, stop: StopEvent) -> None:
         self.job = job
@@ -62,25 +69,41 @@ class Backfill:
         self.stop = stop
         self.progress = job.progress
         self.pds_url = ""
+        # To be remembered with the next rows that are written.
+        self.looked_up: Identity | None = None
 
     def run(self) -> None:
         """Fetch what is due: a viewer's follows, then the newest pages, then the rest."""
         try:
             self.pds_url = self._find_pds()
-            if self.job.snapshot_rev == 0 and not self._take_snapshot():
+            if self.job.snapshot_rev == 0 and not self._open():
                 return
             self._fetch()
         except NotFound as gone:
             self._settle_absence(gone)
 
-    def _take_snapshot(self) -> bool:
+    def _open(self) -> bool:
+        """Read the rev, and the newest pages but of a viewer; False if this turn ends here."""
         rev = pds.latest_rev(self.sources.fetcher, self.pds_url, self.job.did)
-        # What an earlier turn listed is older than this rev.
-        self.progress = Progress(floors={name: self._floor(name) for name in (POST, REPOST)})
-        stored = pages.store_snapshot(self.job, rev, self.sources.epoch)
+        newest: list[Page] = []
+        if not self.job.wants & repos.FOLLOWS:
+            newest = [self._read_page(name, None, pds.FIRST_RECORDS) for name in (POST, REPOST)]
+        stored = self.sources.write(partial(self._save_opening, rev, newest))
         if stored is Snapshot.BEHIND:
             raise FetchFailed("the PDS is behind the stream")
-        return stored is Snapshot.STORED
+        # Everybody's newest page comes before anybody's second one.
+        return stored is Snapshot.STORED and (not newest or self._is_listed())
+
+    def _save_opening(self, rev: int, newest: list[Page]) -> Snapshot:
+        self._remember_home()
+        # What an earlier turn listed is older than this rev.
+        self.progress = Progress(floors={name: self._floor(name) for name in (POST, REPOST)})
+        # Too short a page to stop after: of everybody we want PAGE_RECORDS at least.
+        self.progress.cursors.update({page.collection: page.lower for page in newest})
+        job, epoch = self.job, self.sources.epoch
+        if not newest:
+            return pages.store_snapshot(job, rev, epoch)
+        return pages.open_repo(job, rev, newest, self.progress, epoch, _now_us())
 
     def _floor(self, collection: str) -> str:
         """The key down to which a collection has to be listed."""
@@ -89,22 +112,29 @@ class Backfill:
         floor = int_to_tid(min(wanted, self.job.horizon_rkey))
         return min(floor, pages.least_key(self.job.author_id, collection) or floor)
 
+    def _remember_home(self) -> None:
+        if self.looked_up is not None:
+            remember(self.looked_up)
+
     def _fetch(self) -> None:
-        cursors = self.progress.cursors
+        job, epoch = self.job, self.sources.epoch
         # Whom a viewer follows comes first: it decides what all others wait for.
-        if self.job.wants & repos.FOLLOWS and not self._list_all(FOLLOW):
+        if job.wants & repos.FOLLOWS and not self._list_all(FOLLOW):
             return
-        if not (POST in cursors and REPOST in cursors):
+        if not (POST in self.progress.cursors and REPOST in self.progress.cursors):
             if not (self._list_page(POST) and self._list_page(REPOST)):
                 return
-            # Everybody's newest page comes before anybody's second one.
-            is_complete = cursors[POST] is None and cursors[REPOST] is None
-            if not pages.mark_partial(self.job, self.sources.epoch) or not is_complete:
+            is_current = self.sources.write(lambda: pages.mark_partial(job, epoch))
+            if not is_current or not self._is_listed():
                 return
         if self._list_all(POST) and self._list_all(REPOST):
             # Complete down to here in both collections.
             stops = [tid_to_int(key) for key in self.progress.horizons.values()]
-            pages.finish(self.job, max(stops, default=0), self.sources.epoch, _now_us())
+            horizon = max(stops, default=0)
+            self.sources.write(lambda: pages.finish(job, horizon, epoch, _now_us()))
+
+    def _is_listed(self) -> bool:
+        return all(self.progress.cursors[name] is None for name in (POST, REPOST))
 
     def _list_all(self, collection: str) -> bool:
         """All pages that are left; False if the job is out of date, or has had its turn."""
@@ -120,20 +150,21 @@ class Backfill:
         """Fetch and commit one page; False if the job is out of date, or we are to stop."""
         if self.stop.is_set():
             return False
-        upper = self.progress.cursors.get(collection)
+        page = self._read_page(collection, self.progress.cursors.get(collection))
+        self._advance(collection, page.lower)
+        return bool(self.sources.write(partial(self._save_page, page, self._priority())))
+
+    def _save_page(self, page: Page, priority: int) -> bool:
+        self._remember_home()
+        job, epoch = self.job, self.sources.epoch
+        return pages.commit_page(job, page, self.progress, priority, epoch, _now_us())
+
+    def _read_page(self, collection: str, upper: str | None, limit: int | None = None) -> Page:
         fetcher, did = self.sources.fetcher, self.job.did
-        listing = pds.list_records(fetcher, self.pds_url, did, collection, upper)
-        now_us = _now_us()
-        page = pages.Page(
-            collection,
-            _project(collection, listing, now_us // 1000),
-            {record.rkey for record in listing.records},
-            upper,
-            listing.cursor,
-        )
-        self._advance(collection, listing.cursor)
-        epoch = self.sources.epoch
-        return pages.commit_page(self.job, page, self.progress, self._priority(), epoch, now_us)
+        listing = pds.list_records(fetcher, self.pds_url, did, collection, upper, limit)
+        changes = _project(collection, listing, _now_us() // 1000)
+        listed = {record.rkey for record in listing.records}
+        return Page(collection, changes, listed, upper, listing.cursor)
 
     def _advance(self, collection: str, cursor: str | None) -> None:
         """Where to go on; nowhere at the end of the collection, or once it is listed low enough."""
@@ -154,7 +185,8 @@ class Backfill:
         # After a failure it may be the address that is wrong.
         if self.job.pds_url is not None and self.job.attempts == 0:
             return self.job.pds_url
-        return look_up_pds(self.sources.directory, self.job.did)
+        pds_url, self.looked_up = look_up_home(self.sources.directory, self.job.did)
+        return pds_url
 
     def _settle_absence(self, gone: NotFound) -> None:
         """Believe that the repo is gone only from the PDS that the directory names now.
@@ -166,13 +198,15 @@ class Backfill:
         if status is None:
             raise FetchFailed(f"the PDS refuses: {gone.name} {gone}") from gone
         try:
-            home = look_up_pds(self.sources.directory, self.job.did)
+            home, self.looked_up = look_up_home(self.sources.directory, self.job.did)
         except NotFound:
             home = self.pds_url
         if home != self.pds_url:
+            self.sources.write(self._remember_home)
             raise FetchFailed("the repo has moved", retry_after_s=0.0) from gone
         log.info("repo not shown did=%s status=%s", self.job.did, status)
-        pages.finish_inactive(self.job, status, self.sources.epoch, _now_us())
+        job, epoch = self.job, self.sources.epoch
+        self.sources.write(lambda: pages.finish_inactive(job, status, epoch, _now_us()))
 
 
 def _project(collection: str, listing: Listing, now_ms: int) -> list[SaveItem | SaveFollow]:

@@ -15,6 +15,8 @@ from server.core.syntax import is_rkey, is_tid, tid_to_int
 from server.identity.fetcher import Fetcher
 
 PAGE_RECORDS = 100
+# Of the first page of a collection: an app's first page has 30 items, so it can hold no more of it.
+FIRST_RECORDS = 30
 # 100 records of the largest posts that clients make are below a tenth of this.
 MAX_PAGE_BYTES = 8_000_000
 MAX_ANSWER_BYTES = 100_000
@@ -51,15 +53,21 @@ def latest_rev(fetcher: Fetcher, pds_url: str, did: str) -> int:
 
 
 def list_records(
-    fetcher: Fetcher, pds_url: str, did: str, collection: str, cursor: str | None
+    fetcher: Fetcher,
+    pds_url: str,
+    did: str,
+    collection: str,
+    cursor: str | None,
+    limit: int | None = None,
 ) -> Listing:
     """One page of a collection, of keys below `cursor`, newest first where the keys are TIDs."""
-    params = {"repo": did, "collection": collection, "limit": str(PAGE_RECORDS)}
+    limit = limit or PAGE_RECORDS
+    params = {"repo": did, "collection": collection, "limit": str(limit)}
     if cursor is not None:
         params["cursor"] = cursor
     answer = _ask(fetcher, pds_url, "com.atproto.repo.listRecords", params)
     listed = answer.get("records")
-    if not isinstance(listed, list) or len(listed) > PAGE_RECORDS:
+    if not isinstance(listed, list) or len(listed) > limit:
         raise FetchFailed("listRecords gave no page")
     prefix = f"at://{did}/{collection}/"
     records: list[ListedRecord] = []

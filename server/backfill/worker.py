@@ -1,8 +1,13 @@
 """The backfill's threads: which job runs next, how many at once, and what becomes of failures.
 
 Promises. Every queued job is run in the end, the more urgent first, whoever else fails. One PDS
-holds at most JOBS_A_HOST workers, so a slow one cannot hold them all. A job that fails waits,
-longer each time, or as long as the PDS asks; it stays in the queue, in everybody's sight.
+holds at most JOBS_A_HOST workers, so a slow one cannot hold them all; nor can what nobody waits for
+(the rest of histories, the crowd that somebody follows by the thousand, everybody after a hole). A
+job that fails waits, longer each time, or as long as the PDS asks; it stays in the queue, in
+everybody's sight.
+
+Workers wait for PDSes; what they bring is written by one thread, many authors in a transaction
+(storage/group_commit.py). So there can be many of them, and the database has one writer here.
 
 A database that fails, or a lead that is lost, ends `run` with that exception.
 """
@@ -11,22 +16,29 @@ import logging
 import random
 import time
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from queue import Empty, SimpleQueue
 from threading import Event as StopEvent
+from threading import Thread
 
 from server.backfill.author import Backfill, Sources
 from server.core.backoff import delay_s
 from server.core.errors import FetchFailed
 from server.storage import jobs
-from server.storage.database import release
+from server.storage.group_commit import GroupCommit
 from server.storage.jobs import Job
 
 log = logging.getLogger(__name__)
 
 # A host of thousands of accounts takes this well; a PDS at somebody's home is asked no faster than
 # it answers.
-JOBS_A_HOST = 8
-POLL_SECONDS = 0.1
+JOBS_A_HOST = 16
+# Of the workers, one in so many may do what nobody waits for while others do what somebody does.
+PATIENT_SHARE = 4
+POLL_SECONDS = 0.05
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 5.0, 3600.0
 
 
@@ -34,61 +46,96 @@ class BackfillWorkers:
     """Runs queued jobs in `workers` threads for as long as this process leads."""
 
     def __init__(self, sources: Sources, workers: int, stop: StopEvent) -> None:
-        self.sources = sources
+        self.writer = GroupCommit()
+        self.sources = replace(sources, write=self.writer.write)
         self.workers = workers
         self.stop = stop
-        self.running: dict[Future[None], Job] = {}
+        self.running: dict[int, Job] = {}
+        self.waiting: list[Job] = []
+        self.done: SimpleQueue[tuple[Job, Future[None]]] = SimpleQueue()
+        self.next_look = 0.0
+        # Of those that run: how many at each host, and how many somebody waits for.
+        self.hosts: Counter[str | None] = Counter()
+        self.urgent = 0
 
     def run(self) -> None:
         """Start jobs as they come due, until stopped. Raises what a job must not survive."""
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="backfill") as pool:
-            try:
-                while not self.stop.is_set():
-                    self._start_due(pool)
-                    self._collect()
-            finally:
-                # Running jobs stop at their next page: what they have committed stays.
-                self.stop.set()
+        writer = Thread(target=self.writer.run, name="backfill-writer", daemon=True)
+        writer.start()
+        try:
+            with ThreadPoolExecutor(self.workers, thread_name_prefix="backfill") as pool:
+                try:
+                    while not self.stop.is_set():
+                        self._start_due(pool)
+                        self._collect()
+                finally:
+                    # Running jobs stop at their next page: what they have committed stays.
+                    self.stop.set()
+        finally:
+            self.writer.end()
+            writer.join()
 
     def _start_due(self, pool: ThreadPoolExecutor) -> None:
-        free = self.workers - len(self.running)
-        if free == 0:
-            return
-        hosts = Counter(job.pds_url for job in self.running.values() if job.pds_url is not None)
-        busy = [host for host, count in hosts.items() if count >= JOBS_A_HOST]
-        taken = {job.author_id for job in self.running.values()}
-        # Some of the first ones may be running: ask for as many more.
-        for job in jobs.due(_now_us(), free + len(taken), busy):
-            host = job.pds_url or ""
-            if job.author_id in taken or free == 0 or (host and hosts[host] >= JOBS_A_HOST):
+        """Start what is due, as far as there are workers and places at its host."""
+        now = time.monotonic()
+        if now >= self.next_look and len(self.running) < self.workers:
+            self.next_look = now + POLL_SECONDS
+            self._look()
+        waiting, self.waiting = self.waiting, []
+        for job in waiting:
+            if not self._has_place(job):
+                self.waiting.append(job)
                 continue
-            hosts[host] += 1
-            free -= 1
-            self.running[pool.submit(self._run_job, job)] = job
+            self.running[job.author_id] = job
+            self._note(job, 1)
+            future = pool.submit(self._run_job, job)
+            future.add_done_callback(partial(self._done, job))
+
+    def _look(self) -> None:
+        """What is due, in order: those that run are among them, and enough to go on with."""
+        busy = [host for host, count in self.hosts.items() if host and count >= JOBS_A_HOST]
+        due = jobs.due(_now_us(), len(self.running) + self.workers, busy)
+        self.waiting = [job for job in due if job.author_id not in self.running]
+
+    def _has_place(self, job: Job) -> bool:
+        if len(self.running) == self.workers or self.hosts[job.pds_url] >= JOBS_A_HOST:
+            return False
+        # While somebody waits for a first page, all else may only use a part of us.
+        is_rushed = self.urgent > 0
+        patient = len(self.running) - self.urgent
+        return job.is_urgent or not is_rushed or patient < self.workers // PATIENT_SHARE
+
+    def _note(self, job: Job, change: int) -> None:
+        if job.pds_url is not None:
+            self.hosts[job.pds_url] += change
+        self.urgent += change * job.is_urgent
+
+    def _done(self, job: Job, future: Future[None]) -> None:
+        self.done.put((job, future))
 
     def _collect(self) -> None:
-        if not self.running:
-            self.stop.wait(POLL_SECONDS)
-            return
-        done, _ = wait(self.running, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
-        for future in done:
-            del self.running[future]
-            future.result()
+        """Wait for jobs to end, a moment at most. Raises what a job must not survive."""
+        with suppress(Empty):
+            job, future = self.done.get(timeout=POLL_SECONDS)
+            while True:
+                del self.running[job.author_id]
+                self._note(job, -1)
+                future.result()
+                job, future = self.done.get_nowait()
 
     def _run_job(self, job: Job) -> None:
         try:
             Backfill(job, self.sources, self.stop).run()
         except FetchFailed as error:
             self._postpone(job, error)
-        finally:
-            release()
 
     def _postpone(self, job: Job, error: FetchFailed) -> None:
         pause_s = delay_s(job.attempts, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, random.random)
         if error.retry_after_s is not None:
             pause_s = max(pause_s if job.attempts > 2 else 0.0, error.retry_after_s)
         log.info("backfill failed did=%s retry_s=%.0f: %s", job.did, pause_s, error)
-        jobs.fail(job, str(error), _now_us() + int(pause_s * 1_000_000))
+        not_before_us = _now_us() + int(pause_s * 1_000_000)
+        self.sources.write(partial(jobs.fail, job, str(error), not_before_us))
 
 
 def _now_us() -> int:

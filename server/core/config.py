@@ -23,7 +23,7 @@ DEFAULTS: dict[str, str] = {
     "PORT": "8000",
     "WEB_WORKERS": "2",
     "WEB_THREADS": "4",
-    "BACKFILL_WORKERS": "32",
+    "BACKFILL_WORKERS": "128",
     "LOG_FORMAT": "text",
     "LOG_LEVEL": "INFO",
     "ALLOW_PRIVATE_HOSTS": "",

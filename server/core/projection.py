@@ -135,12 +135,13 @@ def backfill_seen_ms(rkey: str, created_at: object, now_ms: int) -> int:
     Nobody can tell any more. A date in the future is a lie whose truth the record key knows best:
     a TID is made when the record is. Keys can be chosen freely, so they are believed only there.
     """
-    created_ms = datetime_ms(created_at)
-    if created_ms is None or not is_tid(rkey):
+    if not is_tid(rkey):
         return now_ms
     key_ms = tid_us(tid_to_int(rkey)) // 1000
-    is_plausible = key_ms <= now_ms
-    return key_ms if is_plausible and created_ms > key_ms + CLOCK_SKEW_MS else now_ms
+    if key_ms > now_ms:
+        return now_ms
+    created_ms = datetime_ms(created_at)
+    return now_ms if created_ms is None or created_ms <= key_ms + CLOCK_SKEW_MS else key_ms
 
 
 def tie_of_cid(cid: bytes) -> int:

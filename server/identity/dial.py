@@ -28,7 +28,7 @@ MAX_ADDRESSES = 4
 MAX_LOOKUPS = 64
 
 # Hosts with connections kept open. Beyond that the one unused for longest is closed.
-POOLED_HOSTS = 64
+POOLED_HOSTS = 128
 
 _REFUSED_V4 = tuple(
     ipaddress.IPv4Network(text)

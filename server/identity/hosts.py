@@ -5,7 +5,7 @@ In memory, for one process. Knows nothing about HTTP: the caller says how a visi
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from server.core.errors import FetchFailed
@@ -25,10 +25,19 @@ MAX_REST_S = 3600.0
 
 
 class HostTable:
-    """The state of each host. `monotonic` gives seconds, and is a parameter for the tests."""
+    """The state of each host. `monotonic` gives seconds, and is a parameter for the tests.
 
-    def __init__(self, max_concurrent: int, monotonic: Callable[[], float]) -> None:
+    `roomy` are hosts that take more requests at once than others.
+    """
+
+    def __init__(
+        self,
+        max_concurrent: int,
+        monotonic: Callable[[], float],
+        roomy: Mapping[str, int] | None = None,
+    ) -> None:
         self._max_concurrent = max_concurrent
+        self._roomy = roomy or {}
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
@@ -63,7 +72,7 @@ class HostTable:
     def _host(self, name: str) -> "_Host":
         host = self._hosts.get(name)
         if host is None:
-            host = self._hosts[name] = _Host(self._max_concurrent)
+            host = self._hosts[name] = _Host(self._roomy.get(name, self._max_concurrent))
             self._forget_some()
         self._hosts.move_to_end(name)
         return host

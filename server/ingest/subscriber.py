@@ -44,7 +44,7 @@ BATCH_SECONDS = 0.25
 # How often the cursor moves when nothing of ours happens.
 CURSOR_SECONDS = 1.0
 # How often the tracked set is compared with the database.
-REFRESH_SECONDS = 0.2
+REFRESH_SECONDS = 0.1
 # How often a sign of life is written.
 REPORT_SECONDS = 2.0
 

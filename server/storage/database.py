@@ -117,12 +117,15 @@ def sqlite_path() -> Path:
 
 @contextmanager
 def write_transaction() -> Iterator[None]:
-    """One transaction that is going to write.
+    """One transaction that is going to write; inside another one, a part of that.
 
     On SQLite it takes the write lock at once. A transaction that reads first and writes later fails
     with SQLITE_BUSY if another writer came between, however long the busy timeout is.
     """
-    if is_sqlite():
+    if database.in_transaction():
+        # No savepoint: what fails here fails the whole.
+        yield
+    elif is_sqlite():
         with _sqlite_turn(), database.atomic("IMMEDIATE"):
             yield
     else:

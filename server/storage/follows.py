@@ -4,12 +4,23 @@ from collections.abc import Iterable, Mapping
 
 from server.core.projection import SaveFollow
 from server.storage import repos
-from server.storage.database import execute_each, insert_rows
+from server.storage.database import execute_each, insert_rows, value
 from server.storage.items import Key, Names
 
+# Follows of one viewer that are fetched before those of the next; of people, few have more.
+MANY_FOLLOWS = 1_000
 
-def save_follows(follows: Mapping[Key, SaveFollow], names: Names, now_us: int) -> None:
-    """Save follow records of viewers and track whom they follow, in the caller's transaction."""
+
+def save_follows(
+    follows: Mapping[Key, SaveFollow],
+    names: Names,
+    now_us: int,
+    priority: int = repos.NEWEST_PAGE,
+) -> None:
+    """Save follow records of viewers and track whom they follow, in the caller's transaction.
+
+    `priority` is that of the backfill of those who are new to us.
+    """
     if not follows:
         return
     saved = [(key[0], key[1], names.authors[follow.subject]) for key, follow in follows.items()]
@@ -19,7 +30,7 @@ def save_follows(follows: Mapping[Key, SaveFollow], names: Names, now_us: int) -
         # An edited follow record names somebody else.
         "ON CONFLICT (viewer_id, rkey) DO UPDATE SET subject_id = excluded.subject_id",
     )
-    repos.track((subject for _, _, subject in saved), repos.ITEMS, now_us)
+    repos.track((subject for _, _, subject in saved), repos.ITEMS, now_us, priority)
 
 
 def drop_follows(keys: Iterable[Key]) -> int:
@@ -27,3 +38,11 @@ def drop_follows(keys: Iterable[Key]) -> int:
     return execute_each(
         "DELETE FROM follows WHERE viewer_id = ? AND rkey = ?", [key[:2] for key in keys]
     )
+
+
+def priority_of_more(viewer_id: int) -> int:
+    """How urgent those are whom the viewer follows beyond what we know already."""
+    beyond = value(
+        "SELECT 1 FROM follows WHERE viewer_id = ? LIMIT 1 OFFSET ?", (viewer_id, MANY_FOLLOWS)
+    )
+    return repos.NEWEST_PAGE if beyond is None else repos.NEWEST_OF_MANY

@@ -46,7 +46,13 @@ class Job:
     snapshot_rev: int
     horizon_rkey: int
     attempts: int
+    priority: int
     progress: Progress
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody may be waiting for it."""
+        return self.priority <= repos.NEWEST_PAGE
 
 
 def due(now_us: int, limit: int, busy_hosts: Collection[str]) -> list[Job]:
@@ -55,7 +61,8 @@ def due(now_us: int, limit: int, busy_hosts: Collection[str]) -> list[Job]:
     spared = f"AND (a.pds_url IS NULL OR a.pds_url NOT IN ({marks}))" if busy_hosts else ""
     found = rows(
         "SELECT j.author_id, a.did, CASE WHEN a.checked_us > 0 THEN a.pds_url END,"
-        " r.epoch, r.wants, r.snapshot_rev, r.horizon_rkey, j.attempts, j.progress"
+        " r.epoch, r.wants, r.snapshot_rev, r.horizon_rkey, j.attempts,"
+        " j.priority, j.progress"
         " FROM backfill_jobs j"
         " JOIN repos r ON r.author_id = j.author_id JOIN authors a ON a.id = j.author_id"
         " WHERE j.not_before_us <= ? AND r.state <> ?"
@@ -104,7 +111,18 @@ def _job(
     snapshot_rev: int,
     horizon_rkey: int,
     attempts: int,
+    priority: int,
     progress: str | None,
 ) -> Job:
-    done = Progress.decode(progress)
-    return Job(author_id, did, pds_url, epoch, wants, snapshot_rev, horizon_rkey, attempts, done)
+    return Job(
+        author_id,
+        did,
+        pds_url,
+        epoch,
+        wants,
+        snapshot_rev,
+        horizon_rkey,
+        attempts,
+        priority,
+        Progress.decode(progress),
+    )

@@ -3,7 +3,8 @@
 The order of a backfill is the reason that it leaves no seam (docs/architecture.md draws it):
 the repo is tracked and confirmed · its rev is read (`store_snapshot`) · pages are read, each as new
 as that rev or newer, and committed (`commit_page`) · the repo is live from that rev on (`finish`).
-Meanwhile the stream goes on writing; for any record, the later rev wins.
+Meanwhile the stream goes on writing; for any record, the later rev wins. The rev may be stored
+together with the first pages (`open_repo`): what counts is that it was read before they were.
 
 Every function returns False, and writes nothing, when the repo was reset since the job began: the
 reset queued a new job. All raise LeaseLost when somebody else leads.
@@ -17,7 +18,7 @@ from server.core.projection import SaveFollow, SaveItem
 from server.core.syntax import FOLLOW, is_tid, tid_to_int
 from server.storage import gaps, items, jobs, leases, repos, rkeys, tombstones
 from server.storage.database import execute, retry_conflicts, rows, write_transaction
-from server.storage.follows import drop_follows, save_follows
+from server.storage.follows import drop_follows, priority_of_more, save_follows
 from server.storage.items import COLLECTIONS, Key
 from server.storage.jobs import Job, Progress
 from server.storage.repos import Repo
@@ -85,9 +86,25 @@ def commit_page(
         _drop(page.collection, [key for key in gone if key not in newer])
         kept = {key: change for key, change in by_key.items() if key not in newer}
         items.save_items({k: c for k, c in kept.items() if isinstance(c, SaveItem)}, names)
-        save_follows({k: c for k, c in kept.items() if isinstance(c, SaveFollow)}, names, now_us)
+        if page.collection == FOLLOW:
+            follows = {k: c for k, c in kept.items() if isinstance(c, SaveFollow)}
+            save_follows(follows, names, now_us, priority_of_more(job.author_id))
         jobs.save_progress(job, progress, priority, now_us)
     return True
+
+
+@retry_conflicts
+def open_repo(
+    job: Job, rev: int, newest: Sequence[Page], progress: Progress, epoch: int, now_us: int
+) -> Snapshot:
+    """The rev and the newest page of each collection, read after it: a first page can be shown."""
+    with write_transaction():
+        stored = store_snapshot(job, rev, epoch)
+        if stored is Snapshot.STORED:
+            for page in newest:
+                commit_page(job, page, progress, repos.OLDER_PAGES, epoch, now_us)
+            mark_partial(job, epoch)
+    return stored
 
 
 @retry_conflicts

@@ -33,8 +33,9 @@ _RESET = (
     " THEN ? || coalesce(status, 'unknown') ELSE status END"
 )
 
-# Order of jobs: what a viewer waits for comes first.
-VIEWER_FOLLOWS, NEWEST_PAGE, OLDER_PAGES = 0, 1, 2
+# Order of jobs: what a viewer waits for comes first. NEWEST_OF_MANY: newest pages that come in
+# such numbers that others should not wait for all of them.
+VIEWER_FOLLOWS, NEWEST_PAGE, NEWEST_OF_MANY, OLDER_PAGES = 0, 1, 2, 3
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ class TrackedRepo:
     tracked_version: int
 
 
-def track(author_ids: Iterable[int], wants: int, now_us: int) -> None:
+def track(author_ids: Iterable[int], wants: int, now_us: int, priority: int = NEWEST_PAGE) -> None:
     """Follow these repos, in the caller's transaction; queue a backfill of what is new to us."""
     wanted = sorted(set(author_ids))
     known = rows_in("SELECT author_id, state, wants FROM repos WHERE author_id", wanted)
@@ -80,7 +81,7 @@ def track(author_ids: Iterable[int], wants: int, now_us: int) -> None:
         " wants = repos.wants | excluded.wants, tracked_version = excluded.tracked_version,"
         " rev = 0, chain_since = 0, snapshot_rev = 0",
     )
-    _queue(new, VIEWER_FOLLOWS if wants & FOLLOWS else NEWEST_PAGE, now_us)
+    _queue(new, VIEWER_FOLLOWS if wants & FOLLOWS else priority, now_us)
 
 
 def reset(author_ids: Sequence[int], now_us: int) -> None:
@@ -109,7 +110,7 @@ def reset_all(now_us: int) -> int:
         " SELECT author_id, CASE WHEN wants >= ? THEN ? ELSE ? END, ? FROM repos WHERE state <> ?"
         " ON CONFLICT (author_id) DO UPDATE SET priority = excluded.priority,"
         " not_before_us = excluded.not_before_us, attempts = 0, progress = NULL",
-        (FOLLOWS, VIEWER_FOLLOWS, NEWEST_PAGE, now_us, LET_GO),
+        (FOLLOWS, NEWEST_PAGE, NEWEST_OF_MANY, now_us, LET_GO),
     )
     return version
 

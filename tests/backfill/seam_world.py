@@ -26,7 +26,7 @@ from server.storage.rkeys import decode_rkeys
 from tests.builders import HOST, NOW_MS, NOW_US, cid_text, did, iso, new_epoch, raw_cid, track, wipe
 
 AUTHOR = did("author")
-PAGE_RECORDS = 2
+FIRST_RECORDS, PAGE_RECORDS = 1, 2
 FAR_FUTURE_US = NOW_US * 2
 
 
@@ -94,7 +94,17 @@ class SeamWorld:
         for _ in range(self.rng.randint(1, 5)):
             self.commit()
         self.waiting.clear()
-        track("author", wants=repos.ITEMS | repos.FOLLOWS)
+        # The repos of viewers are opened in steps, all others in one.
+        self.wants = self.rng.choice((repos.ITEMS, repos.ITEMS | repos.FOLLOWS))
+        track("author", wants=self.wants)
+
+    def wanted(self) -> dict[tuple[str, str], int]:
+        """The records that we should hold: follows only of viewers."""
+        return {
+            path: version
+            for path, version in self.repo.records.items()
+            if self.wants & repos.FOLLOWS or path[0] != FOLLOW
+        }
 
     def run(self) -> None:
         """Let things happen, and then come to rest."""
@@ -223,7 +233,7 @@ class SeamWorld:
             return {"rev": int_to_tid(self.repo.rev)}
         collection, below = params["collection"], params.get("cursor")
         found = sorted((r for c, r in self.repo.records if c == collection), reverse=True)
-        page = [r for r in found if below is None or r < below][:PAGE_RECORDS]
+        page = [r for r in found if below is None or r < below][: int(params["limit"])]
         listed = [
             {
                 "uri": f"at://{AUTHOR}/{collection}/{rkey}",

@@ -93,12 +93,13 @@ def test_a_viewers_follows_are_read_and_tracked(net, sources):
 
 
 def test_records_older_than_the_horizon_are_left_to_others(net, alice, sources, monkeypatch):
+    monkeypatch.setattr(pds, "FIRST_RECORDS", 3)
     monkeypatch.setattr(pds, "PAGE_RECORDS", 10)
     day_us = 86_400_000_000
     for age in range(60):
         alice.post(str(age), at_us=net.clock() - age * day_us)
     run(alice, sources)
-    assert len(stored(alice)) == 10
+    assert len(stored(alice)) == 13
     assert value("SELECT horizon_rkey FROM repos") > 0
 
 

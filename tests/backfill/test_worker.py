@@ -1,0 +1,112 @@
+"""Which jobs the workers start: the urgent ones first, and room for them beside all others."""
+
+from concurrent.futures import Future
+from threading import Event as StopEvent
+
+import pytest
+
+from server.backfill import worker
+from server.backfill.worker import JOBS_A_HOST, BackfillWorkers
+from server.core.projection import SaveFollow
+from server.storage import follows, repos, viewers
+from server.storage.authors import save_identity
+from server.storage.database import write_transaction
+from server.storage.items import COLLECTIONS, name
+from tests.builders import FOLLOW, NOW_US, confirm_all, did, number_of, tid
+
+pytestmark = pytest.mark.usefixtures("db")
+
+WORKERS = 20
+
+
+class IdlePool:
+    """Takes jobs and never runs them."""
+
+    def __init__(self):
+        self.started = []
+
+    def submit(self, _run, job):
+        self.started.append(job.did)
+        return Future()
+
+
+@pytest.fixture
+def pool():
+    return IdlePool()
+
+
+@pytest.fixture
+def workers(sources, lease, monkeypatch):
+    monkeypatch.setattr(worker, "_now_us", lambda: NOW_US * 2)
+    confirm_all(lease.epoch)
+    return BackfillWorkers(sources, WORKERS, StopEvent())
+
+
+def crowd(word, size):
+    return [did(f"{word}{number}") for number in range(size)]
+
+
+def queue(people, priority, home=None):
+    """Track these accounts, each to be fetched with a priority."""
+    numbers = name([], people).authors
+    with write_transaction():
+        repos.track(numbers.values(), repos.ITEMS, NOW_US, priority)
+    for number, person in enumerate(people):
+        save_identity(person, None, home or f"https://pds{number}.test", None, NOW_US)
+
+
+def test_all_workers_are_used_and_no_more(workers, pool):
+    queue(crowd("a", WORKERS + 9), repos.NEWEST_PAGE)
+    workers._start_due(pool)
+    assert len(set(pool.started)) == len(pool.started) == WORKERS
+
+
+def test_one_host_does_not_hold_all_workers(workers, pool):
+    queue(crowd("a", WORKERS), repos.NEWEST_PAGE, "https://slow.test")
+    queue(crowd("b", 2), repos.NEWEST_PAGE)
+    workers._start_due(pool)
+    # The next look leaves out hosts that have their share.
+    workers.next_look = 0.0
+    workers._start_due(pool)
+    assert len(pool.started) == JOBS_A_HOST + 2
+
+
+def test_what_nobody_waits_for_leaves_room_for_what_somebody_does(workers, pool):
+    late = crowd("late", WORKERS)
+    queue(late, repos.NEWEST_OF_MANY)
+    queue(crowd("soon", 1), repos.NEWEST_PAGE)
+    workers._start_due(pool)
+    assert pool.started[0] == did("soon0")
+    assert len(pool.started) == 1 + WORKERS // worker.PATIENT_SHARE
+
+
+def test_what_nobody_waits_for_gets_all_when_nobody_waits(workers, pool):
+    queue(crowd("late", WORKERS + 5), repos.NEWEST_OF_MANY)
+    workers._start_due(pool)
+    assert len(pool.started) == WORKERS
+
+
+def test_somebody_with_few_follows_does_not_wait_for_somebody_with_thousands(
+    workers, pool, monkeypatch
+):
+    monkeypatch.setattr(follows, "MANY_FOLLOWS", 5)
+    for viewer, size in (("busy", 60), ("modest", 3)):
+        follow_page_by_page(viewer, crowd(f"of-{viewer}", size))
+    workers._start_due(pool)
+    assert set(crowd("of-modest", 3)) < set(pool.started)
+    # A page of ten was as urgent; the others may only use a part of the workers.
+    busy = set(crowd("of-busy", 60)) & set(pool.started)
+    assert len(busy) == 10 + WORKERS // worker.PATIENT_SHARE
+
+
+def follow_page_by_page(viewer, people):
+    """As a backfill saves a viewer's follows, ten to a page."""
+    viewers.welcome(did(viewer), NOW_US)
+    number = number_of(viewer)
+    for start in range(0, len(people), 10):
+        changes = [SaveFollow(tid(start + n), p) for n, p in enumerate(people[start : start + 10])]
+        names = name(changes, [])
+        keys = {(number, names.rkeys[c.rkey], COLLECTIONS[FOLLOW]): c for c in changes}
+        with write_transaction():
+            priority = follows.priority_of_more(number)
+            follows.save_follows(keys, names, NOW_US, priority)
