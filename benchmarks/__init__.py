@@ -1,0 +1,1 @@
+"""Benchmarks: each module runs alone, against a baseline in the same run."""
