@@ -40,6 +40,20 @@ STATEMENT_MS = 20_000
 # Below the smallest bound on parameters of the two (SQLite's 32,766).
 MAX_PARAMETERS = 15_000
 
+# What a connection to SQLite is told at first.
+_READ_PRAGMAS: dict[str, object] = {
+    "cache_size": -64_000,
+    "mmap_size": 1 << 30,
+    "temp_store": "memory",
+}
+_WRITE_PRAGMAS: dict[str, object] = {
+    # Readers and the writer do not wait for each other.
+    "journal_mode": "wal",
+    # With WAL this survives a crash of ours untorn; a power cut may take the last transactions,
+    # whole ones, cursor and rows together.
+    "synchronous": "normal",
+}
+
 # How often a transaction is run again that lost against another one.
 MAX_CONFLICTS = 8
 # PostgreSQL's words for that: deadlock, serialization failure, unique violation.
@@ -52,41 +66,35 @@ R = TypeVar("R")
 _sqlite_writer = threading.Lock()
 
 
-def open_database(url: str, max_connections: int = 8) -> None:
+def open_database(
+    url: str, max_connections: int = 8, *, must_exist: bool = False, read_only: bool = False
+) -> None:
     """Bind `database` to a `sqlite:///FILE` or `postgresql://…` URL. Connects at first use.
 
-    Raises ConfigError when the folder of an SQLite file cannot be made.
+    `read_only`: the database itself refuses every write. Raises ConfigError when the folder of an
+    SQLite file cannot be made, or the file must be there and is not.
     """
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
+        if must_exist and not path.is_file():
+            raise ConfigError([f"DATABASE_URL: there is no database yet at {path}"])
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError([f"DATABASE_URL: the folder cannot be made: {error}"]) from error
-        database.initialize(
-            SqliteDatabase(
-                str(path),
-                timeout=BUSY_SECONDS,
-                pragmas={
-                    # Readers and the writer do not wait for each other.
-                    "journal_mode": "wal",
-                    # With WAL this survives a crash of ours untorn; a power cut may take the last
-                    # transactions, whole ones, cursor and rows together.
-                    "synchronous": "normal",
-                    "cache_size": -64_000,
-                    "mmap_size": 1 << 30,
-                    "temp_store": "memory",
-                },
-            )
-        )
+        pragmas = _READ_PRAGMAS | ({"query_only": 1} if read_only else _WRITE_PRAGMAS)
+        database.initialize(SqliteDatabase(str(path), timeout=BUSY_SECONDS, pragmas=pragmas))
         return
+    options = f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC"
+    if read_only:
+        options += " -c default_transaction_read_only=on"
     database.initialize(
         PooledPostgresqlDatabase(
             url,
             max_connections=max_connections,
             stale_timeout=300,
             timeout=10,
-            options=f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC",
+            options=options,
         )
     )
 
