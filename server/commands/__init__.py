@@ -4,6 +4,7 @@ from server.commands.command import Command
 from server.commands.ingest import COMMAND as INGEST
 from server.commands.migrate import COMMAND as MIGRATE
 from server.commands.run import COMMAND as RUN
+from server.commands.status import COMMAND as STATUS
 from server.commands.web import COMMAND as WEB
 
-COMMANDS: tuple[Command, ...] = (RUN, WEB, INGEST, MIGRATE)
+COMMANDS: tuple[Command, ...] = (RUN, WEB, INGEST, MIGRATE, STATUS)
