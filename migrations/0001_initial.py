@@ -128,6 +128,12 @@ STATEMENTS = [
         alive_us BIGINT NOT NULL,
         connected_us BIGINT,
         confirmed_version BIGINT NOT NULL DEFAULT -1)""",
+    # What the leader has counted since it leads, as Prometheus text, for whoever is asked for it.
+    """CREATE TABLE exported_metrics (
+        name TEXT NOT NULL PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        written_us BIGINT NOT NULL,
+        body TEXT NOT NULL)""",
     # Numbers that are given out in the order of commits: their row is locked until the commit.
     "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)",
     "INSERT INTO counters (name, value) VALUES ('tracked', 0)",

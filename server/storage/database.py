@@ -14,6 +14,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import wraps
@@ -133,12 +134,14 @@ def write_transaction() -> Iterator[None]:
     if database.in_transaction():
         # No savepoint: what fails here fails the whole.
         yield
-    elif is_sqlite():
-        with _sqlite_turn(), database.atomic("IMMEDIATE"):
-            yield
-    else:
-        with database.atomic():
-            yield
+        return
+    began = time.perf_counter()
+    turn, modes = (_sqlite_turn(), ("IMMEDIATE",)) if is_sqlite() else (nullcontext(), ())
+    with turn, database.atomic(*modes):
+        _spent.seconds += time.perf_counter() - began
+        yield
+        began = time.perf_counter()
+    _spent.seconds += time.perf_counter() - began
 
 
 def retry_conflicts(transaction: Callable[P, R]) -> Callable[P, R]:
@@ -182,22 +185,44 @@ def _sqlite_turn() -> Iterator[None]:
             os.close(file)
 
 
+class _Spent(threading.local):
+    """How long this thread has waited for the database."""
+
+    seconds = 0.0
+
+
+_spent = _Spent()
+
+
+def take_seconds() -> float:
+    """The seconds that this thread's statements took since it last asked, locks included."""
+    seconds, _spent.seconds = _spent.seconds, 0.0
+    return seconds
+
+
 def rows(sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """All rows of a query, or of a statement with RETURNING."""
-    cursor = database.execute_sql(_translate(sql), parameters)
-    return list(cursor.fetchall())
+    began = time.perf_counter()
+    try:
+        return list(database.execute_sql(_translate(sql), parameters).fetchall())
+    finally:
+        _spent.seconds += time.perf_counter() - began
 
 
 def value(sql: str, parameters: Sequence[object] = ()) -> Any:
     """The first column of the first row; None without a row."""
-    row = database.execute_sql(_translate(sql), parameters).fetchone()
-    return None if row is None else row[0]
+    found = rows(sql, parameters)
+    return found[0][0] if found else None
 
 
 def execute(sql: str, parameters: Sequence[object] = ()) -> int:
     """Run a statement that writes; the number of rows it touched."""
-    with _sqlite_turn() if is_sqlite() else nullcontext():
-        return int(database.execute_sql(_translate(sql), parameters).rowcount)
+    began = time.perf_counter()
+    try:
+        with _sqlite_turn() if is_sqlite() else nullcontext():
+            return int(database.execute_sql(_translate(sql), parameters).rowcount)
+    finally:
+        _spent.seconds += time.perf_counter() - began
 
 
 def insert_rows(head: str, values: Sequence[Sequence[object]], tail: str = "") -> None:

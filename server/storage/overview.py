@@ -85,11 +85,12 @@ def counts() -> Counts:
         outside_posts_waiting=int(
             value(f"SELECT count(*) FROM outside_posts WHERE state = {outside_posts.WANTED}")
         ),
-        database_bytes=_database_bytes(),
+        database_bytes=database_bytes(),
     )
 
 
-def _database_bytes() -> int:
+def database_bytes() -> int:
+    """What it takes on disk."""
     if not is_sqlite():
         return int(value("SELECT pg_database_size(current_database())"))
     path = sqlite_path()
