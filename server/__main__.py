@@ -12,8 +12,10 @@ from server.commands import COMMANDS
 from server.commands.command import FAILED, WRONG_WORDS
 from server.core.config import load_config
 from server.core.errors import ConfigError
+from server.error_tracking import start_error_tracking
 from server.logs import configure_logging
 from server.storage.database import DatabaseError
+from server.version import VERSION
 
 log = logging.getLogger("server")
 
@@ -31,6 +33,7 @@ def main(words: list[str]) -> int:
     try:
         config = load_config(os.environ)
         configure_logging(config.log_format, config.log_level)
+        start_error_tracking(config.sentry_dsn, VERSION)
         status: int = arguments.run(config, arguments)
     except ConfigError as error:
         print(f"Gapless cannot {arguments.command}:", file=sys.stderr)

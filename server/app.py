@@ -10,6 +10,7 @@ from flask import Flask
 from feeds import FEEDS
 from server.core.config import Config, load_config
 from server.core.metrics import WebMetrics
+from server.error_tracking import start_error_tracking
 from server.identity.cache import IdentityCache
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
@@ -87,6 +88,7 @@ def from_environment() -> Flask:
     """The application as gunicorn's workers make it."""
     config = load_config(os.environ)
     configure_logging(config.log_format, config.log_level)
+    start_error_tracking(config.sentry_dsn, VERSION)
     open_database(config.database_url, max_connections=config.web_threads + 2)
     # The client library has read the same variable: see server/metrics_folder.py.
     folder = os.environ.get(VARIABLE)

@@ -30,7 +30,11 @@ DEFAULTS: dict[str, str] = {
     "ALLOW_PRIVATE_HOSTS": "",
     "NOTICE_POST_URI": "",
     "ADMIN_TOKEN": "",
+    "SENTRY_DSN": "",
 }
+
+# A database URL carries a password, the DSN of Sentry a key.
+_SECRET = frozenset({"DATABASE_URL", "ADMIN_TOKEN", "SENTRY_DSN"})
 
 # The path says what kind of source a URL names.
 RELAY_PATH = "/xrpc/com.atproto.sync.subscribeRepos"
@@ -62,6 +66,7 @@ class Config:
     allow_private_hosts: bool
     notice_post_uri: str | None
     admin_token: str | None = field(repr=False)
+    sentry_dsn: str | None = field(repr=False)
 
 
 def load_config(environ: Mapping[str, str]) -> Config:
@@ -94,6 +99,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         allow_private_hosts=reader.read("ALLOW_PRIVATE_HOSTS", _switch) or False,
         notice_post_uri=reader.read("NOTICE_POST_URI", _post_uri),
         admin_token=reader.read("ADMIN_TOKEN", _secret),
+        sentry_dsn=reader.read("SENTRY_DSN", _http_url),
     )
     if not is_local_trial and config.publisher_did == UNPUBLISHED_DID:
         reader.problems.append(
@@ -146,8 +152,7 @@ class _Reader:
 
 
 def _shown(name: str, text: str) -> str:
-    # A database URL carries a password.
-    return "(hidden)" if name in ("DATABASE_URL", "ADMIN_TOKEN") else text
+    return "(hidden)" if name in _SECRET else text
 
 
 def _hostname(text: str) -> str:

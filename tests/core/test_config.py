@@ -67,6 +67,7 @@ def test_all_problems_are_named_at_once():
         "ALLOW_PRIVATE_HOSTS": "maybe",
         "NOTICE_POST_URI": "https://bsky.app/profile/x/post/y",
         "ADMIN_TOKEN": "too short: secret",
+        "SENTRY_DSN": "sentry.io",
     }
     assert wrong.keys() == DEFAULTS.keys()
     found = problems(**wrong)
