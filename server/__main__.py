@@ -11,7 +11,7 @@ from dotenv import load_dotenv
 from server.commands import COMMANDS
 from server.commands.command import FAILED, WRONG_WORDS
 from server.core.config import load_config
-from server.core.errors import ConfigError
+from server.core.errors import BackupFailed, ConfigError
 from server.error_tracking import start_error_tracking
 from server.logs import configure_logging
 from server.storage.database import DatabaseError
@@ -40,6 +40,9 @@ def main(words: list[str]) -> int:
         for problem in error.problems:
             print(f"  {problem}", file=sys.stderr)
         return WRONG_WORDS
+    except BackupFailed as error:
+        print(f"Gapless cannot {arguments.command}: {error}", file=sys.stderr)
+        return FAILED
     except DatabaseError as error:
         log.error("the database cannot be used: %s", error)  # noqa: TRY400  it says it all
         return FAILED

@@ -31,6 +31,9 @@ DEFAULTS: dict[str, str] = {
     "NOTICE_POST_URI": "",
     "ADMIN_TOKEN": "",
     "SENTRY_DSN": "",
+    "BACKUP_DIR": "",
+    "BACKUP_HOURS": "24",
+    "BACKUP_KEEP": "7",
 }
 
 # A database URL carries a password, the DSN of Sentry a key.
@@ -67,6 +70,9 @@ class Config:
     notice_post_uri: str | None
     admin_token: str | None = field(repr=False)
     sentry_dsn: str | None = field(repr=False)
+    backup_dir: str | None
+    backup_hours: int
+    backup_keep: int
 
 
 def load_config(environ: Mapping[str, str]) -> Config:
@@ -100,6 +106,9 @@ def load_config(environ: Mapping[str, str]) -> Config:
         notice_post_uri=reader.read("NOTICE_POST_URI", _post_uri),
         admin_token=reader.read("ADMIN_TOKEN", _secret),
         sentry_dsn=reader.read("SENTRY_DSN", _http_url),
+        backup_dir=reader.read("BACKUP_DIR", str),
+        backup_hours=reader.integer("BACKUP_HOURS", 1, 720),
+        backup_keep=reader.integer("BACKUP_KEEP", 1, 1000),
     )
     if not is_local_trial and config.publisher_did == UNPUBLISHED_DID:
         reader.problems.append(
@@ -109,6 +118,10 @@ def load_config(environ: Mapping[str, str]) -> Config:
         reader.problems.append(
             f"BACKFILL_DAYS={config.backfill_days} is more than RETENTION_DAYS="
             f"{config.retention_days}: what is older than that would be thrown away at once"
+        )
+    if config.backup_dir is not None and not config.database_url.startswith("sqlite:"):
+        reader.problems.append(
+            "BACKUP_DIR is for SQLite: copy PostgreSQL with pg_dump (docs/operating.md says how)"
         )
     if reader.problems:
         raise ConfigError(reader.problems)

@@ -10,7 +10,7 @@ dict (`IngestMetrics.frames`) and put into form only when somebody asks.
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 # Seconds. The AppView gives up after 5; the alert is at 1.
@@ -127,6 +127,12 @@ class IngestMetrics:
             "Time of a turn of a backfill job.",
             ("outcome",),
             buckets=TURN_BUCKETS,
+            registry=self.registry,
+        )
+        self.backup_timestamp = Gauge(
+            "gapless_backup_timestamp_seconds",
+            "When the newest backup was made, in seconds since 1970; 0: never. Needs BACKUP_DIR.",
+            ("kind",),
             registry=self.registry,
         )
         self.hosts = HostLabels()

@@ -41,6 +41,11 @@ def migrate() -> list[str]:
     return applied
 
 
+def known_names() -> set[str]:
+    """The migrations that this version has."""
+    return {path.stem for path in DIRECTORY.glob("[0-9]*.py")}
+
+
 def check_schema() -> None:
     """Change nothing; raises ConfigError unless the database has exactly this version's tables."""
     runner = Runner(current(), str(DIRECTORY))
