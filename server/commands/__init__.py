@@ -3,6 +3,7 @@
 from server.commands.backup import COMMAND as BACKUP
 from server.commands.command import Command
 from server.commands.cursor import COMMAND as CURSOR
+from server.commands.doctor import COMMAND as DOCTOR
 from server.commands.explain import COMMAND as EXPLAIN
 from server.commands.forget import COMMAND as FORGET
 from server.commands.ingest import COMMAND as INGEST
@@ -18,6 +19,7 @@ COMMANDS: tuple[Command, ...] = (
     INGEST,
     MIGRATE,
     STATUS,
+    DOCTOR,
     EXPLAIN,
     BACKUP,
     RESTORE,
