@@ -49,5 +49,10 @@ def main(words: list[str]) -> int:
     return status
 
 
-if __name__ == "__main__":
+def console() -> None:
+    """The command `gapless`, once installed: the same as `python -m server`."""
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    console()
