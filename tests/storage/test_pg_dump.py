@@ -5,8 +5,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from server.storage.database import close_database, open_database, rows
 from server.storage.migrate import check_schema
 from tests.builders import Stream, make_live, post, tid, track
@@ -26,8 +24,8 @@ def run(line, folder, **environ):
     subprocess.run(["bash", "-c", line], cwd=folder, env={"PATH": path, **environ}, check=True)
 
 
-@pytest.mark.usefixtures("lease")
-def test_a_dump_is_put_back_whole(postgresql, postgres, tmp_path):
+def test_a_dump_is_put_back_whole(postgresql, lease, postgres, tmp_path):
+    assert lease.is_held()
     track("alice")
     make_live("alice")
     Stream().say("alice", post(tid(1)), post(tid(2)))
