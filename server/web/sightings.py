@@ -45,7 +45,8 @@ class Sightings:
             sighting = self._meet(did, now_us)
         elif now_us - sighting.written_us > TOUCH_SECONDS * 1_000_000:
             sighting.written_us = now_us
-            viewers.touch(sighting.number, now_us)
+            if not viewers.touch(sighting.number, now_us):
+                sighting = self._meet(did, now_us)
         return sighting
 
     def _meet(self, did: str, now_us: int) -> Sighting:

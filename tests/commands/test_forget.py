@@ -6,6 +6,7 @@ from server.storage import repos, viewers
 from server.storage.authors import save_identity
 from server.storage.database import current, is_sqlite, rows, value
 from server.storage.repos import tracked_since
+from server.web.sightings import TOUCH_SECONDS, Sightings
 from tests.builders import (
     NOW_US,
     Stream,
@@ -99,6 +100,15 @@ def test_who_comes_back_is_a_new_viewer(world, gapless):
     found = viewers.find(did("viv"))
     assert (found.number, found.first_us) == (number_of("viv"), NOW_US + 1)
     assert value("SELECT state FROM repos WHERE author_id = ?", (found.number,)) == repos.PENDING
+
+
+def test_a_web_process_that_remembers_them_welcomes_them_anew(world, gapless):
+    sightings = Sightings()
+    sightings.see(did("viv"), NOW_US)
+    gapless(world, "forget", did("viv"))
+    later_us = NOW_US + (TOUCH_SECONDS + 1) * 1_000_000
+    assert sightings.see(did("viv"), later_us).first_us == later_us
+    assert viewers.find(did("viv")).first_us == later_us
 
 
 def test_of_a_stranger_there_is_nothing_to_forget(world, gapless):
