@@ -11,7 +11,7 @@ ARGS ?=
 .DELETE_ON_ERROR:
 # Two installs into one .venv at a time would break it.
 .NOTPARALLEL:
-.PHONY: help run test test-all check judge demo bench publish publish-check devnet lock clean
+.PHONY: help run test test-all check judge demo bench publish publish-check devnet lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,16 @@ LOCK = $(VENV)/bin/uv pip compile pyproject.toml --quiet --universal --python-ve
 lock: $(VENV)/installed-dev ## Lock the packages that pyproject.toml names
 	@$(LOCK) $(ARGS) --output-file requirements.txt
 	@$(LOCK) $(ARGS) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+
+# Asks the package index's list of known vulnerabilities: needs the internet. A package that could
+# not be looked up fails it too, or an outage would look like good news.
+AUDITOR ?= pip-audit@2.10.1
+audit: $(VENV)/installed-dev ## Look the locked packages up among known vulnerabilities
+	@for lock in requirements.txt requirements-dev.txt; do \
+		echo "== $$lock"; $(VENV)/bin/uv tool run --quiet $(AUDITOR) --strict --disable-pip \
+			--require-hashes --progress-spinner off -r $$lock || { \
+			echo "The audit failed: a package has a known vulnerability, or could not be looked up." >&2; \
+			exit 1; }; done
 
 clean: ## Remove .venv and all caches; data and settings stay
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/devnet/.state

@@ -22,6 +22,7 @@ STATEMENTS = [
     # snapshot_rev: the rev that a backfill under way reads at least. horizon_rkey: it is, or was
     # before the last reset, complete down to this TID (at first: to none). chain_since: what a
     # snapshot has to reach, so that nothing lies between it and what the stream showed since.
+    # live_us: when its last backfill ended; what came later was heard on the stream.
     """CREATE TABLE repos (
         author_id INTEGER NOT NULL PRIMARY KEY,
         state SMALLINT NOT NULL,
@@ -33,8 +34,10 @@ STATEMENTS = [
         rev BIGINT NOT NULL DEFAULT 0,
         chain_since BIGINT NOT NULL DEFAULT 0,
         snapshot_rev BIGINT NOT NULL DEFAULT 0,
-        horizon_rkey BIGINT NOT NULL DEFAULT 9223372036854775807)""",
+        horizon_rkey BIGINT NOT NULL DEFAULT 9223372036854775807,
+        live_us BIGINT)""",
     "CREATE INDEX repos_tracked_version ON repos (tracked_version)",
+    "CREATE INDEX repos_inactive ON repos (author_id) WHERE is_active = 0",
     # Posts (collection 0) and reposts (1). id is the sort key: core/projection.py. subject: what is
     # reposted, or the parent of a reply. root: of the thread, where that is not the parent.
     """CREATE TABLE feed_items (
@@ -125,6 +128,12 @@ STATEMENTS = [
         alive_us BIGINT NOT NULL,
         connected_us BIGINT,
         confirmed_version BIGINT NOT NULL DEFAULT -1)""",
+    # What the leader has counted since it leads, as Prometheus text, for whoever is asked for it.
+    """CREATE TABLE exported_metrics (
+        name TEXT NOT NULL PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        written_us BIGINT NOT NULL,
+        body TEXT NOT NULL)""",
     # Numbers that are given out in the order of commits: their row is locked until the commit.
     "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)",
     "INSERT INTO counters (name, value) VALUES ('tracked', 0)",

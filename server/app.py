@@ -2,21 +2,26 @@
 
 import os
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Flask
 
 from feeds import FEEDS
 from server.core.config import Config, load_config
+from server.core.metrics import WebMetrics
+from server.error_tracking import start_error_tracking
 from server.identity.cache import IdentityCache
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.logs import configure_logging
+from server.metrics_folder import VARIABLE
 from server.storage import authors
 from server.storage.database import open_database, release
 from server.version import VERSION, user_agent
 from server.web.errors import register_error_handlers
 from server.web.first_load import FirstLoads
+from server.web.observe import observe_requests
 from server.web.ops import ops
 from server.web.pages import pages
 from server.web.sightings import Sightings
@@ -29,18 +34,24 @@ MAX_BODY_BYTES = 256 * 1024
 REQUESTS_A_HOST, REQUESTS_TO_DIRECTORY = 16, 48
 
 
-def create_app(config: Config) -> Flask:
-    """The application, over the database that is open."""
+def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
+    """The application, over the database that is open.
+
+    `metrics_folder`: where the processes of one gunicorn share what they count.
+    """
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["VERSION"] = VERSION
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = True
+    metrics = WebMetrics()
+    observe_requests(app, config, FEEDS, metrics)
+    app.extensions["metrics"] = (metrics, metrics_folder)
     app.extensions["gapless"] = Service(
         config,
         FEEDS,
-        make_identities(config, make_fetcher(config)),
-        Sightings(),
+        make_identities(config, make_fetcher(config), metrics),
+        Sightings(metrics.cache("viewer")),
         # Half of the threads always stay free for those who need not wait.
         FirstLoads(max(1, config.web_threads // 2)),
     )
@@ -65,15 +76,20 @@ def make_fetcher(config: Config) -> Fetcher:
     )
 
 
-def make_identities(config: Config, fetcher: Fetcher) -> IdentityCache:
+def make_identities(config: Config, fetcher: Fetcher, metrics: WebMetrics) -> IdentityCache:
     """Identities of those who ask: from memory, from the database, from the network."""
     directory = Directory(config.plc_url, fetcher)
-    return IdentityCache(directory, authors, lambda: time.time_ns() // 1000)
+    return IdentityCache(
+        directory, authors, lambda: time.time_ns() // 1000, metrics.cache("identity")
+    )
 
 
 def from_environment() -> Flask:
     """The application as gunicorn's workers make it."""
     config = load_config(os.environ)
     configure_logging(config.log_format, config.log_level)
+    start_error_tracking(config.sentry_dsn, VERSION)
     open_database(config.database_url, max_connections=config.web_threads + 2)
-    return create_app(config)
+    # The client library has read the same variable: see server/metrics_folder.py.
+    folder = os.environ.get(VARIABLE)
+    return create_app(config, None if folder is None else Path(folder))

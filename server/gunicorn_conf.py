@@ -1,12 +1,14 @@
 """How gunicorn serves the application. Read by gunicorn itself; the settings come from Config."""
 
 import os
+import shutil
 import socket
 import struct
 
 from gunicorn.arbiter import Arbiter
 
 from server.core.config import load_config
+from server.metrics_folder import VARIABLE
 
 _config = load_config(os.environ)
 
@@ -39,3 +41,8 @@ def when_ready(server: Arbiter) -> None:
     for listener in server.LISTENERS:
         limit = struct.pack("ll", READ_SECONDS, 0)
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+
+
+def on_exit(_server: Arbiter) -> None:
+    """Remove what the workers counted. After a crash the next start does it."""
+    shutil.rmtree(os.environ.get(VARIABLE, ""), ignore_errors=True)

@@ -1,9 +1,15 @@
-"""Logs: one line a happening, as text for people or as JSON for machines."""
+"""Logs: one line a happening, as text for people or as JSON for machines.
+
+While a request is answered, its lines carry its name (`request`), which the answer carries too.
+Nobody logs a token, or the text of a post.
+"""
 
 import json
 import logging
 import sys
 import time
+
+from server.core.request_id import request_id
 
 
 def configure_logging(log_format: str, level: str) -> None:
@@ -18,13 +24,19 @@ def configure_logging(log_format: str, level: str) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """Time in UTC, level, where it comes from, message."""
+    """Time in UTC, level, where it comes from, message, request."""
 
     converter = staticmethod(time.gmtime)
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s")
         self.datefmt = "%Y-%m-%dT%H:%M:%S"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        """The line, before a traceback."""
+        line = super().formatMessage(record)
+        name = request_id.get()
+        return f"{line} request={name}" if name else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -40,6 +52,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if name := request_id.get():
+            line["request"] = name
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

@@ -15,16 +15,19 @@ import time
 from collections.abc import Callable
 from threading import Event as StopEvent
 
+from prometheus_client import generate_latest
+
 from server.app import make_fetcher
 from server.backfill.author import Sources
 from server.backfill.outside import OutsidePosts
 from server.backfill.worker import BackfillWorkers
 from server.core.backoff import delay_s
 from server.core.config import Config
+from server.core.metrics import IngestMetrics
 from server.identity.did import Directory
 from server.ingest.subscriber import Subscriber
 from server.schedule import Schedule
-from server.storage import leases
+from server.storage import exported_metrics, leases
 from server.storage.database import DatabaseError, close_database, release
 from server.storage.leases import Lease
 from server.version import user_agent
@@ -32,7 +35,7 @@ from server.version import user_agent
 log = logging.getLogger(__name__)
 
 STANDBY_SECONDS = 0.5
-# How often a leader asks whether it still is one.
+# How often a leader asks whether it still is one, and shows what it has counted.
 CHECK_SECONDS = 5.0
 # How long threads may take to end. Stopping the process must be over within 10 s.
 JOIN_SECONDS = 4.0
@@ -76,15 +79,16 @@ class _Lead:
         directory = Directory(config.plc_url, fetcher)
         sources = Sources(fetcher, directory, config.backfill_days, lease.epoch)
         agent = user_agent(config)
-        subscriber = Subscriber(config.stream_urls, agent, lease.epoch, self.end)
-        workers = BackfillWorkers(sources, config.backfill_workers, self.end)
+        self.metrics = IngestMetrics()
+        subscriber = Subscriber(config.stream_urls, agent, lease.epoch, self.end, self.metrics)
+        workers = BackfillWorkers(sources, config.backfill_workers, self.end, self.metrics)
         self.threads = [
             threading.Thread(target=self._body, args=(name, body), name=name, daemon=True)
             for name, body in (
                 ("subscriber", subscriber.run),
                 ("backfill", workers.run),
                 ("outside", OutsidePosts(sources, self.end).run),
-                ("schedule", Schedule(config, self.end).run),
+                ("schedule", Schedule(config, self.end, self.metrics).run),
             )
         ]
 
@@ -100,8 +104,13 @@ class _Lead:
                     if not self.lease.is_held():
                         log.error("the lead was lost: the database dropped our lock")
                         break
+                    self._export_metrics()
         finally:
             self._finish()
+
+    def _export_metrics(self) -> None:
+        text = generate_latest(self.metrics.registry).decode()
+        exported_metrics.save(text, self.lease.epoch, time.time_ns() // 1000)
 
     def _finish(self) -> None:
         self.end.set()

@@ -3,18 +3,24 @@
 import logging
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event as StopEvent
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from server.core.config import Config
+from server.core.errors import BackupFailed
+from server.core.metrics import IngestMetrics
 from server.core.projection import sort_key
-from server.storage import gaps, outside_posts, retention, tombstones
+from server.storage import backup, gaps, outside_posts, retention, tombstones
 from server.storage.database import release
 
 log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
+# After the start, which has other things to do first.
+BACKUP_AFTER_SECONDS = 5
 # Authors trimmed in a minute: all of 200,000 in a day.
 TRIMMED_AUTHORS = 150
 # Longer than any source keeps its events, and than a job may wait: nothing older can come back.
@@ -24,8 +30,9 @@ TOMBSTONE_DAYS = 30
 class Schedule:
     """The recurring jobs. `run` returns when stopped, or raises what a job raised."""
 
-    def __init__(self, config: Config, stop: StopEvent) -> None:
+    def __init__(self, config: Config, stop: StopEvent, metrics: IngestMetrics) -> None:
         self.config = config
+        self.metrics = metrics
         self.stop = stop
         self.error: BaseException | None = None
         self.last_trimmed = 0
@@ -39,6 +46,13 @@ class Schedule:
         scheduler.add_job(self._guarded(self._close_gaps), "interval", seconds=10)
         scheduler.add_job(self._guarded(self._trim), "interval", seconds=60)
         scheduler.add_job(self._guarded(self._expire), "interval", hours=1)
+        if self.config.backup_dir is not None:
+            scheduler.add_job(
+                self._guarded(self._back_up),
+                "interval",
+                minutes=10,
+                next_run_time=datetime.now(UTC) + timedelta(seconds=BACKUP_AFTER_SECONDS),
+            )
         scheduler.start()
         try:
             while not self.stop.wait(0.5) and self.error is None:
@@ -79,6 +93,21 @@ class Schedule:
         tombstones.expire(now_us - TOMBSTONE_DAYS * DAY_MS * 1000)
         before_ms = now_us // 1000 - self.config.retention_days * DAY_MS
         outside_posts.expire(sort_key(before_ms, 0))
+
+    def _back_up(self) -> None:
+        """Make a backup if the newest one is old enough. That it fails is no reason to stop."""
+        folder = Path(str(self.config.backup_dir))
+        newest = max((backup.made_s(path) for path in backup.backups(folder)), default=0)
+        now_us = _now_us()
+        if now_us // 1_000_000 - newest >= self.config.backup_hours * 3600:
+            try:
+                made = backup.back_up(folder, self.config.backup_keep, now_us)
+            except BackupFailed as error:
+                log.error("backup failed: %s", error)  # noqa: TRY400  it says it all
+            else:
+                newest = backup.made_s(made.path)
+                log.info("backup made path=%s bytes=%d", made.path, made.bytes)
+        self.metrics.backup_timestamp.labels("sqlite").set(newest)
 
 
 def _now_us() -> int:

@@ -23,10 +23,12 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event as StopEvent
 from threading import Thread
+from urllib.parse import urlsplit
 
 from server.backfill.author import Backfill, Sources
 from server.core.backoff import delay_s
 from server.core.errors import FetchFailed
+from server.core.metrics import IngestMetrics
 from server.storage import jobs
 from server.storage.group_commit import GroupCommit
 from server.storage.jobs import Job
@@ -45,11 +47,18 @@ FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 5.0, 3600.0
 class BackfillWorkers:
     """Runs queued jobs in `workers` threads for as long as this process leads."""
 
-    def __init__(self, sources: Sources, workers: int, stop: StopEvent) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        workers: int,
+        stop: StopEvent,
+        metrics: IngestMetrics | None = None,
+    ) -> None:
         self.writer = GroupCommit()
         self.sources = replace(sources, write=self.writer.write)
         self.workers = workers
         self.stop = stop
+        self.metrics = metrics or IngestMetrics()
         self.running: dict[int, Job] = {}
         self.waiting: list[Job] = []
         self.done: SimpleQueue[tuple[Job, Future[None]]] = SimpleQueue()
@@ -124,10 +133,16 @@ class BackfillWorkers:
                 job, future = self.done.get_nowait()
 
     def _run_job(self, job: Job) -> None:
+        backfill = Backfill(job, self.sources, self.stop)
+        began, outcome = time.monotonic(), "ok"
         try:
-            Backfill(job, self.sources, self.stop).run()
+            backfill.run()
         except FetchFailed as error:
+            outcome = "failed"
             self._postpone(job, error)
+        finally:
+            host = urlsplit(backfill.pds_url or job.pds_url or "").hostname
+            self.metrics.count_turn(host or "unknown", outcome, time.monotonic() - began)
 
     def _postpone(self, job: Job, error: FetchFailed) -> None:
         pause_s = delay_s(job.attempts, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, random.random)

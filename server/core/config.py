@@ -3,8 +3,9 @@
 Every setting is described for operators in `.env.example`, which a test compares with this file.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,7 +29,15 @@ DEFAULTS: dict[str, str] = {
     "LOG_LEVEL": "INFO",
     "ALLOW_PRIVATE_HOSTS": "",
     "NOTICE_POST_URI": "",
+    "ADMIN_TOKEN": "",
+    "SENTRY_DSN": "",
+    "BACKUP_DIR": "",
+    "BACKUP_HOURS": "24",
+    "BACKUP_KEEP": "7",
 }
+
+# A database URL carries a password, the DSN of Sentry a key.
+_SECRET = frozenset({"DATABASE_URL", "ADMIN_TOKEN", "SENTRY_DSN"})
 
 # The path says what kind of source a URL names.
 RELAY_PATH = "/xrpc/com.atproto.sync.subscribeRepos"
@@ -46,7 +55,7 @@ class Config:
     publisher_did: str
     service_did: str
     service_endpoint: str
-    database_url: str
+    database_url: str = field(repr=False)
     stream_urls: tuple[str, ...]
     plc_url: str
     retention_days: int
@@ -59,6 +68,11 @@ class Config:
     log_level: str
     allow_private_hosts: bool
     notice_post_uri: str | None
+    admin_token: str | None = field(repr=False)
+    sentry_dsn: str | None = field(repr=False)
+    backup_dir: str | None
+    backup_hours: int
+    backup_keep: int
 
 
 def load_config(environ: Mapping[str, str]) -> Config:
@@ -90,6 +104,11 @@ def load_config(environ: Mapping[str, str]) -> Config:
         log_level=reader.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR")),
         allow_private_hosts=reader.read("ALLOW_PRIVATE_HOSTS", _switch) or False,
         notice_post_uri=reader.read("NOTICE_POST_URI", _post_uri),
+        admin_token=reader.read("ADMIN_TOKEN", _secret),
+        sentry_dsn=reader.read("SENTRY_DSN", _http_url),
+        backup_dir=reader.read("BACKUP_DIR", str),
+        backup_hours=reader.integer("BACKUP_HOURS", 1, 720),
+        backup_keep=reader.integer("BACKUP_KEEP", 1, 1000),
     )
     if not is_local_trial and config.publisher_did == UNPUBLISHED_DID:
         reader.problems.append(
@@ -99,6 +118,10 @@ def load_config(environ: Mapping[str, str]) -> Config:
         reader.problems.append(
             f"BACKFILL_DAYS={config.backfill_days} is more than RETENTION_DAYS="
             f"{config.retention_days}: what is older than that would be thrown away at once"
+        )
+    if config.backup_dir is not None and not config.database_url.startswith("sqlite:"):
+        reader.problems.append(
+            "BACKUP_DIR is for SQLite: copy PostgreSQL with pg_dump (docs/operating.md says how)"
         )
     if reader.problems:
         raise ConfigError(reader.problems)
@@ -142,8 +165,7 @@ class _Reader:
 
 
 def _shown(name: str, text: str) -> str:
-    # A database URL carries a password.
-    return "(hidden)" if name == "DATABASE_URL" else text
+    return "(hidden)" if name in _SECRET else text
 
 
 def _hostname(text: str) -> str:
@@ -204,6 +226,15 @@ def _switch(text: str) -> bool:
     if text.lower() in ("0", "false", "no", "off"):
         return False
     raise ValueError("must be 1 or 0")
+
+
+def _secret(text: str) -> str:
+    # As it goes into an HTTP header, and too long to be guessed.
+    if not 20 <= len(text) <= 200 or re.fullmatch(r"[A-Za-z0-9._~+/=-]+", text) is None:
+        raise ValueError(
+            "must have 20 to 200 letters, digits or ._~+/=- : try `openssl rand -hex 32`"
+        )
+    return text
 
 
 def _post_uri(text: str) -> str:

@@ -2,6 +2,7 @@
 
 FeedError
 ├── ConfigError             the process cannot start: the operator must change a setting
+├── BackupFailed            no copy was made or put back: the operator must act
 ├── XrpcError               the answer to a request: becomes a status and an XRPC error body
 │   ├── BadRequest          400, the caller's fault
 │   │   ├── MalformedCursor
@@ -27,6 +28,10 @@ class ConfigError(FeedError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+class BackupFailed(FeedError):
+    """No backup was made, or none was put back; the message says why and what to do."""
 
 
 class XrpcError(FeedError):

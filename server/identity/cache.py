@@ -69,8 +69,14 @@ class IdentityCache:
     """The identities that this process knows. Safe to share between threads."""
 
     def __init__(
-        self, directory: Directory, store: IdentityStore, now_us: Callable[[], int]
+        self,
+        directory: Directory,
+        store: IdentityStore,
+        now_us: Callable[[], int],
+        count: Callable[[bool], None] = lambda is_hit: None,
     ) -> None:
+        """`count` is told for each `get` whether the answer was in memory or the database."""
+        self._count = count
         self._directory = directory
         self._store = store
         self._now_us = now_us
@@ -91,10 +97,10 @@ class IdentityCache:
         """
         now_us = self._now_us()
         entry = self._entry(did, now_us)
-        if entry.is_fresh(now_us):
-            return entry.known()
-        if now_us < entry.retry_us:
-            return entry.usable(now_us)
+        is_settled = entry.is_fresh(now_us) or now_us < entry.retry_us
+        self._count(is_settled)
+        if is_settled:
+            return entry.known() if entry.is_fresh(now_us) else entry.usable(now_us)
         if entry.identity is not None:
             return self._recheck(did, entry, now_us)
         budget = None

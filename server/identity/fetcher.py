@@ -1,4 +1,4 @@
-"""The one door for our own HTTP requests: JSON from PLC, from did:web hosts and from PDSes.
+"""The one door for our own HTTP requests: to PLC, to did:web hosts, to handles' and to PDSes.
 
 Those hosts are chosen by strangers. Everything is bounded here: where a request may go, how long it
 takes in all, how much it brings, how often a host is asked. What the JSON means is not known here.
@@ -104,6 +104,24 @@ class Fetcher:
         `max_bytes` counts after decompression. Raises NotFound when the host says that the thing
         is not there, FetchFailed for all other trouble; their messages name the host only.
         """
+        host, body = self._get(url, params, deadline_s, max_bytes)
+        try:
+            return parse_json(body)
+        except ValueError as error:
+            raise FetchFailed(f"{host}: the answer is not usable JSON") from error
+
+    def get_text(self, url: str, *, deadline_s: float, max_bytes: int) -> str:
+        """The same for a text of ASCII letters; others raise FetchFailed."""
+        host, body = self._get(url, None, deadline_s, max_bytes)
+        try:
+            return body.decode("ascii")
+        except UnicodeDecodeError as error:
+            raise FetchFailed(f"{host}: the answer is no plain text") from error
+
+    def _get(
+        self, url: str, params: Mapping[str, str] | None, deadline_s: float, max_bytes: int
+    ) -> tuple[str, bytes]:
+        """The host, and the body that it sent with a 200."""
         deadline = time.monotonic() + deadline_s
         host = checked_host(url, self._allow_private_hosts)
         with self._hosts.visit(host, deadline_s) as visit:
@@ -119,7 +137,7 @@ class Fetcher:
             rest_s = _wanted_rest_s(answer, time.time())
             if rest_s is not None:
                 visit.rest(rest_s)
-        return _read_answer(host, answer, rest_s)
+        return host, _read_answer(host, answer, rest_s)
 
     def _exchange(
         self,
@@ -208,14 +226,11 @@ def _read_body(response: requests.Response, max_bytes: int) -> bytes | None:
     return bytes(body)
 
 
-def _read_answer(host: str, answer: _Answer, rest_s: float | None) -> object:
+def _read_answer(host: str, answer: _Answer, rest_s: float | None) -> bytes:
     if answer.status == 200:
         if answer.body is None:
             raise FetchFailed(f"{host}: the answer is too large, or encoded in an unknown way")
-        try:
-            return parse_json(answer.body)
-        except ValueError as error:
-            raise FetchFailed(f"{host}: the answer is not usable JSON") from error
+        return answer.body
     name = _error_name(answer.body)
     if answer.status in (404, 410) or (answer.status == 400 and name in NOT_THERE):
         raise NotFound(f"{host} answers {answer.status} {name}".rstrip(), name)

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from server.core.backoff import delay_s
 from server.core.errors import BadFrame, StreamBroken
 from server.core.events import Account, Commit, Event, Identity, Info, Sync
+from server.core.metrics import IngestMetrics
 from server.core.projection import project_op
 from server.ingest.relay import SourceError, decode_frame
 from server.ingest.tracked import TrackedSet
@@ -72,12 +73,18 @@ class Subscriber:
     """One reader for as long as this process leads. `run` ends when `stop` is set, or raises."""
 
     def __init__(
-        self, stream_urls: tuple[str, ...], user_agent: str, epoch: int, stop: StopEvent
+        self,
+        stream_urls: tuple[str, ...],
+        user_agent: str,
+        epoch: int,
+        stop: StopEvent,
+        metrics: IngestMetrics | None = None,
     ) -> None:
         self.stream_urls = stream_urls
         self.user_agent = user_agent
         self.epoch = epoch
         self.stop = stop
+        self.metrics = metrics or IngestMetrics()
         self.tracked = TrackedSet()
 
     def run(self) -> None:
@@ -113,6 +120,7 @@ class Subscriber:
         if health.failures % TRIES_A_SOURCE == 0:
             health.source += 1
         host = urlsplit(url).netloc
+        self.metrics.breaks.labels(host).inc()
         log.warning("stream broken source=%s retry_s=%.1f: %s", host, pause_s, broken)
         until = time.monotonic() + pause_s
         # The tracked set goes on being confirmed: with a cursor, nothing is lost meanwhile.
@@ -149,9 +157,11 @@ class _Reading:
             self._gap("no cursor", 0)
 
     def message(self, data: bytes | str) -> None:
+        metrics = self.owner.metrics
         try:
             event = decode_frame(data, self.owner.tracked.wants)
         except BadFrame as bad:
+            metrics.drops.labels("unreadable").inc()
             self._gap(f"undecodable frame: {bad}", self.event_ms)
             return
         except SourceError as error:
@@ -159,6 +169,7 @@ class _Reading:
                 # The source has never said what our cursor stands for: its numbers are new.
                 self._forget("future cursor")
             raise
+        metrics.count_frame(type(event).__name__)
         if isinstance(event, Info):
             self._info(event)
             return
@@ -211,6 +222,8 @@ class _Reading:
             case Commit():
                 changes = [project_op(op, time_ms) for op in event.ops]
                 kept = [change for change in changes if change is not None]
+                if len(kept) < len(changes):
+                    self.owner.metrics.drops.labels("bad_record").inc(len(changes) - len(kept))
                 self.batch.commits.append(
                     RepoCommit(event.repo, event.rev, event.since, kept, event.hole)
                 )
@@ -236,7 +249,15 @@ class _Reading:
         """Save what there is, with the cursor that stands for it."""
         cursor = StreamCursor(self.host, self.seq, self.event_ms)
         if self.batch or self.stored is None or cursor.seq != self.stored.seq:
+            began = time.monotonic()
             result = commit_batch(self.batch, cursor, self.owner.epoch, _now_us())
+            self.owner.metrics.count_batch(
+                time.monotonic() - began,
+                result.saved,
+                result.dropped,
+                result.already_seen,
+                len(result.holes),
+            )
             for number, reason in result.holes.items():
                 log.info("author to be fetched again author=%d reason=%s", number, reason)
             self.stored = cursor
@@ -264,6 +285,7 @@ class _Reading:
             self._commit()
         until_ms = now_us // 1000 if to_ms is None else to_ms
         commit_gap(self.host, reason, from_ms, until_ms, self.owner.epoch, now_us)
+        self.owner.metrics.gaps_opened.labels("everybody").inc()
         # The cursor went with the hole: the next commit writes one, events or not.
         self.stored = None
         log.warning("gap opened source=%s reason=%s", self.host, reason)

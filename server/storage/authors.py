@@ -29,6 +29,11 @@ def author_did(number: int) -> str | None:
     return None if found is None else str(found)
 
 
+def claimants(handle: str) -> list[str]:
+    """The accounts whose DID documents claimed this handle when we last looked. Reads the table."""
+    return [str(did) for (did,) in rows("SELECT did FROM authors WHERE handle = ?", (handle,))]
+
+
 def author_ids(dids: Iterable[str]) -> dict[str, int]:
     """The numbers of these accounts, given out now to those that have none.
 

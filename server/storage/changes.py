@@ -54,10 +54,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """How many rows a batch wrote, and which authors have to be fetched again, and why."""
+    """How many rows a batch wrote, and which authors have to be fetched again, and why.
+
+    `already_seen`: commits that were passed over, because a replay or a backfill had them.
+    """
 
     saved: int
     dropped: int
+    already_seen: int
     holes: dict[int, str]
 
 
@@ -109,6 +113,7 @@ class _Work:
         self.holes: dict[int, str] = {}
         self.last: dict[Key, tuple[Change, int]] = {}
         self.reborn: set[Key] = set()
+        self.already_seen = 0
 
     def add(self, commit: RepoCommit) -> None:
         number = self.names.authors[commit.repo]
@@ -118,6 +123,7 @@ class _Work:
             return
         last_rev = max(repo.rev, repo.snapshot_rev)
         if commit.rev <= last_rev:
+            self.already_seen += 1
             return
         if repo.rev == 0:
             repo.chain_since = commit.since
@@ -186,7 +192,7 @@ class _Work:
         save_follows(follows, self.names, now_us)
         self._mark(saves.keys() | follows.keys(), drops, marks.keys(), now_us)
         repos.save_revs(self.moved.values())
-        return BatchResult(len(saves) + len(follows), len(drops), self.holes)
+        return BatchResult(len(saves) + len(follows), len(drops), self.already_seen, self.holes)
 
     def _mark(self, saved: set[Key], drops: dict[Key, int], marked: object, now_us: int) -> None:
         """While a repo is backfilled, what the stream writes is marked; deletes always are."""

@@ -14,6 +14,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import wraps
@@ -40,6 +41,20 @@ STATEMENT_MS = 20_000
 # Below the smallest bound on parameters of the two (SQLite's 32,766).
 MAX_PARAMETERS = 15_000
 
+# What a connection to SQLite is told at first.
+_READ_PRAGMAS: dict[str, object] = {
+    "cache_size": -64_000,
+    "mmap_size": 1 << 30,
+    "temp_store": "memory",
+}
+_WRITE_PRAGMAS: dict[str, object] = {
+    # Readers and the writer do not wait for each other.
+    "journal_mode": "wal",
+    # With WAL this survives a crash of ours untorn; a power cut may take the last transactions,
+    # whole ones, cursor and rows together.
+    "synchronous": "normal",
+}
+
 # How often a transaction is run again that lost against another one.
 MAX_CONFLICTS = 8
 # PostgreSQL's words for that: deadlock, serialization failure, unique violation.
@@ -52,41 +67,35 @@ R = TypeVar("R")
 _sqlite_writer = threading.Lock()
 
 
-def open_database(url: str, max_connections: int = 8) -> None:
+def open_database(
+    url: str, max_connections: int = 8, *, must_exist: bool = False, read_only: bool = False
+) -> None:
     """Bind `database` to a `sqlite:///FILE` or `postgresql://…` URL. Connects at first use.
 
-    Raises ConfigError when the folder of an SQLite file cannot be made.
+    `read_only`: the database itself refuses every write. Raises ConfigError when the folder of an
+    SQLite file cannot be made, or the file must be there and is not.
     """
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
+        if must_exist and not path.is_file():
+            raise ConfigError([f"DATABASE_URL: there is no database yet at {path}"])
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError([f"DATABASE_URL: the folder cannot be made: {error}"]) from error
-        database.initialize(
-            SqliteDatabase(
-                str(path),
-                timeout=BUSY_SECONDS,
-                pragmas={
-                    # Readers and the writer do not wait for each other.
-                    "journal_mode": "wal",
-                    # With WAL this survives a crash of ours untorn; a power cut may take the last
-                    # transactions, whole ones, cursor and rows together.
-                    "synchronous": "normal",
-                    "cache_size": -64_000,
-                    "mmap_size": 1 << 30,
-                    "temp_store": "memory",
-                },
-            )
-        )
+        pragmas = _READ_PRAGMAS | ({"query_only": 1} if read_only else _WRITE_PRAGMAS)
+        database.initialize(SqliteDatabase(str(path), timeout=BUSY_SECONDS, pragmas=pragmas))
         return
+    options = f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC"
+    if read_only:
+        options += " -c default_transaction_read_only=on"
     database.initialize(
         PooledPostgresqlDatabase(
             url,
             max_connections=max_connections,
             stale_timeout=300,
             timeout=10,
-            options=f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC",
+            options=options,
         )
     )
 
@@ -125,12 +134,14 @@ def write_transaction() -> Iterator[None]:
     if database.in_transaction():
         # No savepoint: what fails here fails the whole.
         yield
-    elif is_sqlite():
-        with _sqlite_turn(), database.atomic("IMMEDIATE"):
-            yield
-    else:
-        with database.atomic():
-            yield
+        return
+    began = time.perf_counter()
+    turn, modes = (_sqlite_turn(), ("IMMEDIATE",)) if is_sqlite() else (nullcontext(), ())
+    with turn, database.atomic(*modes):
+        _spent.seconds += time.perf_counter() - began
+        yield
+        began = time.perf_counter()
+    _spent.seconds += time.perf_counter() - began
 
 
 def retry_conflicts(transaction: Callable[P, R]) -> Callable[P, R]:
@@ -174,22 +185,44 @@ def _sqlite_turn() -> Iterator[None]:
             os.close(file)
 
 
+class _Spent(threading.local):
+    """How long this thread has waited for the database."""
+
+    seconds = 0.0
+
+
+_spent = _Spent()
+
+
+def take_seconds() -> float:
+    """The seconds that this thread's statements took since it last asked, locks included."""
+    seconds, _spent.seconds = _spent.seconds, 0.0
+    return seconds
+
+
 def rows(sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """All rows of a query, or of a statement with RETURNING."""
-    cursor = database.execute_sql(_translate(sql), parameters)
-    return list(cursor.fetchall())
+    began = time.perf_counter()
+    try:
+        return list(database.execute_sql(_translate(sql), parameters).fetchall())
+    finally:
+        _spent.seconds += time.perf_counter() - began
 
 
 def value(sql: str, parameters: Sequence[object] = ()) -> Any:
     """The first column of the first row; None without a row."""
-    row = database.execute_sql(_translate(sql), parameters).fetchone()
-    return None if row is None else row[0]
+    found = rows(sql, parameters)
+    return found[0][0] if found else None
 
 
 def execute(sql: str, parameters: Sequence[object] = ()) -> int:
     """Run a statement that writes; the number of rows it touched."""
-    with _sqlite_turn() if is_sqlite() else nullcontext():
-        return int(database.execute_sql(_translate(sql), parameters).rowcount)
+    began = time.perf_counter()
+    try:
+        with _sqlite_turn() if is_sqlite() else nullcontext():
+            return int(database.execute_sql(_translate(sql), parameters).rowcount)
+    finally:
+        _spent.seconds += time.perf_counter() - began
 
 
 def insert_rows(head: str, values: Sequence[Sequence[object]], tail: str = "") -> None:

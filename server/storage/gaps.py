@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from server.storage import repos
-from server.storage.database import execute, insert_rows, rows, rows_in
+from server.storage.database import execute, insert_rows, rows, rows_in, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,11 @@ def close_healed(now_us: int) -> int:
         " AND r.state IN (?, ?))",
         (now_us, repos.PENDING, repos.PARTIAL),
     )
+
+
+def count_open() -> int:
+    """How many are open."""
+    return int(value("SELECT count(*) FROM gaps WHERE closed_us IS NULL"))
 
 
 def open_gaps(limit: int) -> list[Gap]:

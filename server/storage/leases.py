@@ -12,6 +12,9 @@ from server.storage.database import execute, is_sqlite, rows, value, write_trans
 
 NAME = "ingest"
 
+# The leader writes a sign of life every 2 s, between batches. A batch is never this long.
+LEADER_SILENT_SECONDS = 30
+
 
 @dataclass(slots=True)
 class Lease:
@@ -91,3 +94,16 @@ def leader() -> Leader | None:
         (NAME,),
     )
     return Leader(*found[0]) if found else None
+
+
+def trouble(now_us: int) -> str | None:
+    """Why the stream is not being read now; None if it is."""
+    last = leader()
+    if last is None:
+        return "no ingest process has led yet"
+    silent_s = (now_us - last.alive_us) / 1_000_000
+    if silent_s > LEADER_SILENT_SECONDS:
+        return f"the leading ingest process has been silent for {silent_s:.0f} s"
+    if last.connected_us is None:
+        return "the stream is not connected"
+    return None

@@ -31,11 +31,7 @@ def migrate() -> list[str]:
         raise ConfigError([f"another process has been migrating for over {WAIT_SECONDS:.0f} s"])
     try:
         runner = Runner(current(), str(DIRECTORY))
-        unknown = [step.name for step in runner.status() if step.path is None]
-        if unknown:
-            raise ConfigError(
-                [f"the database was made by a newer Gapless (it has {', '.join(unknown)})"]
-            )
+        _refuse_newer(runner)
         applied = [str(name) for name in runner.up()]
     finally:
         lock.release()
@@ -43,3 +39,30 @@ def migrate() -> list[str]:
     if applied:
         log.info("migrated steps=%s", ",".join(applied))
     return applied
+
+
+def known_names() -> set[str]:
+    """The migrations that this version has."""
+    return {path.stem for path in DIRECTORY.glob("[0-9]*.py")}
+
+
+def check_schema() -> None:
+    """Change nothing; raises ConfigError unless the database has exactly this version's tables."""
+    runner = Runner(current(), str(DIRECTORY))
+    _refuse_newer(runner)
+    missing = [step.name for step in runner.status() if step.applied is None]
+    if missing:
+        raise ConfigError(
+            [
+                f"the database is older than this Gapless (it lacks {', '.join(missing)}):"
+                " `python -m server migrate` brings it up to date, as every start does"
+            ]
+        )
+
+
+def _refuse_newer(runner: Runner) -> None:
+    unknown = [step.name for step in runner.status() if step.path is None]
+    if unknown:
+        raise ConfigError(
+            [f"the database was made by a newer Gapless (it has {', '.join(unknown)})"]
+        )

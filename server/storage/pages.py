@@ -125,9 +125,9 @@ def finish(job: Job, horizon_rkey: int, epoch: int, now_us: int) -> bool:
         if repo is None:
             return False
         execute(
-            "UPDATE repos SET state = ?, rev = ?, snapshot_rev = 0, horizon_rkey = ?"
+            "UPDATE repos SET state = ?, rev = ?, snapshot_rev = 0, horizon_rkey = ?, live_us = ?"
             " WHERE author_id = ?",
-            (repos.LIVE, max(repo.rev, repo.snapshot_rev), horizon_rkey, job.author_id),
+            (repos.LIVE, max(repo.rev, repo.snapshot_rev), horizon_rkey, now_us, job.author_id),
         )
         repos.take_back_absence(job.author_id)
         _done(job.author_id, now_us)

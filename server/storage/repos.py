@@ -25,6 +25,8 @@ ITEMS, FOLLOWS = 1, 2
 # Before a status that we have from a PDS, and not from an #account event of the stream.
 PDS_SAYS = "pds:"
 
+_NO_HORIZON = 2**63 - 1
+
 # After a hole, the word of the stream that an account is not there may be out of date as well: then
 # it counts as a PDS's word, which the backfill confirms or takes back.
 _RESET = (
@@ -113,6 +115,32 @@ def reset_all(now_us: int) -> int:
         (FOLLOWS, NEWEST_PAGE, NEWEST_OF_MANY, now_us, LET_GO),
     )
     return version
+
+
+def let_go(author_id: int) -> None:
+    """Stop following a repo, in the caller's transaction, which holds its row.
+
+    What is left of it here is nobody's word any more: who follows it again, begins anew.
+    """
+    execute(
+        f"UPDATE repos SET {_RESET}, wants = ?, horizon_rkey = ? WHERE author_id = ?",
+        (LET_GO, _next_version(), PDS_SAYS, PDS_SAYS, ITEMS, _NO_HORIZON, author_id),
+    )
+    execute("DELETE FROM backfill_jobs WHERE author_id = ?", (author_id,))
+
+
+def want_items_only(repo: Repo) -> None:
+    """The repo is no viewer's any more, in the caller's transaction, which holds its row.
+
+    A job that fetches follows ends by the epoch. The reader need not be told of a repo that is not
+    complete: a new version would take it out of the gaps that wait for it.
+    """
+    is_live = repo.state == LIVE
+    execute(
+        "UPDATE repos SET wants = ?, epoch = epoch + 1,"
+        " tracked_version = CASE WHEN ? = 1 THEN ? ELSE tracked_version END WHERE author_id = ?",
+        (ITEMS, int(is_live), _next_version() if is_live else 0, repo.author_id),
+    )
 
 
 def load_repos(author_ids: Iterable[int]) -> dict[int, Repo]:

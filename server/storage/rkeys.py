@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from server.core.syntax import int_to_tid, is_tid, tid_to_int
-from server.storage.database import insert_rows, rows_in
+from server.storage.database import insert_rows, rows_in, value
 
 
 def encode_rkeys(rkeys: Iterable[str]) -> dict[str, int]:
@@ -18,6 +18,14 @@ def encode_rkeys(rkeys: Iterable[str]) -> dict[str, int]:
     if odd:
         encoded |= _encode_odd(sorted(set(odd)))
     return encoded
+
+
+def find_rkey(rkey: str) -> int | None:
+    """The integer of a key, if it has one already: nothing is written."""
+    if is_tid(rkey):
+        return tid_to_int(rkey)
+    found = value("SELECT id FROM odd_rkeys WHERE rkey = ?", (rkey,))
+    return None if found is None else -int(found)
 
 
 def decode_rkeys(numbers: Iterable[int]) -> dict[int, str]:

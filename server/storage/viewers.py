@@ -56,9 +56,9 @@ def welcome(did: str, now_us: int) -> int:
     return number
 
 
-def touch(number: int, now_us: int) -> None:
-    """The viewer was here."""
-    execute("UPDATE viewers SET last_us = ? WHERE author_id = ?", (now_us, number))
+def touch(number: int, now_us: int) -> bool:
+    """The viewer was here; False if they have been let go, and have to be welcomed again."""
+    return execute("UPDATE viewers SET last_us = ? WHERE author_id = ?", (now_us, number)) > 0
 
 
 def readiness(number: int) -> Readiness:

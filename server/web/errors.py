@@ -2,7 +2,7 @@
 
 import logging
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, g, jsonify
 from werkzeug.exceptions import HTTPException
 
 from server.core.errors import AuthRequired, XrpcError
@@ -23,6 +23,7 @@ def _xrpc_error(error: XrpcError) -> Response:
     response = _body(error.status, error.name, error.message)
     if isinstance(error, AuthRequired):
         log.info("token refused reason=%s", error.reason)
+        g.token_refusal = error.reason
         response.headers["WWW-Authenticate"] = "Bearer"
     elif error.status == 503:
         response.headers["Retry-After"] = "5"
@@ -53,6 +54,7 @@ def _unexpected(error: Exception) -> Response:
 
 
 def _body(status: int, name: str, message: str) -> Response:
+    g.error = name
     response = jsonify({"error": name, "message": message})
     response.status_code = status
     return response

@@ -7,6 +7,7 @@ database is asked again, and nothing is wrong.
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from server.storage import viewers
@@ -27,7 +28,9 @@ class Sighting:
 class Sightings:
     """Safe to share between threads; one for each process."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[bool], None] = lambda is_hit: None) -> None:
+        """`count` is told for each question whether the answer was in memory."""
+        self._count = count
         self._seen: OrderedDict[str, Sighting] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -37,11 +40,13 @@ class Sightings:
             sighting = self._seen.get(did)
             if sighting is not None:
                 self._seen.move_to_end(did)
+        self._count(sighting is not None)
         if sighting is None:
             sighting = self._meet(did, now_us)
         elif now_us - sighting.written_us > TOUCH_SECONDS * 1_000_000:
             sighting.written_us = now_us
-            viewers.touch(sighting.number, now_us)
+            if not viewers.touch(sighting.number, now_us):
+                sighting = self._meet(did, now_us)
         return sighting
 
     def _meet(self, did: str, now_us: int) -> Sighting:

@@ -66,8 +66,13 @@ def test_all_problems_are_named_at_once():
         "LOG_LEVEL": "LOUD",
         "ALLOW_PRIVATE_HOSTS": "maybe",
         "NOTICE_POST_URI": "https://bsky.app/profile/x/post/y",
+        "ADMIN_TOKEN": "too short: secret",
+        "SENTRY_DSN": "sentry.io",
+        "BACKUP_HOURS": "0",
+        "BACKUP_KEEP": "none",
     }
-    assert wrong.keys() == DEFAULTS.keys()
+    # Any text names a folder.
+    assert wrong.keys() == DEFAULTS.keys() - {"BACKUP_DIR"}
     found = problems(**wrong)
     assert len(found) == len(wrong)
     for name in wrong:
@@ -152,3 +157,11 @@ def test_the_notice_is_a_post_by_did():
     assert load_config({"NOTICE_POST_URI": uri}).notice_post_uri == uri
     for wrong in (uri + "\nx", uri.replace(did("ann"), "ann.test"), uri.replace("post", "like")):
         assert problems(NOTICE_POST_URI=wrong)
+
+
+def test_secrets_are_not_shown():
+    wrong = {"ADMIN_TOKEN": "sesame!"}
+    settings = {"ADMIN_TOKEN": "s" * 32, "DATABASE_URL": "postgresql://u:sesame@host/db"}
+    shown = repr(load_config(settings)) + str(problems(**wrong))
+    assert "sesame" not in shown
+    assert "s" * 32 not in shown

@@ -9,8 +9,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from server.core.errors import FetchFailed
+from server.core.errors import FetchFailed, NotFound
 from server.identity.fetcher import Fetcher
+from server.identity.handles import resolve_handle
+from tests.identity.builders import ALICE, make_document
+from tests.identity.conftest import FakeDirectory
 from tests.identity.wire import SHORT_S, assert_late, read_request, respond
 
 
@@ -96,3 +99,20 @@ def test_a_body_that_drips_through_tls_does_not_hold_us_either(tls):
     server, fetcher = tls(handle)
     url = "https://pds.example.com/x"
     assert_late(lambda: fetcher.get_json(url, deadline_s=SHORT_S, max_bytes=10_000))
+
+
+def test_a_handle_counts_when_its_host_and_the_account_agree(tls):
+    handle = "pds.example.com"
+    directory = FakeDirectory({ALICE: make_document(ALICE, alsoKnownAs=[f"at://{handle}"])})
+    _, fetcher = tls(respond(body=ALICE.encode() + b"\n"))
+    assert resolve_handle(fetcher, directory, handle, deadline_s=5) == ALICE
+    directory.documents[ALICE] = make_document(ALICE, alsoKnownAs=["at://another.test"])
+    with pytest.raises(NotFound, match="does not call itself"):
+        resolve_handle(fetcher, directory, handle, deadline_s=5)
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"did:plc:short", "did:plc:ü".encode()])
+def test_a_host_that_names_no_did_proves_no_handle(tls, body):
+    _, fetcher = tls(respond(body=body))
+    with pytest.raises(FetchFailed):
+        resolve_handle(fetcher, FakeDirectory(), "pds.example.com", deadline_s=5)

@@ -8,8 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from server.core.errors import ConfigError
-from server.storage.database import close_database, current, execute, open_database, rows, value
-from server.storage.migrate import DIRECTORY, migrate
+from server.storage.database import (
+    DatabaseError,
+    close_database,
+    current,
+    execute,
+    open_database,
+    rows,
+    value,
+)
+from server.storage.migrate import DIRECTORY, check_schema, migrate
 from tests.conftest import DATABASES
 
 MIGRATE = """
@@ -65,6 +73,34 @@ def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(new_database
     with pytest.raises(ConfigError, match=r"newer Gapless.*9999_later"):
         migrate()
     assert len(rows(f"SELECT * FROM {history}")) == len(columns)  # noqa: S608
+
+
+def test_a_look_at_the_schema_says_what_is_wrong_and_changes_nothing(new_database):
+    with pytest.raises(ConfigError, match=r"older than this Gapless.*0001_initial.*migrate"):
+        check_schema()
+    assert _tables() == []
+    migrate()
+    check_schema()
+    history = next(name for name in _tables() if "migration" in name)
+    execute(f"UPDATE {history} SET name = '9999_later'")  # noqa: S608
+    with pytest.raises(ConfigError, match="newer Gapless"):
+        check_schema()
+
+
+def test_a_database_opened_to_be_read_refuses_writes(new_database):
+    migrate()
+    close_database()
+    open_database(new_database, must_exist=True, read_only=True)
+    check_schema()
+    with pytest.raises(DatabaseError):
+        execute("UPDATE counters SET value = 1")
+    assert value("SELECT value FROM counters WHERE name = 'tracked'") == 0
+
+
+def test_a_database_that_must_exist_is_not_made(tmp_path):
+    with pytest.raises(ConfigError, match="there is no database yet"):
+        open_database(f"sqlite:///{tmp_path / 'new' / 'gapless.db'}", must_exist=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def _tables():

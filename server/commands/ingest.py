@@ -1,0 +1,44 @@
+"""`ingest`: only the stream's reader, the backfill and the schedule, until a signal."""
+
+import logging
+import os
+import resource
+import signal
+import threading
+from argparse import Namespace
+
+from server.commands.command import Command
+from server.commands.schema import open_up_to_date
+from server.core.config import Config
+from server.runtime import run_ingest
+from server.storage.database import open_database
+from server.supervisor import die_with_parent
+
+# The threads that speak to the database: the reader, the backfill's two, those that look up
+# strangers' posts, the schedule's.
+MAX_CONNECTIONS = 24
+MAX_FILES = 8192
+
+
+def _run(config: Config, _arguments: Namespace) -> int:
+    open_up_to_date(config)
+    die_with_parent()
+    stop = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stop.set())
+    open_database(config.database_url, max_connections=MAX_CONNECTIONS)
+    _allow_many_sockets()
+    run_ingest(config, stop)
+    # Requests to a slow PDS may still be under way in their threads; they have nothing to save.
+    logging.shutdown()
+    os._exit(0)
+
+
+def _allow_many_sockets() -> None:
+    """Connections to many PDSes are kept open; the usual 1,024 files could be too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
+COMMAND = Command("ingest", "only the stream's reader, the backfill and the schedule", _run)

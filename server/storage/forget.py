@@ -1,0 +1,61 @@
+"""Forgetting a viewer on request: what we hold because they opened a feed goes at once.
+
+That they are a viewer, when they came, and the copy of whom they follow. An account that a viewer
+still here follows goes on being an author, like everybody's: its public posts belong to that
+viewer's feed. If nobody follows it, its items, marks, jobs, gaps and identity go as well. What
+stays is the number of its DID, which other people's rows may refer to (a repost, a thread), and
+which says nothing about who opened what.
+
+Backups made before still have all of it, until they are rotated away.
+"""
+
+from dataclasses import dataclass
+
+from server.storage import repos
+from server.storage.authors import author_id
+from server.storage.database import execute, retry_conflicts, value, write_transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was deleted. `is_author`: somebody still here follows the account."""
+
+    was_viewer: bool
+    is_author: bool
+    follows: int
+    items: int
+
+
+@retry_conflicts
+def forget(did: str) -> Forgotten | None:
+    """Forget a viewer; None if the DID is in no table."""
+    number = author_id(did)
+    if number is None:
+        return None
+    with write_transaction():
+        # Locks the row against the stream's reader, which might be writing a follow.
+        repo = repos.load_repos([number]).get(number)
+        was_viewer = execute("DELETE FROM viewers WHERE author_id = ?", (number,)) > 0
+        follows = execute("DELETE FROM follows WHERE viewer_id = ?", (number,))
+        # Marks of follow records (collection 2) are traces of them.
+        execute("DELETE FROM tombstones WHERE author_id = ? AND collection = 2", (number,))
+        is_author = value("SELECT 1 FROM follows WHERE subject_id = ? LIMIT 1", (number,))
+        items = 0
+        if repo is not None and is_author and repo.wants & repos.FOLLOWS:
+            repos.want_items_only(repo)
+        elif not is_author:
+            repos.let_go(number)
+            items = _drop_everything(number)
+    return Forgotten(was_viewer, bool(is_author), follows, items)
+
+
+def _drop_everything(number: int) -> int:
+    items = execute("DELETE FROM feed_items WHERE author_id = ?", (number,))
+    for table in ("tombstones", "backfill_jobs", "gaps"):
+        execute(f"DELETE FROM {table} WHERE author_id = ?", (number,))
+    execute(
+        "UPDATE authors SET handle = NULL, pds_url = NULL, signing_key = NULL, checked_us = NULL"
+        " WHERE id = ?",
+        (number,),
+    )
+    return items
