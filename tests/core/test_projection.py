@@ -75,6 +75,7 @@ def test_a_moment_of_sight_before_1970_gives_a_place_that_a_key_holds():
     [
         (None, 0),
         ({"$type": "app.bsky.embed.images", "images": []}, MEDIA),
+        ({"$type": "app.bsky.embed.gallery", "items": []}, MEDIA),
         ({"$type": "app.bsky.embed.video"}, MEDIA),
         ({"$type": "app.bsky.embed.external"}, 0),
         ({"$type": "app.bsky.embed.record", "record": strong()}, QUOTE),
