@@ -163,7 +163,7 @@ class Fetcher:
         # large, to work out a next request that nobody wants.
         request = requests.PreparedRequest()
         request.method, request.headers, request.hooks = "GET", self._headers, {}
-        request.url = f"{url}?{urlencode(params)}" if params else url
+        request.url = f"{url}?{urlencode(params, doseq=True)}" if params else url
         response = self._adapter.send(
             request,
             stream=True,
