@@ -25,6 +25,7 @@ from server.web.observe import observe_requests
 from server.web.ops import ops
 from server.web.pages import pages
 from server.web.sightings import Sightings
+from server.web.spent_tokens import SpentTokens
 from server.web.well_known import well_known
 from server.web.xrpc import Service, xrpc
 
@@ -54,6 +55,7 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
         Sightings(metrics.cache("viewer")),
         # Half of the threads always stay free for those who need not wait.
         FirstLoads(max(1, config.web_threads // 2)),
+        SpentTokens(),
     )
     for blueprint in (xrpc, well_known, ops, pages):
         app.register_blueprint(blueprint)

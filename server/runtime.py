@@ -19,6 +19,7 @@ from prometheus_client import generate_latest
 
 from server.app import make_fetcher
 from server.backfill.author import Sources
+from server.backfill.mutuals import Mutuals
 from server.backfill.outside import OutsidePosts
 from server.backfill.worker import BackfillWorkers
 from server.core.backoff import delay_s
@@ -88,6 +89,7 @@ class _Lead:
                 ("subscriber", subscriber.run),
                 ("backfill", workers.run),
                 ("outside", OutsidePosts(sources, self.end).run),
+                ("mutuals", Mutuals(fetcher, config.appview_url, self.end).run),
                 ("schedule", Schedule(config, self.end, self.metrics).run),
             )
         ]

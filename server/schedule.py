@@ -13,7 +13,15 @@ from server.core.config import Config
 from server.core.errors import BackupFailed
 from server.core.metrics import IngestMetrics
 from server.core.projection import sort_key
-from server.storage import backup, gaps, outside_posts, retention, tombstones
+from server.storage import (
+    backup,
+    follow_backs,
+    gaps,
+    outside_posts,
+    read_positions,
+    retention,
+    tombstones,
+)
 from server.storage.database import release
 
 log = logging.getLogger(__name__)
@@ -93,6 +101,8 @@ class Schedule:
         tombstones.expire(now_us - TOMBSTONE_DAYS * DAY_MS * 1000)
         before_ms = now_us // 1000 - self.config.retention_days * DAY_MS
         outside_posts.expire(sort_key(before_ms, 0))
+        read_positions.expire(before_ms * 1000)
+        follow_backs.expire(now_us)
 
     def _back_up(self) -> None:
         """Make a backup if the newest one is old enough. That it fails is no reason to stop."""

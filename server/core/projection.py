@@ -36,6 +36,9 @@ CLOCK_SKEW_MS = 1_000
 KEY_TIE_BITS = 21
 _MAX_MS = 2**42 - 1
 
+# Embeds that are pictures or video. (A GIF is an external link by its kind, and no picture here.)
+_MEDIA_EMBEDS = ("app.bsky.embed.images", "app.bsky.embed.gallery", "app.bsky.embed.video")
+
 _CID_PREFIX = b"\x01\x71\x12\x20"
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 # Base-32 digits by their place in ASCII: the AppView compares CIDs as text.
@@ -185,6 +188,9 @@ def _project_post(record: Mapping[str, Any]) -> tuple[int, RecordRef | None, Rec
     if not isinstance(reply, Mapping):
         raise BadRecord("reply is no object")
     parent, root = _strong_ref(reply.get("parent")), _strong_ref(reply.get("root"))
+    if root is None:
+        # To the AppView a thread that begins with no post is a reply to nothing.
+        return flags | REPLY, None, None
     return flags | REPLY, parent, None if root == parent else root
 
 
@@ -194,15 +200,14 @@ def _embed_flags(embed: object) -> int:
     if not isinstance(embed, Mapping) or not isinstance(embed.get("$type"), str):
         raise BadRecord("embed is no union")
     kind = embed["$type"]
-    if kind in ("app.bsky.embed.images", "app.bsky.embed.video"):
+    if kind in _MEDIA_EMBEDS:
         return MEDIA
     if kind == "app.bsky.embed.record":
         return QUOTE
     if kind == "app.bsky.embed.recordWithMedia":
         media = embed.get("media")
         kind = media.get("$type") if isinstance(media, Mapping) else None
-        is_media = kind in ("app.bsky.embed.images", "app.bsky.embed.video")
-        return QUOTE | (MEDIA if is_media else 0)
+        return QUOTE | (MEDIA if kind in _MEDIA_EMBEDS else 0)
     return 0
 
 

@@ -217,13 +217,15 @@ class _Reading:
             log.info("info of the source source=%s name=%s", self.host, event.name[:80])
 
     def _add(self, event: Event, time_ms: int) -> None:
-        wants = self.owner.tracked.wants
+        tracked = self.owner.tracked
+        wants = tracked.wants
         match event:
             case Commit():
                 changes = [project_op(op, time_ms) for op in event.ops]
-                kept = [change for change in changes if change is not None]
-                if len(kept) < len(changes):
-                    self.owner.metrics.drops.labels("bad_record").inc(len(changes) - len(kept))
+                valid = [change for change in changes if change is not None]
+                if len(valid) < len(changes):
+                    self.owner.metrics.drops.labels("bad_record").inc(len(changes) - len(valid))
+                kept = [change for change in valid if tracked.concerns(event.repo, change)]
                 self.batch.commits.append(
                     RepoCommit(event.repo, event.rev, event.since, kept, event.hole)
                 )

@@ -56,6 +56,7 @@ def test_all_problems_are_named_at_once():
         "DATABASE_URL": "mysql://u:secret@host/db",
         "STREAM_URLS": "https://bsky.network",
         "PLC_URL": "plc.directory",
+        "APPVIEW_URL": "public.api.bsky.app",
         "RETENTION_DAYS": "0",
         "BACKFILL_DAYS": "x",
         "PORT": "65536",
@@ -165,3 +166,9 @@ def test_secrets_are_not_shown():
     shown = repr(load_config(settings)) + str(problems(**wrong))
     assert "sesame" not in shown
     assert "s" * 32 not in shown
+
+
+def test_an_appview_is_asked_unless_it_is_switched_off():
+    assert load_config({}).appview_url == "https://public.api.bsky.app"
+    assert load_config({"APPVIEW_URL": "http://localhost:1/"}).appview_url == "http://localhost:1"
+    assert load_config({"APPVIEW_URL": "off"}).appview_url is None

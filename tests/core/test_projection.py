@@ -75,6 +75,7 @@ def test_a_moment_of_sight_before_1970_gives_a_place_that_a_key_holds():
     [
         (None, 0),
         ({"$type": "app.bsky.embed.images", "images": []}, MEDIA),
+        ({"$type": "app.bsky.embed.gallery", "items": []}, MEDIA),
         ({"$type": "app.bsky.embed.video"}, MEDIA),
         ({"$type": "app.bsky.embed.external"}, 0),
         ({"$type": "app.bsky.embed.record", "record": strong()}, QUOTE),
@@ -115,6 +116,8 @@ def test_a_reply_to_something_else_than_a_post_hangs_on_nothing_that_we_know():
     assert project(post(reply={"parent": other, "root": other})).subject is None
     item = project(post(reply={"parent": other, "root": strong()}))
     assert (item.subject, item.root) == (None, RecordRef(did("bob"), KEY))
+    item = project(post(reply={"parent": strong(), "root": other}))
+    assert (item.flags, item.subject, item.root) == (REPLY, None, None)
 
 
 def test_a_repost_names_its_subject():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import subprocess
 import sys
@@ -19,11 +18,6 @@ from tests.devnet.service import RKEYS, ROOT, Service
 pytestmark = pytest.mark.devnet
 
 Publish = Callable[..., subprocess.CompletedProcess[str]]
-
-# One transparent pixel.
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 
 
 @pytest.fixture
@@ -98,13 +92,8 @@ def test_second_run_keeps_what_it_does_not_own(
 ) -> None:
     publish("publish")
     record = stored(publisher, "everything")
-    blob = network.http.post(
-        f"{network.info['pds']}/xrpc/com.atproto.repo.uploadBlob",
-        data=PNG,
-        headers={"authorization": f"Bearer {publisher.token}", "content-type": "image/png"},
-        timeout=30,
-    ).json()["blob"]
-    added = {"avatar": blob, "acceptsInteractions": True, "ofSomebodyElse": {"deep": [1, 2]}}
+    labels = {"$type": "com.atproto.label.defs#selfLabels", "values": []}
+    added = {"labels": labels, "ofSomebodyElse": {"deep": [1, 2]}}
     changed = {**record, **added, "displayName": "Renamed by hand"}
     publisher.put("everything", changed)
 
