@@ -54,7 +54,7 @@ def _run(config: Config, arguments: Namespace) -> int:
     viewer = find_did(config, arguments.viewer)
     now_us = time.time_ns() // 1000
     window = Window.at(now_us, config.backfill_days, config.retention_days)
-    verdict = judge(viewer, record, feeds, window)
+    verdict = judge(viewer, record, feeds, window, now_us)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(verdict), indent=2))
     else:
@@ -88,7 +88,9 @@ def told(verdict: Verdict) -> list[str]:
 
 def _in_feed(feed: InFeed) -> str:
     if feed.is_shown and feed.position is None:
-        return f"{feed.feed}: shown, further down than we count"
+        return (
+            f"{feed.feed}: shown, further down than we count, or where the viewer stopped reading"
+        )
     if feed.is_shown:
         return f"{feed.feed}: shown, item {feed.position}, on page {feed.page} of 30 each"
     rules = " and ".join(feed.filtered_by) or "a rule that takes more than one of its settings"

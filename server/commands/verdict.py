@@ -70,7 +70,9 @@ class Verdict:
     feeds: list[InFeed]
 
 
-def judge(viewer: str, record: Record, feeds: tuple[Feed, ...], window: Window) -> Verdict:
+def judge(
+    viewer: str, record: Record, feeds: tuple[Feed, ...], window: Window, now_us: int
+) -> Verdict:
     """Look at everything that bears on one record in one viewer's feeds."""
     viewer_id, author_id = authors.author_id(viewer), authors.author_id(record.did)
     is_viewer = viewers.find(viewer) is not None
@@ -99,7 +101,9 @@ def judge(viewer: str, record: Record, feeds: tuple[Feed, ...], window: Window) 
     if viewer_id is not None and author_id is not None:
         found = _with_viewer(found, viewer_id, author_id, key, item)
         if is_viewer and item is not None:
-            found = replace(found, feeds=[_in_feed(viewer_id, item, feed) for feed in feeds])
+            found = replace(
+                found, feeds=[_in_feed(viewer_id, item, feed, now_us) for feed in feeds]
+            )
     return replace(found, reason=_reason(found, is_viewer, viewer_id))
 
 
@@ -147,20 +151,24 @@ def _absence(found: Verdict) -> str:
     return "unknown record"
 
 
-def _in_feed(viewer_id: int, item: Item, feed: Feed) -> InFeed:
-    if not _shows(viewer_id, item, feed.filter):
-        return InFeed(feed.rkey, False, None, None, _filtered_by(viewer_id, item, feed.filter))
-    position = _position(viewer_id, item, feed.filter)
+def _in_feed(viewer_id: int, item: Item, feed: Feed, now_us: int) -> InFeed:
+    if not _shows(viewer_id, item, feed.filter, now_us):
+        filtered_by = _filtered_by(viewer_id, item, feed.filter, now_us)
+        return InFeed(feed.rkey, False, None, None, filtered_by)
+    if feed.oldest_first:
+        # Its pages begin where the viewer stopped: there is no fixed place.
+        return InFeed(feed.rkey, True, None, None, [])
+    position = _position(viewer_id, item, feed.filter, now_us)
     page = None if position is None else (position - 1) // PAGE_ITEMS + 1
     return InFeed(feed.rkey, True, position, page, [])
 
 
-def _shows(viewer_id: int, item: Item, shown: TimelineFilter) -> bool:
-    page = timeline.timeline_page(viewer_id, shown, item.key + 1, 1)
+def _shows(viewer_id: int, item: Item, shown: TimelineFilter, now_us: int) -> bool:
+    page = timeline.timeline_page(viewer_id, shown, item.key + 1, 1, now_us)
     return [one.key for one in page.items] == [item.key]
 
 
-def _filtered_by(viewer_id: int, item: Item, shown: TimelineFilter) -> list[str]:
+def _filtered_by(viewer_id: int, item: Item, shown: TimelineFilter, now_us: int) -> list[str]:
     """The parts of a feed's filter that leave the item out, each taken alone."""
     everything = TimelineFilter()
     rules = []
@@ -168,16 +176,16 @@ def _filtered_by(viewer_id: int, item: Item, shown: TimelineFilter) -> list[str]
         wanted = getattr(shown, rule.name)
         if wanted != getattr(everything, rule.name):
             alone = replace(everything, **{rule.name: wanted})
-            if not _shows(viewer_id, item, alone):
+            if not _shows(viewer_id, item, alone, now_us):
                 rules.append(f"{rule.name}={wanted}")
     return rules
 
 
-def _position(viewer_id: int, item: Item, shown: TimelineFilter) -> int | None:
+def _position(viewer_id: int, item: Item, shown: TimelineFilter, now_us: int) -> int | None:
     """How many items down it stands, from 1."""
     below, above = None, 0
     while above < COUNTED_ITEMS:
-        page = timeline.timeline_page(viewer_id, shown, below, _STEP)
+        page = timeline.timeline_page(viewer_id, shown, below, _STEP, now_us)
         keys = [one.key for one in page.items]
         if item.key in keys:
             return above + keys.index(item.key) + 1

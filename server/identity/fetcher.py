@@ -122,7 +122,7 @@ class Fetcher:
             raise FetchFailed(f"{host}: the answer is no plain text") from error
 
     def _get(
-        self, url: str, params: Mapping[str, str] | None, deadline_s: float, max_bytes: int
+        self, url: str, params: Parameters | None, deadline_s: float, max_bytes: int
     ) -> tuple[str, bytes]:
         """The host, and the body that it sent with a 200."""
         deadline = time.monotonic() + deadline_s

@@ -1,8 +1,8 @@
 """Forgetting a viewer on request: what we hold because they opened a feed goes at once.
 
-That they are a viewer, when they came, and the copy of whom they follow. An account that a viewer
-still here follows goes on being an author, like everybody's: its public posts belong to that
-viewer's feed. If nobody follows it, its items, marks, jobs, gaps and identity go as well. What
+That they are a viewer, when they came, how far they read, and the copy of whom they follow. An
+account that a viewer still here follows goes on being an author, like everybody's: its public posts
+belong to that viewer's feed. If nobody follows it, its items, marks, jobs, gaps and identity go as well. What
 stays is the number of its DID, which other people's rows may refer to (a repost, a thread), and
 which says nothing about who opened what.
 
@@ -37,6 +37,8 @@ def forget(did: str) -> Forgotten | None:
         repo = repos.load_repos([number]).get(number)
         was_viewer = execute("DELETE FROM viewers WHERE author_id = ?", (number,)) > 0
         follows = execute("DELETE FROM follows WHERE viewer_id = ?", (number,))
+        execute("DELETE FROM follow_backs WHERE viewer_id = ?", (number,))
+        execute("DELETE FROM read_positions WHERE viewer_id = ?", (number,))
         # Marks of follow records (collection 2) are traces of them.
         execute("DELETE FROM tombstones WHERE author_id = ? AND collection = 2", (number,))
         is_author = value("SELECT 1 FROM follows WHERE subject_id = ? LIMIT 1", (number,))
@@ -51,7 +53,7 @@ def forget(did: str) -> Forgotten | None:
 
 def _drop_everything(number: int) -> int:
     items = execute("DELETE FROM feed_items WHERE author_id = ?", (number,))
-    for table in ("tombstones", "backfill_jobs", "gaps"):
+    for table in ("tombstones", "backfill_jobs", "gaps", "follow_backs"):
         execute(f"DELETE FROM {table} WHERE author_id = ?", (number,))
     execute(
         "UPDATE authors SET handle = NULL, pds_url = NULL, signing_key = NULL, checked_us = NULL"

@@ -14,6 +14,7 @@ COUNTED_ITEMS = 20_000_000
 QUEUES = {
     repos.VIEWER_FOLLOWS: "follows of viewers",
     repos.NEWEST_PAGE: "newest pages",
+    repos.NEWEST_OF_MANY: "newest pages of many",
     repos.OLDER_PAGES: "older pages",
 }
 

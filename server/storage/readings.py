@@ -19,6 +19,7 @@ STATES = {
 PRIORITIES = {
     repos.VIEWER_FOLLOWS: "viewer_follows",
     repos.NEWEST_PAGE: "newest_page",
+    repos.NEWEST_OF_MANY: "newest_of_many",
     repos.OLDER_PAGES: "older_pages",
 }
 DAY_US = 86_400_000_000

@@ -31,6 +31,9 @@ DAY_MS = 86_400_000
 HORIZON = tid_to_int(tid(-8 * DAY_MS))
 WINDOW = Window.at(NOW_US, 7, 30)
 
+# Enough to tell one feed's rule from another's.
+THREE = tuple(f for f in FEEDS if f.rkey in ("following", "everything", "posts-only"))
+
 pytestmark = pytest.mark.usefixtures("db", "lease")
 
 
@@ -48,8 +51,8 @@ class World:
     def say(self, name, *changes):
         self.stream.say(name, *changes)
 
-    def verdict(self, name, rkey, collection=POST, viewer="viv", feeds=FEEDS):
-        return judge(did(viewer), Record(did(name), collection, rkey), feeds, WINDOW)
+    def verdict(self, name, rkey, collection=POST, viewer="viv", feeds=THREE):
+        return judge(did(viewer), Record(did(name), collection, rkey), feeds, WINDOW, NOW_US)
 
     def reason(self, *args, **kwargs):
         return self.verdict(*args, **kwargs).reason
@@ -78,6 +81,13 @@ def test_what_is_shown_has_its_exact_place_in_each_feed(world):
         ("everything", 1, []),
         ("posts-only", None, ["reposts=False"]),
     ]
+
+
+def test_a_feed_read_from_the_bottom_gives_no_place(world):
+    world.say("ann", post(tid(1)))
+    catch_up = tuple(feed for feed in FEEDS if feed.oldest_first)
+    (found,) = world.verdict("ann", tid(1), feeds=catch_up).feeds
+    assert (found.is_shown, found.position, found.page) == (True, None, None)
 
 
 def test_an_own_post_is_shown_and_no_follow_is_needed(world):
