@@ -19,6 +19,7 @@ STATES = {
 PRIORITIES = {
     repos.VIEWER_FOLLOWS: "viewer_follows",
     repos.NEWEST_PAGE: "newest_page",
+    repos.NEWEST_OF_MANY: "newest_of_many",
     repos.OLDER_PAGES: "older_pages",
 }
 DAY_US = 86_400_000_000
@@ -75,8 +76,7 @@ def _queue() -> dict[tuple[str, str], int]:
         " GROUP BY 1, 2"
     )
     for priority, is_failing, count in found:
-        kind = PRIORITIES.get(priority, "older_pages")
-        counts[kind, "failing" if is_failing else "waiting"] += int(count)
+        counts[PRIORITIES[priority], "failing" if is_failing else "waiting"] += int(count)
     return counts
 
 
