@@ -76,8 +76,7 @@ def _queue() -> dict[tuple[str, str], int]:
         " GROUP BY 1, 2"
     )
     for priority, is_failing, count in found:
-        kind = PRIORITIES.get(priority, "older_pages")
-        counts[kind, "failing" if is_failing else "waiting"] += int(count)
+        counts[PRIORITIES[priority], "failing" if is_failing else "waiting"] += int(count)
     return counts
 
 

@@ -1,6 +1,6 @@
 """What the database tells of how things stand, and what the leader leaves there."""
 
-from server.storage import exported_metrics, gaps, jobs, readings, viewers
+from server.storage import exported_metrics, gaps, jobs, readings, repos, viewers
 from server.storage.database import rows, take_seconds
 from tests.builders import NOW_MS, NOW_US, Stream, did, job_of, make_live, post, tid, track
 
@@ -25,7 +25,7 @@ def test_queue_gaps_and_viewers_are_counted(db, lease):
     assert now.leader is not None
     assert now.event_ms == NOW_MS
     assert (now.viewers, now.viewers_of_today) == (2, 1)
-    assert now.queue["newest_page", "waiting"] == 2  # the viewers' repos
+    assert now.queue["newest_page", "waiting"] == 2
     assert now.queue["newest_of_many", "waiting"] == 3
     assert now.gaps["everybody"] == (1, NOW_US - 5_000_000)
     assert now.repos["pending"] == 5
@@ -45,3 +45,8 @@ def test_time_in_the_database_is_measured_for_each_thread(db):
     assert take_seconds() == 0.0
     rows("SELECT count(*) FROM authors")
     assert 0 < take_seconds() < 5
+
+
+def test_every_kind_of_job_has_a_name():
+    kinds = {repos.VIEWER_FOLLOWS, repos.NEWEST_PAGE, repos.NEWEST_OF_MANY, repos.OLDER_PAGES}
+    assert readings.PRIORITIES.keys() == kinds == set(range(max(kinds) + 1))
