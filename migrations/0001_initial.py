@@ -58,6 +58,15 @@ STATEMENTS = [
         PRIMARY KEY (viewer_id, rkey)) {by_key}""",
     "CREATE INDEX follows_subject ON follows (viewer_id, subject_id)",
     "CREATE INDEX follows_followers ON follows (subject_id)",
+    # Who follows a viewer back, as far as anybody has told: rkey is that of their follow record,
+    # NULL if there is none. checked_us: when that was said.
+    """CREATE TABLE follow_backs (
+        viewer_id INTEGER NOT NULL,
+        author_id INTEGER NOT NULL,
+        rkey BIGINT,
+        checked_us BIGINT NOT NULL,
+        PRIMARY KEY (viewer_id, author_id)) {by_key}""",
+    "CREATE INDEX follow_backs_record ON follow_backs (author_id, rkey)",
     # What the stream deleted, and (is_alive) what it brought to life while a backfill was reading:
     # both at `rev`, so that a page read earlier cannot undo them. Collection 2 is follows.
     """CREATE TABLE tombstones (
@@ -88,10 +97,23 @@ STATEMENTS = [
         seq BIGINT NOT NULL,
         event_ms BIGINT NOT NULL,
         written_us BIGINT NOT NULL)""",
+    # mutuals_due_us: when to look up next who follows back; NULL: they open no feed that asks.
+    # mutuals_tried_us: when that was first done, or failed.
     """CREATE TABLE viewers (
         author_id INTEGER NOT NULL PRIMARY KEY,
         first_us BIGINT NOT NULL,
-        last_us BIGINT NOT NULL)""",
+        last_us BIGINT NOT NULL,
+        mutuals_due_us BIGINT,
+        mutuals_tried_us BIGINT)""",
+    "CREATE INDEX viewers_mutuals_due ON viewers (mutuals_due_us) WHERE mutuals_due_us IS NOT NULL",
+    # How far a viewer has read in a feed that is read from the bottom: the sort key of the last
+    # item seen.
+    """CREATE TABLE read_positions (
+        viewer_id INTEGER NOT NULL,
+        feed TEXT NOT NULL,
+        sort_key BIGINT NOT NULL,
+        written_us BIGINT NOT NULL,
+        PRIMARY KEY (viewer_id, feed)) {by_key}""",
     # priority: 0 a viewer's follows, 1 an author's newest page, 2 the rest of it. progress: how far
     # each collection is listed, as JSON.
     """CREATE TABLE backfill_jobs (

@@ -20,6 +20,7 @@ from server.web.first_load import FirstLoads
 from server.web.ops import ops
 from server.web.pages import pages
 from server.web.sightings import Sightings
+from server.web.spent_tokens import SpentTokens
 from server.web.well_known import well_known
 from server.web.xrpc import Service, xrpc
 
@@ -43,6 +44,7 @@ def create_app(config: Config) -> Flask:
         Sightings(),
         # Half of the threads always stay free for those who need not wait.
         FirstLoads(max(1, config.web_threads // 2)),
+        SpentTokens(),
     )
     for blueprint in (xrpc, well_known, ops, pages):
         app.register_blueprint(blueprint)

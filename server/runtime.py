@@ -17,6 +17,7 @@ from threading import Event as StopEvent
 
 from server.app import make_fetcher
 from server.backfill.author import Sources
+from server.backfill.mutuals import Mutuals
 from server.backfill.outside import OutsidePosts
 from server.backfill.worker import BackfillWorkers
 from server.core.backoff import delay_s
@@ -84,6 +85,7 @@ class _Lead:
                 ("subscriber", subscriber.run),
                 ("backfill", workers.run),
                 ("outside", OutsidePosts(sources, self.end).run),
+                ("mutuals", Mutuals(fetcher, config.appview_url, self.end).run),
                 ("schedule", Schedule(config, self.end).run),
             )
         ]

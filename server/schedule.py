@@ -9,7 +9,14 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from server.core.config import Config
 from server.core.projection import sort_key
-from server.storage import gaps, outside_posts, retention, tombstones
+from server.storage import (
+    follow_backs,
+    gaps,
+    outside_posts,
+    read_positions,
+    retention,
+    tombstones,
+)
 from server.storage.database import release
 
 log = logging.getLogger(__name__)
@@ -79,6 +86,8 @@ class Schedule:
         tombstones.expire(now_us - TOMBSTONE_DAYS * DAY_MS * 1000)
         before_ms = now_us // 1000 - self.config.retention_days * DAY_MS
         outside_posts.expire(sort_key(before_ms, 0))
+        read_positions.expire(before_ms * 1000)
+        follow_backs.expire(now_us)
 
 
 def _now_us() -> int:

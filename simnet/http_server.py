@@ -26,13 +26,14 @@ _HUGE_CHUNK = b"[" * 65_536
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asked for. `query` keeps the first of several values."""
+    """What a client asked for. `query` keeps the first of several values, `lists` all of them."""
 
     method: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    lists: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def context(self) -> dict[str, object]:
@@ -178,6 +179,7 @@ class _Connection(BaseHTTPRequestHandler):
             query={key: values[0] for key, values in query.items()},
             headers={key.lower(): value for key, value in self.headers.items()},
             body=self.rfile.read(length),
+            lists=query,
         )
 
     def _answer(self, reply: Reply) -> None:

@@ -14,6 +14,7 @@ from simnet.http_server import LoopbackServer
 from simnet.keys import SigningKey, sign_jwt
 from simnet.pds import Pds
 from simnet.plc import PlcDirectory
+from simnet.relationships import Relationships
 from simnet.relay import Relay
 from simnet.repo import Ref
 from simnet.service_auth import service_claims
@@ -52,6 +53,7 @@ class Network:
             Pds(index, self.world, clock, self.faults, self.relay.receive, rate_limit=rate_limit)
             for index in range(pds)
         ]
+        self.relationships = Relationships(self.world, self.faults)
         self.plc = PlcDirectory(self.world, self.faults, lambda state: self.pds[state.pds].url)
 
     def __enter__(self) -> Self:
@@ -163,9 +165,15 @@ class Network:
         settings = {
             "STREAM_URLS": self.relay.url,
             "PLC_URL": self.plc.url,
+            "APPVIEW_URL": self.relationships.url,
             "ALLOW_PRIVATE_HOSTS": "1",
         }
         return settings if publisher is None else {**settings, "FEED_PUBLISHER_DID": publisher.did}
 
     def _servers(self) -> list[LoopbackServer]:
-        return [self.plc.server, *(pds.server for pds in self.pds), self.relay.server]
+        return [
+            self.plc.server,
+            *(pds.server for pds in self.pds),
+            self.relay.server,
+            self.relationships.server,
+        ]

@@ -5,6 +5,8 @@ import hashlib
 from datetime import UTC, datetime
 
 from server.core.projection import (
+    MEDIA,
+    QUOTE,
     REPLY,
     Change,
     DropRecord,
@@ -35,6 +37,7 @@ EMPTY_ALL = """
 DELETE FROM authors; DELETE FROM repos; DELETE FROM feed_items; DELETE FROM odd_rkeys;
 DELETE FROM follows; DELETE FROM tombstones; DELETE FROM stream_cursors; DELETE FROM viewers;
 DELETE FROM backfill_jobs; DELETE FROM gaps; DELETE FROM leases; DELETE FROM outside_posts;
+DELETE FROM follow_backs; DELETE FROM read_positions;
 UPDATE counters SET value = 0
 """
 
@@ -74,10 +77,13 @@ def post(
     tie: int = 0,
     parent: tuple[str, str] | None = None,
     root: tuple[str, str] | None = None,
+    media: bool = False,
+    quote: bool = False,
 ) -> SaveItem:
     """A post; `parent` and `root` are (name, rkey) and make it a reply."""
     sort_ms = created_ms if seen_ms is None else min(created_ms, seen_ms)
     flags = REPLY if parent is not None or root is not None else 0
+    flags |= (MEDIA if media else 0) | (QUOTE if quote else 0)
     up, top = _ref(parent), _ref(root)
     top = None if top == up else top
     return SaveItem(POST, rkey, created_ms, sort_ms, tie, flags, up, top)

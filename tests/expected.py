@@ -8,7 +8,8 @@ least one of them is the viewer or followed by the viewer.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from server.core.feed import TimelineFilter
+from server.core.feed import QUIET_DAYS, QUIET_ITEMS, TimelineFilter
+from server.core.syntax import is_tid
 
 # A record by (name of its author, record key).
 Ref = tuple[str, str]
@@ -26,6 +27,8 @@ class Item:
     parent: Ref | None = None
     root: Ref | None = None
     subject: Ref | None = None
+    is_media: bool = False
+    is_quote: bool = False
 
     @property
     def name(self) -> tuple[str, str, bool]:
@@ -44,7 +47,12 @@ class Person:
 
 @dataclass(slots=True)
 class World:
-    """All there is. `outside` tells of posts that were looked up: None if there was none."""
+    """All there is, at `now_ms`; `follows` are also those of people who are no viewers.
+
+    `outside` tells of posts that were looked up: None if there was none.
+    """
+
+    now_ms: int = 0
 
     people: dict[str, Person] = field(default_factory=dict)
     items: dict[tuple[str, str, bool], Item] = field(default_factory=dict)
@@ -64,21 +72,49 @@ class World:
 def expected_items(world: World, viewer: str, shown: TimelineFilter) -> list[Item]:
     """The items of a viewer's feed, in no order."""
     close = world.followed_by(viewer) | {viewer}
+    authors = _authors(world, viewer, shown)
     return [
         item
         for item in world.items.values()
-        if item.author in close
+        if item.author in authors
         and world.people[item.author].is_active
         and _is_wanted(world, item, close, shown)
     ]
 
 
+def _authors(world: World, viewer: str, shown: TimelineFilter) -> set[str]:
+    followed = world.followed_by(viewer)
+    if shown.authors == "mutual":
+        return {name for name in followed if viewer in world.followed_by(name)} | {viewer}
+    if shown.authors == "quiet":
+        return {name for name in followed - {viewer} if _is_quiet(world, name)}
+    return followed | {viewer}
+
+
+def _is_quiet(world: World, name: str) -> bool:
+    since_ms = world.now_ms - QUIET_DAYS * 86_400_000
+    written = [item for item in world.items.values() if item.author == name]
+    return len([item for item in written if item.ms >= since_ms]) <= QUIET_ITEMS
+
+
 def _is_wanted(world: World, item: Item, close: set[str], shown: TimelineFilter) -> bool:
+    if shown.media_only and not item.is_media:
+        return False
+    if not shown.quotes and _is_quote(world, item, close):
+        return False
     if item.subject is not None:
         return shown.reposts
     if not item.is_reply or shown.replies == "all":
         return True
     return shown.replies == "following" and _is_followed_reply(world, item, close)
+
+
+def _is_quote(world: World, item: Item, close: set[str]) -> bool:
+    """A quote post, or a repost of one by somebody close that we have."""
+    if item.subject is None:
+        return item.is_quote
+    reposted = world.items.get((*item.subject, False))
+    return reposted is not None and reposted.is_quote and reposted.author in close
 
 
 def _is_followed_reply(world: World, item: Item, close: set[str]) -> bool:
@@ -108,5 +144,9 @@ def _is_gone(world: World, ref: Ref) -> bool:
         return True
     if (*ref, False) in world.items:
         return False
-    is_known = author is not None and author.is_tracked and author.complete_from is not None
-    return ref in world.missing or (is_known and ref[1] > author.complete_from)
+    if ref in world.missing:
+        return True
+    if author is None or not author.is_tracked or author.complete_from is None:
+        return False
+    # Of keys that are no TIDs nobody can tell whether they are below a horizon.
+    return author.complete_from == "" or (is_tid(ref[1]) and ref[1] > author.complete_from)

@@ -18,6 +18,7 @@ DEFAULTS: dict[str, str] = {
     "DATABASE_URL": "sqlite:///data/gapless.db",
     "STREAM_URLS": "wss://bsky.network/xrpc/com.atproto.sync.subscribeRepos",
     "PLC_URL": "https://plc.directory",
+    "APPVIEW_URL": "https://public.api.bsky.app",
     "RETENTION_DAYS": "30",
     "BACKFILL_DAYS": "7",
     "PORT": "8000",
@@ -49,6 +50,7 @@ class Config:
     database_url: str
     stream_urls: tuple[str, ...]
     plc_url: str
+    appview_url: str | None
     retention_days: int
     backfill_days: int
     port: int
@@ -80,6 +82,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         database_url=reader.read("DATABASE_URL", _database_url) or "",
         stream_urls=reader.read("STREAM_URLS", _stream_urls) or (),
         plc_url=reader.read("PLC_URL", _http_url) or "",
+        appview_url=reader.read("APPVIEW_URL", _http_url_or_off),
         retention_days=reader.integer("RETENTION_DAYS", 1, 3650),
         backfill_days=reader.integer("BACKFILL_DAYS", 1, 3650),
         port=port,
@@ -196,6 +199,10 @@ def _http_url(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
         raise ValueError("must be an http:// or https:// address")
     return text.rstrip("/")
+
+
+def _http_url_or_off(text: str) -> str | None:
+    return None if text.lower() == "off" else _http_url(text)
 
 
 def _switch(text: str) -> bool:

@@ -7,7 +7,7 @@ takes in all, how much it brings, how often a host is asked. What the JSON means
 import re
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -47,6 +47,9 @@ NOT_THERE = frozenset(
         "InvalidRequest",
     }
 )
+
+# Of a query; a list repeats its name.
+Parameters = Mapping[str, str | Sequence[str]]
 
 _ERROR_NAME = re.compile(r"[\w-]{1,100}", re.ASCII)
 
@@ -94,7 +97,7 @@ class Fetcher:
     def get_json(
         self,
         url: str,
-        params: Mapping[str, str] | None = None,
+        params: Parameters | None = None,
         *,
         deadline_s: float,
         max_bytes: int,
@@ -125,7 +128,7 @@ class Fetcher:
         self,
         host: str,
         url: str,
-        params: Mapping[str, str] | None,
+        params: Parameters | None,
         deadline: float,
         max_bytes: int,
     ) -> "_Answer":
@@ -148,7 +151,7 @@ class Fetcher:
         self,
         host: str,
         url: str,
-        params: Mapping[str, str] | None,
+        params: Parameters | None,
         deadline: float,
         max_bytes: int,
     ) -> "_Answer":
@@ -160,7 +163,7 @@ class Fetcher:
         # large, to work out a next request that nobody wants.
         request = requests.PreparedRequest()
         request.method, request.headers, request.hooks = "GET", self._headers, {}
-        request.url = f"{url}?{urlencode(params)}" if params else url
+        request.url = f"{url}?{urlencode(params, doseq=True)}" if params else url
         response = self._adapter.send(
             request,
             stream=True,

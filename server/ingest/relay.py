@@ -17,7 +17,7 @@ import libipld
 from server.core.errors import BadFrame, StreamBroken
 from server.core.events import Account, Commit, Event, Identity, Info, RecordOp, Skipped, Sync
 from server.core.projection import WANTED_COLLECTIONS
-from server.core.syntax import FOLLOW, datetime_ms, is_rkey, is_tid, tid_to_int
+from server.core.syntax import datetime_ms, is_rkey, is_tid, tid_to_int
 
 # The header of each kind as everybody encodes it (DAG-CBOR has one form). Others are decoded.
 _HEADERS = {
@@ -28,7 +28,6 @@ _COMMIT_HEADER = b"\xa2atg#commitbop\x01"
 _MAX_OPS = 1000
 _CID_BYTES = 36
 _STATUS = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_FOLLOWS = 2
 
 
 class SourceError(StreamBroken):
@@ -118,8 +117,7 @@ def _commit(body: Mapping[str, Any], seq: int, time_ms: int, wants: Mapping[str,
     repo = body.get("repo")
     if not isinstance(repo, str):
         raise BadFrame("#commit of no repo")
-    wanted = wants.get(repo)
-    if wanted is None:
+    if repo not in wants:
         return Skipped(seq, time_ms)
     rev, since, ops = body.get("rev"), body.get("since"), body.get("ops")
     is_sound = isinstance(rev, str) and is_tid(rev) and isinstance(ops, list)
@@ -129,13 +127,13 @@ def _commit(body: Mapping[str, Any], seq: int, time_ms: int, wants: Mapping[str,
     hole = "tooBig" if body.get("tooBig") is True else None
     read: list[RecordOp] = []
     try:
-        read = _read_ops(ops, body.get("blocks"), wanted)  # type: ignore[arg-type]
+        read = _read_ops(ops, body.get("blocks"))  # type: ignore[arg-type]
     except BadFrame as bad:
         hole = str(bad)
     return Commit(seq, time_ms, repo, tid_to_int(rev), since_rev, tuple(read), hole)  # type: ignore[arg-type]
 
 
-def _read_ops(ops: list[Any], blocks: object, wanted: int) -> list[RecordOp]:
+def _read_ops(ops: list[Any], blocks: object) -> list[RecordOp]:
     """The ops on collections that we keep. Raises BadFrame when one of them cannot be read."""
     listed: list[tuple[str, str, bytes | None]] = []
     for op in ops:
@@ -144,8 +142,6 @@ def _read_ops(ops: list[Any], blocks: object, wanted: int) -> list[RecordOp]:
             raise BadFrame("an op without a path")
         collection, _, rkey = path.partition("/")
         if collection not in WANTED_COLLECTIONS or not is_rkey(rkey):
-            continue
-        if collection == FOLLOW and not wanted & _FOLLOWS:
             continue
         listed.append((collection, rkey, _cid_of(op)))
     cids = {cid for _, _, cid in listed if cid is not None}

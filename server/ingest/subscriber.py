@@ -206,11 +206,12 @@ class _Reading:
             log.info("info of the source source=%s name=%s", self.host, event.name[:80])
 
     def _add(self, event: Event, time_ms: int) -> None:
-        wants = self.owner.tracked.wants
+        tracked = self.owner.tracked
+        wants = tracked.wants
         match event:
             case Commit():
                 changes = [project_op(op, time_ms) for op in event.ops]
-                kept = [change for change in changes if change is not None]
+                kept = [c for c in changes if c is not None and tracked.concerns(event.repo, c)]
                 self.batch.commits.append(
                     RepoCommit(event.repo, event.rev, event.since, kept, event.hole)
                 )

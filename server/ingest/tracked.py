@@ -1,5 +1,6 @@
 """The repos whose commits are wanted, in memory: a copy of what the database says."""
 
+from server.core.projection import Change, SaveFollow
 from server.storage import repos
 
 
@@ -21,3 +22,10 @@ class TrackedSet:
             else:
                 self.wants.pop(repo.did, None)
             self.version = max(self.version, repo.tracked_version)
+
+    def concerns(self, repo: str, change: Change) -> bool:
+        """Whether a change of a tracked repo is for us: of a follow, if a viewer is at one end."""
+        if not isinstance(change, SaveFollow):
+            return True
+        wants = self.wants.get(repo, 0) | self.wants.get(change.subject, 0)
+        return bool(wants & repos.FOLLOWS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from server.core.projection import Change, DropRecord, SaveFollow, SaveItem
 from server.core.syntax import FOLLOW
-from server.storage import authors, gaps, items, leases, repos, tombstones
+from server.storage import authors, follow_backs, gaps, items, leases, repos, tombstones
 from server.storage.database import execute, retry_conflicts, rows, write_transaction
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
@@ -109,6 +109,8 @@ class _Work:
         self.holes: dict[int, str] = {}
         self.last: dict[Key, tuple[Change, int]] = {}
         self.reborn: set[Key] = set()
+        # By whom, in the stream's order: these may name a viewer whom their author follows.
+        self.follows: list[tuple[int, Change]] = []
 
     def add(self, commit: RepoCommit) -> None:
         number = self.names.authors[commit.repo]
@@ -126,8 +128,10 @@ class _Work:
         self.moved[number] = repo
         for change in commit.changes:
             collection = FOLLOW if isinstance(change, SaveFollow) else change.collection
-            if collection == FOLLOW and not repo.wants & repos.FOLLOWS:
-                continue
+            if collection == FOLLOW:
+                self.follows.append((number, change))
+                if not repo.wants & repos.FOLLOWS:
+                    continue
             key = (number, self.names.rkeys[change.rkey], COLLECTIONS[collection])
             self.last[key] = (self._follow_up(key, change), commit.rev)
 
@@ -184,6 +188,7 @@ class _Work:
         drop_follows(k for k in drops if k[2] == COLLECTIONS[FOLLOW])
         items.save_items(saves, self.names)
         save_follows(follows, self.names, now_us)
+        follow_backs.apply(self.follows, self.names, now_us)
         self._mark(saves.keys() | follows.keys(), drops, marks.keys(), now_us)
         repos.save_revs(self.moved.values())
         return BatchResult(len(saves) + len(follows), len(drops), self.holes)

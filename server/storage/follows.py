@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from server.core.projection import SaveFollow
-from server.storage import repos
+from server.storage import follow_backs, repos
 from server.storage.database import execute_each, insert_rows, value
 from server.storage.items import Key, Names
 
@@ -31,6 +31,7 @@ def save_follows(
         "ON CONFLICT (viewer_id, rkey) DO UPDATE SET subject_id = excluded.subject_id",
     )
     repos.track((subject for _, _, subject in saved), repos.ITEMS, now_us, priority)
+    follow_backs.follows_changed({viewer for viewer, _, _ in saved}, now_us)
 
 
 def drop_follows(keys: Iterable[Key]) -> int:

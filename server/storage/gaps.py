@@ -7,7 +7,7 @@ when every repo that it reset is.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from server.storage import repos
+from server.storage import follow_backs, repos
 from server.storage.database import execute, insert_rows, rows, rows_in
 
 
@@ -26,6 +26,7 @@ class Gap:
 def open_for_all(host: str, reason: str, from_ms: int, to_ms: int, now_us: int) -> None:
     """We may have missed anybody's events of this span: everybody tracked is fetched again."""
     version = repos.reset_all(now_us)
+    follow_backs.doubt_all(now_us)
     execute(
         "INSERT INTO gaps (host, reason, from_ms, to_ms, tracked_version, opened_us)"
         " VALUES (?, ?, ?, ?, ?, ?)",
@@ -42,6 +43,7 @@ def open_for_authors(
         return
     numbers = sorted(reasons)
     repos.reset(numbers, now_us)
+    follow_backs.doubt(numbers, now_us)
     already = rows_in(
         "SELECT author_id FROM gaps WHERE closed_us IS NULL AND author_id",
         numbers,

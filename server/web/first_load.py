@@ -1,15 +1,15 @@
 """The wait of somebody who opens a feed for the first time: short, and only as long as it helps.
 
 The AppView gives up after 5 s. A new viewer's follows and their newest posts usually come in less
-than that, so the first request waits for them up to LONGEST_WAIT_SECONDS and then shows what is
-there. Polls (`limit=1`) and later pages never wait, and neither do more than MAX_WAITING at once:
-each waiting request holds a thread that others need.
+than that, so the first request waits for them (and the first for a feed of mutuals, for who follows
+back) up to LONGEST_WAIT_SECONDS and then shows what is there. Polls (`limit=1`) and later pages
+never wait, and neither do more than MAX_WAITING at once: each waiting request holds a thread that
+others need.
 """
 
 import threading
 import time
-
-from server.storage import viewers
+from collections.abc import Callable
 
 LONGEST_WAIT_SECONDS = 2.5
 POLL_SECONDS = 0.1
@@ -23,13 +23,13 @@ class FirstLoads:
     def __init__(self, max_waiting: int) -> None:
         self._places = threading.Semaphore(max_waiting)
 
-    def wait_for_first_page(self, viewer_id: int) -> None:
-        """Return when the viewer's first page is as complete as it can be, or the time is up."""
+    def wait_until(self, is_ready: Callable[[], bool]) -> None:
+        """Return when a first page is as complete as it can be, or the time is up."""
         if not self._places.acquire(blocking=False):
             return
         try:
             until = time.monotonic() + LONGEST_WAIT_SECONDS
-            while not viewers.readiness(viewer_id).has_first_page and time.monotonic() < until:
+            while not is_ready() and time.monotonic() < until:
                 time.sleep(POLL_SECONDS)
         finally:
             self._places.release()

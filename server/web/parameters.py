@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from werkzeug.datastructures import MultiDict
 
 from server.core.errors import BadRequest, UnknownFeed
-from server.core.feed import Feed, decode_cursor
+from server.core.feed import Feed, FeedCursor
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 100
 
@@ -19,11 +19,16 @@ _LIMIT = re.compile(r"[0-9]{1,3}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class SkeletonParameters:
-    """What getFeedSkeleton was asked for. `below` is the sort key in the cursor."""
+    """What getFeedSkeleton was asked for; without a cursor, the first page."""
 
     feed: Feed
     limit: int
-    below: int | None
+    cursor: FeedCursor | None
+
+    @property
+    def is_first_page(self) -> bool:
+        """Whether somebody opens the feed; a `limit` of 1 only asks whether there is news."""
+        return self.cursor is None and self.limit > 1
 
 
 def parse_skeleton(
@@ -33,12 +38,18 @@ def parse_skeleton(
     uri = _single(arguments, "feed")
     if uri is None:
         raise BadRequest("feed is required: the at:// URI of one of our feeds")
-    feed = next((feed for feed in feeds if feed.uri(publisher_did) == uri), None)
-    if feed is None:
-        raise UnknownFeed("feed is not one of ours: describeFeedGenerator lists them")
-    cursor = _single(arguments, "cursor")
-    below = None if cursor is None else decode_cursor(cursor)
-    return SkeletonParameters(feed, _limit(_single(arguments, "limit")), below)
+    feed = feed_of(uri, feeds, publisher_did)
+    text = _single(arguments, "cursor")
+    cursor = None if text is None else FeedCursor.decode(text)
+    return SkeletonParameters(feed, _limit(_single(arguments, "limit")), cursor)
+
+
+def feed_of(uri: object, feeds: tuple[Feed, ...], publisher_did: str) -> Feed:
+    """The feed with exactly this URI. Raises UnknownFeed."""
+    for feed in feeds:
+        if feed.uri(publisher_did) == uri:
+            return feed
+    raise UnknownFeed("feed is not one of ours: describeFeedGenerator lists them")
 
 
 def _single(arguments: MultiDict[str, str], name: str) -> str | None:

@@ -1,20 +1,25 @@
 """The XRPC methods of a feed generator (lexicons app.bsky.feed.*)."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from server.core.config import Config
 from server.core.errors import BadRequest, XrpcError
-from server.core.feed import Feed, TimelineItem, to_skeleton
+from server.core.feed import Feed, FeedCursor, to_skeleton
+from server.core.interactions import furthest_seen, make_req_id
 from server.identity.cache import IdentityCache
 from server.identity.strict_json import parse_json
+from server.storage import follow_backs, read_positions, viewers
 from server.storage.timeline import timeline_page
+from server.web import reading_place
 from server.web.auth import requester
 from server.web.first_load import NEW_US, FirstLoads
-from server.web.parameters import parse_skeleton
+from server.web.parameters import SkeletonParameters, feed_of, parse_skeleton
 from server.web.sightings import Sightings
+from server.web.spent_tokens import SpentTokens
 
 GET_FEED_SKELETON = "app.bsky.feed.getFeedSkeleton"
 SEND_INTERACTIONS = "app.bsky.feed.sendInteractions"
@@ -34,6 +39,7 @@ class Service:
     identities: IdentityCache
     sightings: Sightings
     first_loads: FirstLoads
+    spent_tokens: SpentTokens
 
 
 def service() -> Service:
@@ -50,18 +56,45 @@ def get_feed_skeleton() -> Response:
     token = requester(request, GET_FEED_SKELETON, ours.config.service_did, ours.identities)
     now_us = time.time_ns() // 1000
     viewer = ours.sightings.see(token.iss, now_us)
-    is_first_page = wanted.below is None and wanted.limit > 1
-    is_new = is_first_page and now_us - viewer.first_us < NEW_US
-    if is_new:
-        ours.first_loads.wait_for_first_page(viewer.number)
-    page = timeline_page(viewer.number, wanted.feed.filter, wanted.below, wanted.limit)
-    items = page.items
-    if is_new and not items and ours.config.notice_post_uri is not None:
+    is_new = wanted.is_first_page and now_us - viewer.first_us < NEW_US
+    _wait_for_first_page(wanted, viewer.number, is_new, now_us)
+    skeleton = _skeleton(wanted, viewer.number, now_us)
+    if is_new and not skeleton["feed"] and ours.config.notice_post_uri is not None:
         # Polls for news (`limit=1`) never see it: they would call it a new post.
-        items = [TimelineItem(0, ours.config.notice_post_uri, None)]
-    response = jsonify(to_skeleton(items, page.has_more))
+        skeleton["feed"] = [{"post": ours.config.notice_post_uri}]
+    response = jsonify(skeleton)
     response.headers["Cache-Control"] = "private, no-store"
     return response
+
+
+def _wait_for_first_page(
+    wanted: SkeletonParameters, viewer: int, is_new: bool, now_us: int
+) -> None:
+    waits_for: list[Callable[[], bool]] = []
+    if is_new:
+        waits_for.append(lambda: viewers.readiness(viewer).has_first_page)
+    needs_mutuals = wanted.is_first_page and wanted.feed.filter.authors == "mutual"
+    if needs_mutuals and follow_backs.want(viewer, now_us):
+        waits_for.append(lambda: follow_backs.are_tried(viewer))
+    if waits_for:
+        service().first_loads.wait_until(lambda: all(has_come() for has_come in waits_for))
+
+
+def _skeleton(wanted: SkeletonParameters, viewer: int, now_us: int) -> dict[str, object]:
+    feed, limit, cursor = wanted.feed, wanted.limit, wanted.cursor
+    began = None if cursor is None else cursor.key
+    if feed.oldest_first:
+        if cursor is None:
+            began = reading_place.begin(viewer, feed, limit, now_us)
+        else:
+            reading_place.turn_page(viewer, feed, cursor, limit, now_us)
+    page = timeline_page(viewer, feed.filter, began, limit, now_us, oldest_first=feed.oldest_first)
+    following = None
+    # A cursor on the last page would make the app ask for an empty one.
+    if page.has_more:
+        following = FeedCursor(page.items[-1].key, began if feed.oldest_first else None)
+    req_id = make_req_id(feed.rkey, now_us) if feed.accepts_interactions else None
+    return to_skeleton(page.items, following, req_id)
 
 
 @xrpc.get("/app.bsky.feed.describeFeedGenerator")
@@ -74,17 +107,35 @@ def describe_feed_generator() -> Response:
 
 @xrpc.post(f"/{SEND_INTERACTIONS}")
 def send_interactions() -> Response:
-    """Taken from whoever proves who they are, and not used by any feed yet."""
+    """What an app showed to whom; only feeds that are read from the bottom want to know."""
     ours = service()
-    requester(request, SEND_INTERACTIONS, ours.config.service_did, ours.identities)
+    token = requester(request, SEND_INTERACTIONS, ours.config.service_did, ours.identities)
+    body = _read_body()
+    interactions = body.get("interactions")
+    if not isinstance(interactions, list) or len(interactions) > MAX_INTERACTIONS:
+        raise BadRequest(f"interactions must be a list of at most {MAX_INTERACTIONS}")
+    if body.get("feed") is not None:
+        feed_of(body["feed"], ours.feeds, ours.config.publisher_did)
+    if ours.spent_tokens.spend(token):
+        now_us = time.time_ns() // 1000
+        asking = {feed.rkey for feed in ours.feeds if feed.accepts_interactions}
+        furthest = furthest_seen(interactions, asking, now_us)
+        # Whoever was never shown a page has seen nothing.
+        viewer = viewers.find(token.iss) if furthest else None
+        if viewer is not None:
+            for rkey, key in furthest.items():
+                read_positions.advance(viewer.number, rkey, key, now_us)
+    return jsonify({})
+
+
+def _read_body() -> dict[str, object]:
     try:
         body = parse_json(request.get_data())
     except ValueError as error:
         raise BadRequest("the body must be JSON, and not too deep") from error
-    interactions = body.get("interactions") if isinstance(body, dict) else None
-    if not isinstance(interactions, list) or len(interactions) > MAX_INTERACTIONS:
-        raise BadRequest(f"interactions must be a list of at most {MAX_INTERACTIONS}")
-    return jsonify({})
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    return body
 
 
 @xrpc.get("/_health")

@@ -144,4 +144,4 @@ def confirm(sources):
 
 
 def shown(number):
-    return {item.post_uri for item in timeline_page(number, FOLLOWING, None, 100).items}
+    return {item.post_uri for item in timeline_page(number, FOLLOWING, None, 100, NOW_US).items}

@@ -56,6 +56,7 @@ def test_all_problems_are_named_at_once():
         "DATABASE_URL": "mysql://u:secret@host/db",
         "STREAM_URLS": "https://bsky.network",
         "PLC_URL": "plc.directory",
+        "APPVIEW_URL": "public.api.bsky.app",
         "RETENTION_DAYS": "0",
         "BACKFILL_DAYS": "x",
         "PORT": "65536",
@@ -152,3 +153,9 @@ def test_the_notice_is_a_post_by_did():
     assert load_config({"NOTICE_POST_URI": uri}).notice_post_uri == uri
     for wrong in (uri + "\nx", uri.replace(did("ann"), "ann.test"), uri.replace("post", "like")):
         assert problems(NOTICE_POST_URI=wrong)
+
+
+def test_an_appview_is_asked_unless_it_is_switched_off():
+    assert load_config({}).appview_url == "https://public.api.bsky.app"
+    assert load_config({"APPVIEW_URL": "http://localhost:1/"}).appview_url == "http://localhost:1"
+    assert load_config({"APPVIEW_URL": "off"}).appview_url is None

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from server.core.errors import MalformedCursor
 from server.core.feed import (
     Feed,
+    FeedCursor,
     TimelineFilter,
     TimelineItem,
-    decode_cursor,
-    encode_cursor,
     to_skeleton,
 )
 from tests.builders import did, tid
@@ -21,9 +20,14 @@ REPOST_URI = f"at://{did('ben')}/app.bsky.feed.repost/{tid(2)}"
 Response = models.AppBskyFeedGetFeedSkeleton.Response
 
 
-@given(st.integers(0, 2**63 - 1))
-def test_a_cursor_is_read_as_written(key):
-    assert decode_cursor(encode_cursor(key)) == key
+KEYS = st.integers(0, 2**63 - 1)
+
+
+@given(KEYS, st.one_of(st.none(), KEYS))
+def test_a_cursor_is_read_as_written(key, began):
+    # A page that is read upwards ends above the place where it began.
+    cursor = FeedCursor(key) if began is None else FeedCursor(max(key, began), min(key, began))
+    assert FeedCursor.decode(cursor.encode()) == cursor
 
 
 @pytest.mark.parametrize(
@@ -46,18 +50,23 @@ def test_a_cursor_is_read_as_written(key):
         "1-" + "9" * 19,
         "1-" + "0" * 20,
         "1-" + "9" * 5000,
+        "1-5-",
+        "1-5-6",
+        "1-5-4-3",
+        "1-5--4",
+        f"1-{2**63}-1",
         "1-5\0",
     ],
 )
 def test_a_cursor_that_we_did_not_write_is_refused(text):
     with pytest.raises(MalformedCursor) as refused:
-        decode_cursor(text)
+        FeedCursor.decode(text)
     assert (refused.value.status, refused.value.name) == (400, "InvalidRequest")
 
 
 def test_a_skeleton_names_posts_reposts_and_where_to_go_on():
     items = [TimelineItem(9, POST_URI, None), TimelineItem(7, POST_URI, REPOST_URI)]
-    assert to_skeleton(items, has_more=True) == {
+    assert to_skeleton(items, FeedCursor(7)) == {
         "feed": [
             {"post": POST_URI},
             {
@@ -72,10 +81,15 @@ def test_a_skeleton_names_posts_reposts_and_where_to_go_on():
     }
 
 
-def test_the_last_page_has_no_cursor_and_an_empty_one_neither():
-    assert to_skeleton([], has_more=False) == {"feed": []}
-    assert to_skeleton([], has_more=True) == {"feed": []}
-    assert "cursor" not in to_skeleton([TimelineItem(9, POST_URI, None)], has_more=False)
+def test_without_a_cursor_the_key_is_absent():
+    assert to_skeleton([], None) == {"feed": []}
+    assert "cursor" not in to_skeleton([TimelineItem(9, POST_URI, None)], None)
+
+
+def test_a_skeleton_that_asks_for_interactions_marks_itself_and_every_item():
+    skeleton = to_skeleton([TimelineItem(9, POST_URI, None)], None, "catch-up.5")
+    assert skeleton["reqId"] == "catch-up.5"
+    assert skeleton["feed"] == [{"post": POST_URI, "feedContext": "9"}]
 
 
 @given(
@@ -88,10 +102,11 @@ def test_the_last_page_has_no_cursor_and_an_empty_one_neither():
         ),
         max_size=100,
     ),
-    st.booleans(),
+    st.one_of(st.none(), st.builds(FeedCursor, KEYS)),
+    st.one_of(st.none(), st.just("catch-up.5")),
 )
-def test_the_official_model_takes_every_skeleton_and_adds_nothing(items, has_more):
-    skeleton = to_skeleton(items, has_more)
+def test_the_official_model_takes_every_skeleton_and_adds_nothing(items, cursor, req_id):
+    skeleton = to_skeleton(items, cursor, req_id)
     read = Response.model_validate(skeleton, strict=True)
     assert [entry.post for entry in read.feed] == [item.post_uri for item in items]
     reasons = [entry.reason and entry.reason.repost for entry in read.feed]

@@ -23,7 +23,17 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 # What the service publishes, written down a second time: a renamed feed is a lost feed.
-RKEYS = ("following", "everything", "posts-only")
+RKEYS = (
+    "following",
+    "everything",
+    "posts-only",
+    "no-reposts",
+    "no-quotes",
+    "media",
+    "mutuals",
+    "quiet",
+    "catch-up",
+)
 
 
 class Service:
@@ -48,6 +58,7 @@ class Service:
             "DATABASE_URL": database_url,
             "STREAM_URLS": info["stream"],
             "PLC_URL": info["plc"],
+            "APPVIEW_URL": info["appview"],
             "PORT": str(self.port),
             "FEED_PUBLISHER_DID": publisher.did,
             "ALLOW_PRIVATE_HOSTS": "1",

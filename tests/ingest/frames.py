@@ -8,7 +8,7 @@ from websockets.sync.client import connect
 
 from server.core.events import Account, Commit, Event, Identity, Info, RecordOp, Skipped, Sync
 from server.core.projection import WANTED_COLLECTIONS
-from server.core.syntax import FOLLOW, datetime_ms, is_rkey, tid_to_int
+from server.core.syntax import datetime_ms, is_rkey, tid_to_int
 from simnet import Network, Write
 from simnet.dag_cbor import Cid, encode
 from simnet.frames import message
@@ -66,18 +66,16 @@ def slow_decode(frame: bytes, wants: Mapping[str, int]) -> Event:
         case models.ComAtprotoSyncSubscribeRepos.Account():
             return Account(seq, time_ms, repo, told.active, told.status)
     since = 0 if told.since is None else tid_to_int(told.since)
-    ops = tuple(_slow_ops(told, wants[repo]))
+    ops = tuple(_slow_ops(told))
     return Commit(seq, time_ms, repo, tid_to_int(told.rev), since, ops)
 
 
-def _slow_ops(told: Any, wanted: int) -> list[RecordOp]:
+def _slow_ops(told: Any) -> list[RecordOp]:
     blocks = {str(cid): block for cid, block in CAR.from_bytes(told.blocks).blocks.items()}
     ops = []
     for op in told.ops:
         collection, _, rkey = op.path.partition("/")
         if collection not in WANTED_COLLECTIONS or not is_rkey(rkey):
-            continue
-        if collection == FOLLOW and wanted < LINK_FIELDS:
             continue
         if op.cid is None:
             ops.append(RecordOp(collection, rkey, None, None))

@@ -125,7 +125,7 @@ def test_readers_see_whole_batches_while_they_are_written(db, lease, together):
     def read():
         number = number_of("ann")
         while not done.is_set():
-            page = timeline_page(number, FEEDS[1].filter, None, 100)
+            page = timeline_page(number, FEEDS[1].filter, None, 100, NOW_US)
             sizes.append(len(page.items))
 
     together(write, read, read)

@@ -5,13 +5,27 @@ import re
 import pytest
 
 from feeds import FEEDS
-from server.core.projection import REPLY
+from server.core.feed import QUIET_DAYS
+from server.core.projection import MEDIA, QUOTE, REPLY
 from server.core.syntax import POST
 from server.storage import pages, repos, retention
 from server.storage.database import current, execute, insert_rows, is_sqlite
 from server.storage.jobs import Progress
 from server.storage.timeline import timeline_page
-from tests.builders import NOW_MS, NOW_US, Stream, did, drop, job_of, number_of, post, tid, track
+from tests.builders import (
+    NOW_MS,
+    NOW_US,
+    Stream,
+    did,
+    drop,
+    follow,
+    job_of,
+    number_of,
+    post,
+    tid,
+    track,
+    unfollow,
+)
 
 AUTHORS, ITEMS_EACH = 200, 100
 FOLLOWED = 120
@@ -38,14 +52,20 @@ def large(db, lease):
         for number in authors:
             place = (NOW_MS - rkey * 1000) << 21 | number
             parent = 100_000 + (number * 7 + rkey) % AUTHORS
-            is_reply = rkey % 3 == 0
-            reply = (REPLY, parent, rkey, None, None) if is_reply else (0, None, None, None, None)
-            items.append((place, number, rkey, 0, *reply))
+            flags = (REPLY, MEDIA, 0)[rkey % 3] | (QUOTE if rkey % 7 == 0 else 0)
+            # Every fifth is a repost.
+            refers = (parent, rkey) if flags & REPLY or rkey % 5 == 0 else (None, None)
+            collection = 1 if rkey % 5 == 0 else 0
+            items.append((place, number, rkey, collection, flags, *refers, None, None))
     columns = "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
     insert_rows(f"INSERT INTO feed_items ({columns})", items)
     insert_rows(
         "INSERT INTO follows (viewer_id, rkey, subject_id)",
         [(viewer, number, 100_000 + number) for number in range(FOLLOWED)],
+    )
+    insert_rows(
+        "INSERT INTO follow_backs (viewer_id, author_id, rkey, checked_us)",
+        [(viewer, number, number, NOW_US) for number in authors],
     )
     # Both planners are to know what they would know in life.
     execute("ANALYZE")
@@ -67,11 +87,11 @@ class Spy:
         self.seen.append((sql, params))
         return self.run(sql, params)
 
-    def plans(self):
-        """Statement and plan of all that touch feed_items and look for something."""
+    def plans(self, table="feed_items"):
+        """Statement and plan of all that touch the table and look for something."""
         explain = "EXPLAIN QUERY PLAN" if is_sqlite() else "EXPLAIN"
         for sql, params in self.seen:
-            if "feed_items" in sql and not sql.startswith("INSERT"):
+            if table in sql and not sql.startswith("INSERT"):
                 found = self.run(f"{explain} {sql}", params).fetchall()
                 yield sql, "\n".join(str(row[-1]) for row in found)
 
@@ -89,11 +109,27 @@ def assert_no_scans(spy, at_least):
 
 
 @pytest.mark.parametrize("feed", FEEDS, ids=lambda feed: feed.rkey)
-@pytest.mark.parametrize("below", [None, (NOW_MS - 50_000) << 21])
-def test_a_page_is_found_by_indexes(large, spy, feed, below):
-    page = timeline_page(large[0], feed.filter, below, 50)
+@pytest.mark.parametrize("beyond", [None, (NOW_MS - 50_000) << 21])
+def test_a_page_is_found_by_indexes(large, spy, feed, beyond):
+    # So much later that everybody is quiet.
+    now_us = NOW_US + QUIET_DAYS * 86_400_000_000 + 1
+    order = feed.oldest_first
+    page = timeline_page(large[0], feed.filter, beyond, 50, now_us, oldest_first=order)
     assert len(page.items) == 50
     assert_no_scans(spy, at_least=2)
+
+
+def test_a_look_at_many_loud_authors_is_found_by_indexes(large, spy):
+    quiet = next(feed for feed in FEEDS if feed.filter.authors == "quiet")
+    assert timeline_page(large[0], quiet.filter, None, 50, NOW_US).items == []
+    assert_no_scans(spy, at_least=1)
+
+
+def test_what_the_stream_says_of_follows_is_saved_by_indexes(large, spy, lease):
+    Stream(lease.epoch).say("author", follow(tid(1), "viewer"), unfollow(tid(1)))
+    plans = [plan for sql, plan in spy.plans("follow_backs") if not sql.startswith("DELETE")]
+    assert len(plans) == 1
+    assert not re.search(r"SCAN (follow_backs)|Seq Scan on follow_backs", plans[0])
 
 
 def test_a_batch_is_saved_by_indexes(large, spy, lease):

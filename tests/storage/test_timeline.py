@@ -4,91 +4,145 @@ import pytest
 
 from feeds import FEEDS
 from server.storage.timeline import timeline_page
-from tests.builders import NOW_MS, number_of
+from tests.builders import NOW_MS, NOW_US, number_of
 from tests.storage.timeline_world import VIEWER, TimelineWorld, joined
 
 LIMITS = (1, 2, 7, 100)
-SEEDS = {"sqlite": range(90), "postgresql": range(200, 218)}
+SEEDS = {"sqlite": range(90), "postgresql": range(200, 212)}
+# The same for the test that reads with every limit there is.
+WHOLE_RANGE = range(1, 101)
+BY_RKEY = {feed.rkey: feed for feed in FEEDS}
 
 
 @pytest.fixture
-def seeds(request):
-    return SEEDS[request.node.callspec.params["database_url"]]
+def kind(request):
+    return request.node.callspec.params["database_url"]
 
 
-def read(world, shown, limit, between):
+@pytest.fixture
+def seeds(kind):
+    return SEEDS[kind]
+
+
+def read(world, feed, limit, between=None):
     """All pages; each must be what the model says at its own moment."""
-    pages, below = [], None
+    pages, beyond, whole = [], None, world.feed(feed)
     while True:
-        page = timeline_page(number_of(VIEWER), shown, below, limit)
-        expected = [item for item in world.feed(shown) if below is None or item.key < below]
-        assert page.items == expected[:limit]
-        assert page.has_more == (len(expected) > limit)
-        pages.append(page.items)
-        if not page.has_more:
+        found = timeline_page(
+            number_of(VIEWER),
+            feed.filter,
+            beyond,
+            limit,
+            world.world.now_ms * 1000,
+            oldest_first=feed.oldest_first,
+        )
+        expected = [item for item in whole if beyond is None or is_beyond(feed, item.key, beyond)]
+        assert found.items == expected[:limit]
+        assert found.has_more == (len(expected) > limit)
+        pages.append(found.items)
+        if not found.has_more:
             return pages
-        assert page.items, "an empty page before the end"
-        below = page.items[-1].key
-        between()
+        assert found.items, "an empty page before the end"
+        beyond = found.items[-1].key
+        if between is not None:
+            between()
+            whole = world.feed(feed)
+
+
+def is_beyond(feed, key, place):
+    return key > place if feed.oldest_first else key < place
 
 
 def test_pages_joined_are_the_feed_that_the_model_expects(db, seeds):
     for seed in seeds:
         world = TimelineWorld(seed)
         for feed in FEEDS:
-            expected = world.feed(feed.filter)
-            for limit in LIMITS:
-                found = joined(read(world, feed.filter, limit, lambda: None))
+            expected = world.feed(feed)
+            for limit in (*LIMITS, world.rng.randint(3, 60)):
+                found = joined(read(world, feed, limit))
                 assert found == expected, f"seed {seed}, {feed.rkey}, limit {limit}"
+
+
+@pytest.mark.parametrize("feed", FEEDS, ids=lambda feed: feed.rkey)
+def test_every_limit_there_is_gives_the_same_feed(db, kind, feed):
+    world = TimelineWorld(11)
+    world.chatter()
+    assert len(world.feed(BY_RKEY["everything"])) > 40
+    for limit in WHOLE_RANGE if kind == "sqlite" else WHOLE_RANGE[::7]:
+        assert joined(read(world, feed, limit)) == world.feed(feed)
 
 
 def test_what_stays_while_the_world_changes_is_read_once(db, seeds):
     for seed in seeds:
         world = TimelineWorld(seed)
-        shown, limit = world.rng.choice(FEEDS).filter, world.rng.choice((1, 2, 5))
-        moments = [set(map(str, world.feed(shown)))]
+        for feed in world.rng.sample(FEEDS, 3):
+            limit, moments = world.rng.choice((1, 2, 5)), [set(map(str, world.feed(feed)))]
 
-        def change(world=world, shown=shown, moments=moments):
-            for _ in range(world.rng.randrange(3)):
-                world.deed()
-                moments.append(set(map(str, world.feed(shown))))
+            def change(world=world, feed=feed, moments=moments):
+                for _ in range(world.rng.randrange(3)):
+                    world.deed()
+                    moments.append(set(map(str, world.feed(feed))))
 
-        found = joined(read(world, shown, limit, change))
-        keys = [item.key for item in found]
-        assert keys == sorted(set(keys), reverse=True), f"seed {seed}"
-        assert set.intersection(*moments) <= set(map(str, found)), f"seed {seed}"
+            found = joined(read(world, feed, limit, change))
+            keys = [item.key for item in found]
+            in_order = sorted(set(keys), reverse=not feed.oldest_first)
+            assert keys == in_order, f"seed {seed}, {feed.rkey}"
+            assert set.intersection(*moments) <= set(map(str, found)), f"seed {seed}, {feed.rkey}"
 
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_items_that_come_at_the_top_move_nothing_below(db, limit):
     world = TimelineWorld(1)
-    shown = FEEDS[1].filter
-    before = world.feed(shown)
+    feed = BY_RKEY["everything"]
+    before = world.feed(feed)
     moment = iter(range(NOW_MS + 1000, NOW_MS + 2000))
-    assert joined(read(world, shown, limit, lambda: world.write(next(moment)))) == before
+    assert joined(read(world, feed, limit, lambda: world.write(next(moment)))) == before
+
+
+def test_what_comes_while_one_reads_from_the_bottom_is_read_in_the_end(db):
+    world = TimelineWorld(1)
+    feed = BY_RKEY["catch-up"]
+    moment = iter(range(NOW_MS + 1000, NOW_MS + 1005))
+
+    def write():
+        ms = next(moment, None)
+        if ms is not None:
+            world.write(ms)
+
+    before = len(world.feed(feed))
+    found = joined(read(world, feed, 7, write))
+    assert found == world.feed(feed)
+    assert len(found) > before
 
 
 def test_a_feed_of_nobody_is_an_empty_last_page(db):
-    page = timeline_page(number_of("newcomer"), FEEDS[0].filter, None, 30)
-    assert (page.items, page.has_more) == ([], False)
+    for feed in FEEDS:
+        number = number_of("newcomer")
+        found = timeline_page(number, feed.filter, None, 30, NOW_US, oldest_first=feed.oldest_first)
+        assert (found.items, found.has_more) == ([], False), feed.rkey
 
 
 def test_the_worlds_have_what_the_rules_are_about(sqlite):
     """A world in which no rule ever decides would prove nothing."""
-    seen = {"shown reply": 0, "hidden reply": 0, "repost": 0, "equal": 0, "inactive": 0}
+    left_out = {feed.rkey: 0 for feed in FEEDS if feed.rkey not in ("everything", "catch-up")}
+    shown = dict.fromkeys(BY_RKEY, 0)
+    seen = {"shown reply": 0, "repost": 0, "equal": 0, "inactive": 0, "quote reposted": 0}
     for seed in range(40):
         world = TimelineWorld(seed)
-        following = {item.key for item in world.feed(FEEDS[0].filter)}
-        everything = world.feed(FEEDS[1].filter)
-        no_replies = {item.key for item in world.feed(FEEDS[2].filter)}
-        hidden = [item for item in everything if item.key not in following]
-        seen["hidden reply"] += len(hidden)
-        seen["shown reply"] += sum(
-            1 for item in everything if item.key in following and item.key not in no_replies
-        )
+        everything = world.feed(BY_RKEY["everything"])
+        keys = {feed.rkey: {item.key for item in world.feed(feed)} for feed in FEEDS}
+        for rkey in left_out:
+            base = "following" if rkey not in ("following", "posts-only") else "everything"
+            left_out[rkey] += len(keys[base] - keys[rkey])
+        for rkey in shown:
+            shown[rkey] += len(keys[rkey])
+        seen["shown reply"] += len(keys["no-reposts"] - keys["posts-only"])
+        hidden = keys["following"] - keys["no-quotes"]
+        seen["quote reposted"] += sum(1 for i in everything if i.key in hidden and i.repost_uri)
         seen["repost"] += sum(1 for item in everything if item.repost_uri)
         seen["equal"] += len(everything) - len({item.key >> 3 for item in everything})
         for _ in range(20):
             world.deed()
         seen["inactive"] += sum(1 for person in world.world.people.values() if not person.is_active)
-    assert all(count >= 20 for count in seen.values()), seen
+    assert all(count >= 20 for counts in (left_out, shown) for count in counts.values()), left_out
+    assert all(count >= 5 for count in seen.values()), seen

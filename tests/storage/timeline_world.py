@@ -3,9 +3,9 @@
 import random
 from collections.abc import Iterable
 
-from server.core.feed import TimelineFilter, TimelineItem
-from server.core.syntax import POST, REPOST
-from server.storage import authors, outside_posts, pages, repos
+from server.core.feed import QUIET_DAYS, QUIET_ITEMS, Feed, TimelineItem
+from server.core.syntax import POST, REPOST, tid_to_int
+from server.storage import authors, follow_backs, outside_posts, pages, viewers
 from server.storage.changes import Batch
 from server.storage.database import rows
 from server.storage.outside_posts import MISSING, THERE, UNKNOWN
@@ -43,21 +43,35 @@ class TimelineWorld:
         wipe()
         self.rng = random.Random(seed)  # noqa: S311  the same worlds in every run
         self.world = World(people={name: Person() for name in TRACKED})
+        # What is older than this by a millisecond or two does not count for quiet authors.
+        self.world.now_ms = NOW_MS + QUIET_DAYS * 86_400_000 + self.rng.randrange(4)
         self.stream = Stream(new_epoch())
-        track(VIEWER, wants=repos.ITEMS | repos.FOLLOWS)
+        viewers.welcome(did(VIEWER), NOW_US)
         track(*TRACKED[1:])
         for name in self.rng.sample(TRACKED, 4):
             self._complete(name)
         for _ in range(self.rng.randint(2, 5)):
             self.follow()
+        for _ in range(self.rng.randint(0, 3)):
+            self.follow_back()
         for _ in range(self.rng.randint(0, 50)):
             self.write()
+        if self.rng.random() < 0.5:
+            self.chatter()
         self._look_up()
 
     def deed(self) -> None:
         """Something happens."""
-        doing = (self.write, self.delete, self.follow, self.unfollow, self.change_status)
-        self.rng.choices(doing, (8, 3, 1, 1, 1))[0]()
+        doing = {
+            self.write: 8,
+            self.delete: 3,
+            self.follow: 1,
+            self.unfollow: 1,
+            self.follow_back: 1,
+            self.stop_following_back: 1,
+            self.change_status: 1,
+        }
+        self.rng.choices(list(doing), list(doing.values()))[0]()
 
     def write(self, ms: int | None = None) -> None:
         """Somebody posts, replies or reposts; moments and ties are few, so that many are equal."""
@@ -67,7 +81,9 @@ class TimelineWorld:
         kind = rng.random()
         if kind < 0.2:
             item.subject = self._target()
-        elif kind < 0.7:
+        else:
+            item.is_media, item.is_quote = rng.random() < 0.3, rng.random() < 0.3
+        if 0.2 <= kind < 0.7:
             item.is_reply = True
             item.parent = self._target() if rng.random() < 0.95 else None
             item.root = self._target() if rng.random() < 0.5 else item.parent
@@ -76,11 +92,30 @@ class TimelineWorld:
         if item.name not in self.world.items and len(equals) < 8:
             self._save(item)
 
+    def chatter(self) -> None:
+        """One author writes so much that they may be quiet no more."""
+        author = self.rng.choice(TRACKED)
+        posts = [
+            Item(author, tid(100 + number), NOW_MS + number % 12, 2 + number % 7)
+            for number in range(self.rng.randint(QUIET_ITEMS - 8, QUIET_ITEMS + 8))
+        ]
+        self.stream.say(author, *(post(item.rkey, item.ms, tie=item.tie) for item in posts))
+        for item in posts:
+            self.world.put(item)
+
     def _save(self, item: Item) -> None:
         if item.subject is not None:
             change = repost(item.rkey, item.subject, item.ms, tie=item.tie)
         else:
-            change = post(item.rkey, item.ms, tie=item.tie, parent=item.parent, root=item.root)
+            change = post(
+                item.rkey,
+                item.ms,
+                tie=item.tie,
+                parent=item.parent,
+                root=item.root,
+                media=item.is_media,
+                quote=item.is_quote,
+            )
             if item.is_reply and item.parent is None and item.root is None:
                 return
         self.stream.say(item.author, change)
@@ -99,8 +134,27 @@ class TimelineWorld:
         self.world.follows[VIEWER, rkey] = subject
 
     def unfollow(self) -> None:
-        if self.world.follows:
-            who, rkey = self.rng.choice(list(self.world.follows))
+        self._drop_follow([name for name in self.world.follows if name[0] == VIEWER])
+
+    def follow_back(self) -> None:
+        """Somebody follows the viewer, and the stream tells; or had before, and a look-up does."""
+        name, rkey = self.rng.choice(TRACKED[1:]), tid(self.rng.randrange(8))
+        if VIEWER in self.world.followed_by(name):
+            return
+        if self.rng.random() < 0.5:
+            self.stream.say(name, follow(rkey, VIEWER))
+        else:
+            told: dict[int, int | None] = {number_of(name): tid_to_int(rkey)}
+            # Later than all that the stream has said.
+            follow_backs.save(number_of(VIEWER), told, NOW_US + 2 * follow_backs.LAG_US)
+        self.world.follows[name, rkey] = VIEWER
+
+    def stop_following_back(self) -> None:
+        self._drop_follow([name for name in self.world.follows if name[0] != VIEWER])
+
+    def _drop_follow(self, names: list[Ref]) -> None:
+        if names:
+            who, rkey = self.rng.choice(names)
             self.stream.say(who, unfollow(rkey))
             del self.world.follows[who, rkey]
 
@@ -114,13 +168,14 @@ class TimelineWorld:
         if person.is_active:
             person.complete_from = None
 
-    def feed(self, shown: TimelineFilter) -> list[TimelineItem]:
+    def feed(self, feed: Feed) -> list[TimelineItem]:
         """What a reader should find now, in order; the places are taken from the database."""
         places = _places()
-        items = expected_items(self.world, VIEWER, shown)
+        items = expected_items(self.world, VIEWER, feed.filter)
         for item in items:
             assert places[item.name] >> 3 == item.ms << 18 | item.tie
-        return sorted((_shown(item, places[item.name]) for item in items), key=lambda x: -x.key)
+        found = (_shown(item, places[item.name]) for item in items)
+        return sorted(found, key=lambda item: item.key, reverse=not feed.oldest_first)
 
     def _complete(self, name: str) -> None:
         horizon = self.rng.choice((None, HALFWAY))

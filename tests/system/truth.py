@@ -8,6 +8,7 @@ from itertools import groupby
 from simnet import Account, FeedFailed, Network
 from simnet.clock import time_us_of_iso
 from simnet.expected import expected_everything
+from tests.devnet.service import RKEYS
 from tests.system.databases import Database, open_gaps
 from tests.system.service import Service
 
@@ -31,7 +32,7 @@ class Reader:
         self.service = service
         self.publisher = publisher
         net.register_feed_service(service.did, service.url)
-        for rkey in ("following", "everything", "posts-only"):
+        for rkey in RKEYS:
             net.publish_feed(publisher, rkey, service.did)
 
     def uri(self, rkey: str = "everything") -> str:

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.devnet.service import RKEYS
 from tests.web.conftest import ON_SQLITE
 
 pytestmark = ON_SQLITE
@@ -15,7 +16,7 @@ DESCRIBE = "/xrpc/app.bsky.feed.describeFeedGenerator"
 
 def test_describe_feed_generator_has_the_exact_shape(site):
     answer = site.get(DESCRIBE)
-    uris = [{"uri": site.reader.uri(r)} for r in ("following", "everything", "posts-only")]
+    uris = [{"uri": site.reader.uri(r)} for r in RKEYS]
     assert answer.status == 200
     assert answer.json() == {"did": site.service.did, "feeds": uris}
 

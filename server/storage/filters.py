@@ -1,0 +1,115 @@
+"""What the words of a TimelineFilter mean, in SQL: whose items, and which of them.
+
+Fragments for `timeline.py`, which calls an item `i`. Parameters: `:viewer`, and `:quiet`, the sort
+key from which on a quiet author's items are counted. Each fragment is answered by a few probes of
+an index an item or an author, however much there is.
+"""
+
+from server.core.feed import QUIET_ITEMS, TimelineFilter
+from server.core.projection import MEDIA, QUOTE, REPLY
+from server.storage import outside_posts, repos
+
+_FOLLOWS_BACK = (
+    "(EXISTS (SELECT 1 FROM follow_backs b WHERE b.viewer_id = :viewer"
+    " AND b.author_id = f.subject_id AND b.rkey IS NOT NULL)"
+    # Of those who are viewers themselves we know all follows.
+    " OR EXISTS (SELECT 1 FROM follows w"
+    " WHERE w.viewer_id = f.subject_id AND w.subject_id = :viewer))"
+)
+
+# One item more than a quiet author may have, counted from the oldest: entries of the index only.
+_IS_QUIET = (
+    "(SELECT q.id FROM feed_items q WHERE q.author_id = f.subject_id AND q.id >= :quiet"
+    f" ORDER BY q.id LIMIT 1 OFFSET {QUIET_ITEMS}) IS NULL"
+)
+
+# Each account once, however many follow records name it.
+_AUTHORS = {
+    "followed": "SELECT subject_id FROM follows WHERE viewer_id = :viewer UNION SELECT :viewer",
+    "mutual": (
+        "SELECT f.subject_id FROM follows f"
+        f" WHERE f.viewer_id = :viewer AND {_FOLLOWS_BACK} UNION SELECT :viewer"
+    ),
+    "quiet": (
+        "SELECT f.subject_id FROM (SELECT DISTINCT subject_id FROM follows"
+        " WHERE viewer_id = :viewer AND subject_id <> :viewer) f"
+        f" WHERE {_IS_QUIET}"
+    ),
+}
+
+_IS_FOLLOWED = (
+    "({account} = :viewer OR EXISTS (SELECT 1 FROM follows w"
+    " WHERE w.viewer_id = :viewer AND w.subject_id = {account}))"
+)
+
+_HAS_ROW = (
+    "EXISTS (SELECT 1 FROM feed_items p"
+    " WHERE p.author_id = {account} AND p.rkey = {rkey} AND p.collection = 0)"
+)
+
+# A post that a reply hangs on is gone, as far as we can know: its author is hidden; or we have no
+# such post, and either its author is complete with us down to its key, or their PDS has none. Odd
+# keys have no place among the TIDs: they are known of whoever is complete to the beginning.
+_IS_GONE = (
+    "(EXISTS (SELECT 1 FROM repos g WHERE g.author_id = {account} AND g.is_active = 0)"
+    f" OR (NOT {_HAS_ROW} AND"
+    " (EXISTS (SELECT 1 FROM repos g WHERE g.author_id = {account}"
+    f" AND g.state = {repos.LIVE}"
+    " AND ({rkey} > g.horizon_rkey OR g.horizon_rkey = 0))"
+    " OR EXISTS (SELECT 1 FROM outside_posts o WHERE o.author_id = {account}"
+    f" AND o.rkey = {{rkey}} AND o.state = {outside_posts.MISSING}))))"
+)
+
+# Whom the parent of a reply replies to, where we know the parent.
+_GRANDPARENT = (
+    "coalesce((SELECT p.subject_id FROM feed_items p"
+    " WHERE p.author_id = i.subject_id AND p.rkey = i.subject_rkey AND p.collection = 0),"
+    " (SELECT o.parent_id FROM outside_posts o"
+    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey))"
+)
+
+# The official app's rule for replies in Following: nothing that hangs on a missing post; threads
+# with oneself; and replies where somebody else in it, parent, grandparent or root, is followed or
+# is the viewer.
+_FOLLOWING_REPLY = f"""(i.subject_id IS NOT NULL
+    AND NOT {_IS_GONE.format(account="i.subject_id", rkey="i.subject_rkey")}
+    AND (i.root_id IS NULL OR NOT {_IS_GONE.format(account="i.root_id", rkey="i.root_rkey")})
+    AND CASE WHEN i.subject_id <> i.author_id
+           AND {_IS_FOLLOWED.format(account="i.subject_id")} THEN 1
+         WHEN i.root_id <> i.author_id AND {_IS_FOLLOWED.format(account="i.root_id")} THEN 1
+         WHEN i.subject_id = i.author_id AND coalesce(i.root_id, i.author_id) = i.author_id
+           AND coalesce({_GRANDPARENT}, i.author_id) = i.author_id THEN 1
+         WHEN {_GRANDPARENT} <> i.author_id
+           AND {_IS_FOLLOWED.format(account=_GRANDPARENT)} THEN 1
+         ELSE 0 END = 1)"""
+
+_IS_FOLLOWED_QUOTE = (
+    "(EXISTS (SELECT 1 FROM feed_items p WHERE p.author_id = i.subject_id"
+    f" AND p.rkey = i.subject_rkey AND p.collection = 0 AND p.flags & {QUOTE} <> 0)"
+    f" AND {_IS_FOLLOWED.format(account='i.subject_id')})"
+)
+
+
+def authors_sql(shown: TimelineFilter) -> str:
+    """A SELECT of the accounts whose items a feed shows to :viewer."""
+    return _AUTHORS[shown.authors]
+
+
+def items_sql(shown: TimelineFilter) -> str:
+    """The condition on an item `i` of one of them."""
+    conditions = ["1 = 1"]
+    if shown.media_only:
+        conditions.append(f"i.collection = 0 AND i.flags & {MEDIA} <> 0")
+    elif not shown.reposts:
+        conditions.append("i.collection = 0")
+    is_no_reply = f"(i.collection = 1 OR i.flags & {REPLY} = 0"
+    if shown.replies == "none":
+        conditions.append(f"{is_no_reply})")
+    elif shown.replies == "following":
+        conditions.append(f"{is_no_reply} OR {_FOLLOWING_REPLY})")
+    if not shown.quotes:
+        conditions.append(
+            f"CASE WHEN i.collection = 0 THEN i.flags & {QUOTE} = 0"
+            f" ELSE NOT {_IS_FOLLOWED_QUOTE} END"
+        )
+    return " AND ".join(conditions)

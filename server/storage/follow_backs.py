@@ -1,0 +1,169 @@
+"""Who follows a viewer back, as far as anybody has told: the stream, or a look-up.
+
+The stream tells of follows made or undone while we listen; whatever is older, or fell into a hole,
+is looked up (server/backfill/mutuals.py), and again when that was said STALE_US ago. Only pairs of
+a viewer and somebody whom they follow are looked up, and only for viewers who opened a feed of
+mutuals lately.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from server.core.projection import Change, DropRecord, SaveFollow
+from server.core.syntax import FOLLOW
+from server.storage import repos
+from server.storage.database import (
+    execute,
+    execute_in,
+    insert_rows,
+    retry_conflicts,
+    rows,
+    write_transaction,
+)
+from server.storage.items import Names
+
+DAY_US = 86_400_000_000
+# How old a word may be before it is asked for again, and how often a viewer's are gone through.
+STALE_US, ROUND_US = 7 * DAY_US, DAY_US
+# A first look-up that does not come for so long has its reasons: nobody waits for it any more.
+HOPELESS_US = 60_000_000
+# A viewer who was not here for so long is looked up no more, until they ask again.
+LAPSED_US = 30 * DAY_US
+# How much earlier a look-up's word is than the moment it comes: the AppView hears of things a
+# little later than we do. What the stream said meanwhile wins.
+LAG_US = 60_000_000
+
+_SAVE = (
+    "ON CONFLICT (viewer_id, author_id) DO UPDATE SET rkey = excluded.rkey,"
+    " checked_us = excluded.checked_us"
+)
+
+
+_DOUBT = "UPDATE follow_backs SET checked_us = ? WHERE checked_us > ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Somebody whom a viewer follows, and who may follow back."""
+
+    author_id: int
+    did: str
+
+
+def apply(changes: Sequence[tuple[int, Change]], names: Names, now_us: int) -> None:
+    """What the stream says of follows by these authors, in its order; in the caller's transaction.
+
+    Follows of those who are no viewers are passed over.
+    """
+    for author, change in changes:
+        if isinstance(change, DropRecord) and change.collection == FOLLOW:
+            execute(
+                "UPDATE follow_backs SET rkey = NULL, checked_us = ?"
+                " WHERE author_id = ? AND rkey = ?",
+                (now_us, author, names.rkeys[change.rkey]),
+            )
+        elif isinstance(change, SaveFollow):
+            execute(
+                "INSERT INTO follow_backs (viewer_id, author_id, rkey, checked_us)"
+                " SELECT author_id, ?, ?, ? FROM viewers WHERE author_id = ?"
+                f" {_SAVE}",
+                (author, names.rkeys[change.rkey], now_us, names.authors[change.subject]),
+            )
+
+
+def want(viewer_id: int, now_us: int) -> bool:
+    """The viewer opens a feed of mutuals. Whether it makes sense to wait for the first look-up."""
+    due_us, tried_us = rows(
+        "SELECT mutuals_due_us, mutuals_tried_us FROM viewers WHERE author_id = ?", (viewer_id,)
+    )[0]
+    if due_us is None:
+        execute(
+            "UPDATE viewers SET mutuals_due_us = ? WHERE author_id = ? AND mutuals_due_us IS NULL",
+            (now_us, viewer_id),
+        )
+    return tried_us is None and (due_us is None or now_us - due_us < HOPELESS_US)
+
+
+def are_tried(viewer_id: int) -> bool:
+    """Whether the viewer's mutuals have been looked up, or could not be."""
+    sql = "SELECT 1 FROM viewers WHERE author_id = ? AND mutuals_tried_us IS NOT NULL"
+    return bool(rows(sql, (viewer_id,)))
+
+
+def follows_changed(viewer_ids: set[int], now_us: int) -> None:
+    """These viewers follow somebody new, who may follow back already."""
+    execute_in(
+        "UPDATE viewers SET mutuals_due_us = ? WHERE mutuals_due_us > ? AND author_id",
+        sorted(viewer_ids),
+        (now_us, now_us),
+    )
+
+
+def due(now_us: int) -> tuple[int, str] | None:
+    """The next viewer, whose follows are known, to look mutuals up for: number and DID."""
+    found = rows(
+        "SELECT v.author_id, a.did FROM viewers v JOIN authors a ON a.id = v.author_id"
+        " JOIN repos r ON r.author_id = v.author_id"
+        " WHERE v.mutuals_due_us <= ? AND v.last_us >= ? AND r.state >= ?"
+        " ORDER BY v.mutuals_due_us LIMIT 1",
+        (now_us, now_us - LAPSED_US, repos.PARTIAL),
+    )
+    return (int(found[0][0]), str(found[0][1])) if found else None
+
+
+def unknown(viewer_id: int, now_us: int, limit: int) -> list[Follower]:
+    """Those followed of whom nobody has told lately whether they follow back; the unasked first."""
+    found = rows(
+        "SELECT f.subject_id, a.did FROM"
+        " (SELECT DISTINCT subject_id FROM follows WHERE viewer_id = ?) f"
+        " JOIN authors a ON a.id = f.subject_id"
+        " LEFT JOIN follow_backs b ON b.viewer_id = ? AND b.author_id = f.subject_id"
+        " WHERE coalesce(b.checked_us, 0) < ? ORDER BY coalesce(b.checked_us, 0) LIMIT ?",
+        (viewer_id, viewer_id, now_us - STALE_US, limit),
+    )
+    return [Follower(*row) for row in found]
+
+
+@retry_conflicts
+def save(viewer_id: int, told: Mapping[int, int | None], asked_us: int) -> None:
+    """What a look-up that began at `asked_us` said: by author, the key of the follow or None."""
+    checked_us = asked_us - LAG_US
+    with write_transaction():
+        insert_rows(
+            "INSERT INTO follow_backs (viewer_id, author_id, rkey, checked_us)",
+            [(viewer_id, author, rkey, checked_us) for author, rkey in sorted(told.items())],
+            f"{_SAVE} WHERE follow_backs.checked_us < excluded.checked_us",
+        )
+
+
+def done(viewer_id: int, again_us: int, now_us: int) -> None:
+    """The viewer's turn is over, whatever came of it; the next one is at `again_us`."""
+    execute(
+        "UPDATE viewers SET mutuals_due_us = ?,"
+        " mutuals_tried_us = coalesce(mutuals_tried_us, ?) WHERE author_id = ?",
+        (again_us, now_us, viewer_id),
+    )
+
+
+def doubt(author_ids: Sequence[int], now_us: int) -> None:
+    """The stream may have missed follows by these authors: the next round asks for them again."""
+    execute_in(f"{_DOUBT} AND author_id", author_ids, _stale(now_us))
+
+
+def doubt_all(now_us: int) -> None:
+    """The same for everybody."""
+    execute(_DOUBT, _stale(now_us))
+
+
+def expire(now_us: int) -> int:
+    """Let lapsed viewers go, and forget what nobody has asked about or told for so long."""
+    execute(
+        "UPDATE viewers SET mutuals_due_us = NULL, mutuals_tried_us = NULL"
+        " WHERE mutuals_due_us IS NOT NULL AND last_us < ?",
+        (now_us - LAPSED_US,),
+    )
+    return execute("DELETE FROM follow_backs WHERE checked_us < ?", (now_us - LAPSED_US,))
+
+
+def _stale(now_us: int) -> tuple[int, int]:
+    return now_us - STALE_US - 1, now_us - STALE_US - 1
