@@ -87,6 +87,10 @@ def wanted_record(
     if old.get("description") != feed.description:
         # Facets are byte positions in the description they were written for.
         record.pop("descriptionFacets", None)
+    # Said only where it is so: apps report what they showed to feeds that ask for it.
+    record.pop("acceptsInteractions", None)
+    if feed.accepts_interactions:
+        record["acceptsInteractions"] = True
     if avatar is not None:
         record["avatar"] = avatar.blob
     return record

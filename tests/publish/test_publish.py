@@ -25,7 +25,19 @@ def test_first_publish_creates_a_record_for_every_feed(pds, command):
             "did": "did:web:feeds.example.com",
             "displayName": feed.display_name,
             "description": feed.description,
+            **({"acceptsInteractions": True} if feed.oldest_first else {}),
         }
+
+
+def test_only_feeds_that_want_to_know_what_was_seen_ask_for_it(pds, command):
+    command("publish")
+    pds.records["following"]["acceptsInteractions"] = True
+    del pds.records["catch-up"]["acceptsInteractions"]
+
+    assert command("publish").code == 0
+
+    asking = [rkey for rkey, record in pds.records.items() if record.get("acceptsInteractions")]
+    assert asking == ["catch-up"]
 
 
 def test_publish_prints_where_each_feed_is(pds, command):
@@ -95,15 +107,13 @@ def test_facets_go_with_the_description_they_were_written_for(pds, command):
 def test_a_record_changed_meanwhile_is_read_again_and_keeps_the_change(pds, command):
     command("publish", "following")
     pds.records["following"]["displayName"] = "An old name"
-    pds.before["com.atproto.repo.putRecord"] = [
-        lambda: pds.records["following"].update(acceptsInteractions=True)
-    ]
+    pds.before["com.atproto.repo.putRecord"] = [lambda: pds.records["following"].update(note="new")]
 
     outcome = command("publish", "following")
 
     assert outcome.code == 0
     assert "somebody else" in outcome.out
-    assert pds.records["following"]["acceptsInteractions"] is True
+    assert pds.records["following"]["note"] == "new"
     assert pds.records["following"]["displayName"] == "Following, gapless"
 
 
@@ -208,7 +218,7 @@ def test_remove_deletes_only_what_is_named(pds, command):
     assert outcome.code == 0
     assert "following: removed" in outcome.out
     assert "never-there: not there" in outcome.out
-    assert sorted(pds.records) == ["everything", "posts-only"]
+    assert list(pds.records) == [rkey for rkey in RKEYS if rkey != "following"]
 
 
 def test_remove_all_leaves_the_feeds_of_others_alone(pds, command):
@@ -244,7 +254,7 @@ def test_list_shows_every_record_over_all_pages(pds, command):
 
     assert "following: 'Following, gapless' at did:web:feeds.example.com\n" in out
     assert "'Else' at did:web:x.example.com, another service, not in feeds/" in out
-    assert f"4 feed records of {pds.handle} ({pds.did})" in out
+    assert f"{len(FEEDS) + 1} feed records of {pds.handle} ({pds.did})" in out
 
 
 def test_records_are_written_where_the_account_really_lives(pds, command):
