@@ -6,7 +6,7 @@ a viewer and somebody whom they follow are looked up, and only for viewers who o
 mutuals lately.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from server.core.projection import Change, DropRecord, SaveFollow
@@ -90,11 +90,17 @@ def are_tried(viewer_id: int) -> bool:
     return bool(rows(sql, (viewer_id,)))
 
 
-def follows_changed(viewer_ids: set[int], now_us: int) -> None:
-    """These viewers follow somebody new, who may follow back already."""
+def follows_changed(pairs: Iterable[tuple[int, int]], now_us: int) -> None:
+    """Viewers follow somebody new, who may follow back already: not heard of, or no more so."""
+    followed: dict[int, set[int]] = {}
+    for viewer, author in pairs:
+        followed.setdefault(viewer, set()).add(author)
+    for viewer, authors in sorted(followed.items()):
+        before = (*_stale(now_us), viewer)
+        execute_in(f"{_DOUBT} AND viewer_id = ? AND author_id", sorted(authors), before)
     execute_in(
         "UPDATE viewers SET mutuals_due_us = ? WHERE mutuals_due_us > ? AND author_id",
-        sorted(viewer_ids),
+        sorted(followed),
         (now_us, now_us),
     )
 

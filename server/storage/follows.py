@@ -31,7 +31,7 @@ def save_follows(
         "ON CONFLICT (viewer_id, rkey) DO UPDATE SET subject_id = excluded.subject_id",
     )
     repos.track((subject for _, _, subject in saved), repos.ITEMS, now_us, priority)
-    follow_backs.follows_changed({viewer for viewer, _, _ in saved}, now_us)
+    follow_backs.follows_changed(((viewer, subject) for viewer, _, subject in saved), now_us)
 
 
 def drop_follows(keys: Iterable[Key]) -> int:

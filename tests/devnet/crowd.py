@@ -17,6 +17,7 @@ BATCHED = {
     "post": 22,
     "reply": 26,
     "quote": 6,
+    "picture": 5,
     "repost": 15,
     "unrepost": 5,
     "edit": 6,
@@ -128,6 +129,19 @@ class Crowd:
             return None
         return writing(self.world, Post(person, post_record(self._text("quote"), quote=quoted.ref)))
 
+    def _picture(self, person: Person, _touched: set[int]) -> Deed:
+        # Also beside a quote, and in replies.
+        quoted = self._choose(self.world.posts) if self.rng.random() < 0.3 else None
+        parent = self._choose(self.world.posts) if self.rng.random() < 0.3 else None
+        root = parent and (parent.root or parent)
+        record = post_record(
+            self._text("picture"),
+            quote=quoted and quoted.ref,
+            media=person.account.picture(),
+            reply_to=parent and root and Reply(root.ref, parent.ref),
+        )
+        return writing(self.world, Post(person, record, root=root))
+
     def _backdate(self, person: Person, _touched: set[int]) -> Deed | None:
         created_at = timestamp(self.rng.uniform(OLDEST_S, -1))
         reposted = self._choose(self.world.posts) if self.rng.random() < 0.3 else None
@@ -177,6 +191,9 @@ class Crowd:
     def _follow_twice(self, person: Person, touched: set[int]) -> Deed | None:
         # Never a third time: of three follow records of one account the AppView forgets the third
         # when the first and then the second is deleted, and its timeline loses the account.
+        # Nor do strangers: an AppView names one record of each, and we hear no more of the others.
+        if person.is_stranger:
+            return None
         subjects = Counter(
             follow.subject
             for follow in self.world.follows

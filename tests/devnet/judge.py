@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby, pairwise
 
 from server.core.syntax import tid_to_int, tid_us
 from tests.devnet.client import Network, XrpcFailed
-from tests.devnet.reading import Seen, whole_feed, whole_timeline
-from tests.devnet.reply_rule import shows_in_following
+from tests.devnet.feed_rules import rules
+from tests.devnet.reading import Seen, feed_page, whole_feed, whole_timeline
 from tests.devnet.service import Service
 from tests.devnet.world import Person, World
 
@@ -30,19 +30,6 @@ LAG_SECONDS = 30.0
 SHOWN = 12
 
 ItemKey = tuple[str, str | None]
-
-
-def is_plain_post(item: Seen) -> bool:
-    return item.repost is None and item.view["post"]["record"].get("reply") is None
-
-
-def rules(viewer: Person) -> dict[str, Callable[[Seen], bool]]:
-    """What each of our feeds keeps of the official timeline."""
-    return {
-        "everything": lambda _item: True,
-        "following": lambda item: shows_in_following(item.view, viewer.did),
-        "posts-only": is_plain_post,
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +53,7 @@ class Judge:
         return [person for person in self.world.people if person.active and not person.is_stranger]
 
     def _compare(self, viewer: Person) -> int:
+        self._open_all(viewer)
         timeline, is_careful = self._official(viewer), False
         deadline = time.monotonic() + LAG_SECONDS
         while True:
@@ -79,6 +67,11 @@ class Judge:
             else:
                 time.sleep(0.2)
 
+    def _open_all(self, viewer: Person) -> None:
+        """As somebody who uses them would: what a feed needs to know is looked up from now on."""
+        for rkey in rules(self.world, viewer):
+            feed_page(viewer.account, self.service, rkey)
+
     def _official(self, viewer: Person, *, careful: bool = False) -> list[Seen]:
         timeline = whole_timeline(viewer.account, careful=careful)
         if viewer.did not in self.world.followed(viewer):
@@ -86,13 +79,14 @@ class Judge:
         return list({item.key: item for item in timeline}.values())
 
     def _first_problem(self, viewer: Person, timeline: list[Seen]) -> str | None:
-        for rkey, keeps in rules(viewer).items():
-            wanted = [item for item in timeline if keeps(item)]
+        for rkey, rule in rules(self.world, viewer).items():
+            wanted = [item for item in timeline if rule.keeps(item)]
             try:
                 got = whole_feed(viewer.account, self.service, rkey, self.limit)
             except XrpcFailed as failed:
                 return f"{rkey} of {viewer.account.handle}: {failed}"
-            lost = set() if rkey == "posts-only" else self.world.lost_but_visible(viewer)
+            visible = self.world.lost_but_visible(viewer)
+            lost = {repost.ref.uri for repost in visible if rule.keeps_lost(repost)}
             adrift = self.world.future_posts() if self.fetches_future else set()
             found = difference(got, wanted, self.world.lost_reposts(), lost, adrift)
             if found is not None:

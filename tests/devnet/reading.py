@@ -37,10 +37,16 @@ class Seen:
     def key(self) -> tuple[str, str | None]:
         return self.post, self.repost
 
+    @property
+    def writer(self) -> dict[str, Any]:
+        """Who wrote the item: the post, or the repost of it."""
+        profile: dict[str, Any] = (
+            self.view["reason"]["by"] if self.repost else self.view["post"]["author"]
+        )
+        return profile
+
     def is_by(self, did: str) -> bool:
-        """Whether this account wrote the item: the post, or the repost of it."""
-        writer = self.view["reason"]["by"] if self.repost else self.view["post"]["author"]
-        return bool(writer["did"] == did)
+        return bool(self.writer["did"] == did)
 
     def __str__(self) -> str:
         author = self.view["post"]["author"]["handle"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.devnet.client import GENERATOR, Account, Network, XrpcFailed
+from tests.devnet.client import GENERATOR, PIXEL, Account, Network, XrpcFailed
 from tests.devnet.ports import free_port
 from tests.devnet.reading import feed_page, texts, wait_for
 from tests.devnet.service import RKEYS, ROOT, Service
@@ -19,11 +18,6 @@ from tests.devnet.service import RKEYS, ROOT, Service
 pytestmark = pytest.mark.devnet
 
 Publish = Callable[..., subprocess.CompletedProcess[str]]
-
-# One transparent pixel.
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 
 
 @pytest.fixture
@@ -100,7 +94,7 @@ def test_second_run_keeps_what_it_does_not_own(
     record = stored(publisher, "everything")
     blob = network.http.post(
         f"{network.info['pds']}/xrpc/com.atproto.repo.uploadBlob",
-        data=PNG,
+        data=PIXEL,
         headers={"authorization": f"Bearer {publisher.token}", "content-type": "image/png"},
         timeout=30,
     ).json()["blob"]

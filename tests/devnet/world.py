@@ -116,11 +116,11 @@ class World:
         """URIs of all posts dated in the future."""
         return {post.ref.uri for post in self.posts if post.future}
 
-    def lost_but_visible(self, viewer: Person) -> set[str]:
+    def lost_but_visible(self, viewer: Person) -> list[Repost]:
         """Those of them that must stand in this viewer's feeds all the same."""
         authors = self.followed(viewer) | {viewer.did}
-        return {
-            repost.ref.uri
+        return [
+            repost
             for repost in self.reposts
             if repost.lost
             and repost.alive
@@ -128,4 +128,4 @@ class World:
             and repost.author.did in authors
             and repost.subject.alive
             and repost.subject.author.active
-        }
+        ]

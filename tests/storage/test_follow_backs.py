@@ -142,6 +142,14 @@ def test_a_new_follow_makes_the_look_up_due_at_once(stream):
     assert asked() == {did("cat")}
 
 
+def test_whoever_is_followed_again_is_asked_about_again(stream):
+    look_up(NOW_US, ann=tid(5), ben=None)
+    stream.say("viewer", unfollow(tid(1)))
+    stream.say("viewer", follow(tid(3), "ann"))
+    assert asked() == {did("ann")}
+    assert told() == {"ann": True, "ben": False}
+
+
 def test_a_look_up_waits_for_the_follows_themselves(lease):
     number = viewers.welcome(did("newcomer"), NOW_US)
     follow_backs.want(number, NOW_US)
