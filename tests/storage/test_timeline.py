@@ -1,10 +1,26 @@
 """Pages of a feed against the model in tests/expected.py, while the world goes on changing."""
 
+from itertools import islice
+
 import pytest
 
 from feeds import FEEDS
+from server.core.syntax import POST
+from server.storage import timeline, viewers
 from server.storage.timeline import timeline_page
-from tests.builders import NOW_MS, NOW_US, number_of
+from tests.builders import (
+    NOW_MS,
+    NOW_US,
+    Stream,
+    did,
+    drop,
+    follow,
+    new_epoch,
+    number_of,
+    post,
+    tid,
+    track,
+)
 from tests.storage.timeline_world import VIEWER, TimelineWorld, joined
 
 LIMITS = (1, 2, 7, 100)
@@ -113,6 +129,31 @@ def test_what_comes_while_one_reads_from_the_bottom_is_read_in_the_end(db):
     found = joined(read(world, feed, 7, write))
     assert found == world.feed(feed)
     assert len(found) > before
+
+
+def test_what_is_deleted_while_a_page_is_put_together_does_not_end_the_feed(db, monkeypatch):
+    names = [f"author{number}" for number in range(6)]
+    track(*names)
+    number, stream = viewers.welcome(did(VIEWER), NOW_US), Stream(new_epoch())
+    for index, name in enumerate(names):
+        stream.say(VIEWER, follow(tid(index), name))
+        stream.say(name, *(post(tid(n), NOW_MS - 10 * n - index) for n in range(3)))
+    heads, doomed = timeline._Query._heads, iter(names[:2])
+
+    def heads_and_a_deletion(query):
+        found = heads(query)
+        for name in islice(doomed, 1):
+            stream.say(name, drop(tid(0)))
+        return found
+
+    monkeypatch.setattr(timeline._Query, "_heads", heads_and_a_deletion)
+    # As many heads are wanted as there are authors.
+    page = timeline_page(number, BY_RKEY["everything"].filter, None, len(names) - 1, NOW_US)
+    assert page.has_more
+    assert len(page.items) == len(names) - 1
+    assert next(doomed, None) is None, "nothing was deleted meanwhile"
+    gone = {f"at://{did(name)}/{POST}/{tid(0)}" for name in names[:2]}
+    assert not gone & {item.post_uri for item in page.items}
 
 
 def test_a_feed_of_nobody_is_an_empty_last_page(db):
