@@ -188,6 +188,9 @@ def _project_post(record: Mapping[str, Any]) -> tuple[int, RecordRef | None, Rec
     if not isinstance(reply, Mapping):
         raise BadRecord("reply is no object")
     parent, root = _strong_ref(reply.get("parent")), _strong_ref(reply.get("root"))
+    if root is None:
+        # To the AppView a thread that begins with no post is a reply to nothing.
+        return flags | REPLY, None, None
     return flags | REPLY, parent, None if root == parent else root
 
 

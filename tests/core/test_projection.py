@@ -116,6 +116,8 @@ def test_a_reply_to_something_else_than_a_post_hangs_on_nothing_that_we_know():
     assert project(post(reply={"parent": other, "root": other})).subject is None
     item = project(post(reply={"parent": other, "root": strong()}))
     assert (item.subject, item.root) == (None, RecordRef(did("bob"), KEY))
+    item = project(post(reply={"parent": strong(), "root": other}))
+    assert (item.flags, item.subject, item.root) == (REPLY, None, None)
 
 
 def test_a_repost_names_its_subject():

@@ -20,7 +20,7 @@ from itertools import groupby, pairwise
 
 from server.core.syntax import tid_to_int, tid_us
 from tests.devnet.client import Network, XrpcFailed
-from tests.devnet.feed_rules import rules
+from tests.devnet.feed_rules import Rule, rules
 from tests.devnet.reading import Seen, feed_page, whole_feed, whole_timeline
 from tests.devnet.service import Service
 from tests.devnet.world import Person, World
@@ -28,6 +28,7 @@ from tests.devnet.world import Person, World
 # How long our service may lag behind before a difference counts.
 LAG_SECONDS = 30.0
 SHOWN = 12
+FOR_ALL = ("everything", "following", "posts-only")
 
 ItemKey = tuple[str, str | None]
 
@@ -69,8 +70,17 @@ class Judge:
 
     def _open_all(self, viewer: Person) -> None:
         """As somebody who uses them would: what a feed needs to know is looked up from now on."""
-        for rkey in rules(self.world, viewer):
+        for rkey in self._rules(viewer):
             feed_page(viewer.account, self.service, rkey)
+
+    def _rules(self, viewer: Person) -> dict[str, Rule]:
+        """Of those that leave something out each viewer reads every other one: time is dear."""
+        place = self.world.people.index(viewer)
+        return {
+            rkey: rule
+            for number, (rkey, rule) in enumerate(rules(self.world, viewer).items())
+            if rkey in FOR_ALL or (number + place) % 2 == 0
+        }
 
     def _official(self, viewer: Person, *, careful: bool = False) -> list[Seen]:
         timeline = whole_timeline(viewer.account, careful=careful)
@@ -79,7 +89,7 @@ class Judge:
         return list({item.key: item for item in timeline}.values())
 
     def _first_problem(self, viewer: Person, timeline: list[Seen]) -> str | None:
-        for rkey, rule in rules(self.world, viewer).items():
+        for rkey, rule in self._rules(viewer).items():
             wanted = [item for item in timeline if rule.keeps(item)]
             try:
                 got = whole_feed(viewer.account, self.service, rkey, self.limit)

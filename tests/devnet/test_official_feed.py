@@ -148,6 +148,18 @@ def test_replies_show_as_in_the_official_following(
     shown(me, ["to herself", "ann's"], FOLLOWING)
 
 
+def test_thread_that_begins_with_no_post_is_an_orphan(
+    network: Network, shown: Callable[..., list[str]]
+) -> None:
+    me, ann = network.account("me"), network.account("ann")
+    me.follow(ann)
+    own = ann.post("ann's")
+    ann.post("to herself, under a repost", reply_to=Reply.to(own, ann.repost(own)))
+    shown(me, ["to herself, under a repost", "ann's <- ann", "ann's"])
+    shown(me, ["ann's <- ann", "ann's"], FOLLOWING)
+    assert official_following(me) == ["ann's <- ann", "ann's"]
+
+
 def test_inactive_grandparent_is_no_reason_to_show_a_reply(
     network: Network, shown: Callable[..., list[str]]
 ) -> None:
