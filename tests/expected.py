@@ -135,17 +135,22 @@ def _others(world: World, item: Item, context: Iterable[Ref]) -> Iterator[str]:
         people.append(parent.parent[0])
     elif (looked_up := world.outside.get(item.parent)) is not None:
         people.append(looked_up)
-    return (name for name in people if name != item.author)
+    return (name for name in people if name != item.author and not _is_hidden(world, name))
+
+
+def _is_hidden(world: World, name: str) -> bool:
+    author = world.people.get(name)
+    return author is not None and author.is_tracked and not author.is_active
 
 
 def _is_gone(world: World, ref: Ref) -> bool:
-    author = world.people.get(ref[0])
-    if author is not None and author.is_tracked and not author.is_active:
+    if _is_hidden(world, ref[0]):
         return True
     if (*ref, False) in world.items:
         return False
     if ref in world.missing:
         return True
+    author = world.people.get(ref[0])
     if author is None or not author.is_tracked or author.complete_from is None:
         return False
     # Of keys that are no TIDs nobody can tell whether they are below a horizon.

@@ -60,12 +60,13 @@ _IS_GONE = (
     f" AND o.rkey = {{rkey}} AND o.state = {outside_posts.MISSING}))))"
 )
 
-# Whom the parent of a reply replies to, where we know the parent.
+# Whom the parent of a reply replies to, where we know the parent; nobody who is hidden.
 _GRANDPARENT = (
-    "coalesce((SELECT p.subject_id FROM feed_items p"
+    "(SELECT x.id FROM (SELECT coalesce((SELECT p.subject_id FROM feed_items p"
     " WHERE p.author_id = i.subject_id AND p.rkey = i.subject_rkey AND p.collection = 0),"
     " (SELECT o.parent_id FROM outside_posts o"
-    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey))"
+    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey)) AS id) x"
+    " WHERE NOT EXISTS (SELECT 1 FROM repos g WHERE g.author_id = x.id AND g.is_active = 0))"
 )
 
 # The official app's rule for replies in Following: nothing that hangs on a missing post; threads

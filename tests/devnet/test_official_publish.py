@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.devnet.client import GENERATOR, PIXEL, Account, Network, XrpcFailed
+from tests.devnet.client import GENERATOR, Account, Network, XrpcFailed
 from tests.devnet.ports import free_port
 from tests.devnet.reading import feed_page, texts, wait_for
 from tests.devnet.service import RKEYS, ROOT, Service
@@ -92,13 +92,8 @@ def test_second_run_keeps_what_it_does_not_own(
 ) -> None:
     publish("publish")
     record = stored(publisher, "everything")
-    blob = network.http.post(
-        f"{network.info['pds']}/xrpc/com.atproto.repo.uploadBlob",
-        data=PIXEL,
-        headers={"authorization": f"Bearer {publisher.token}", "content-type": "image/png"},
-        timeout=30,
-    ).json()["blob"]
-    added = {"avatar": blob, "acceptsInteractions": True, "ofSomebodyElse": {"deep": [1, 2]}}
+    labels = {"$type": "com.atproto.label.defs#selfLabels", "values": []}
+    added = {"labels": labels, "ofSomebodyElse": {"deep": [1, 2]}}
     changed = {**record, **added, "displayName": "Renamed by hand"}
     publisher.put("everything", changed)
 
