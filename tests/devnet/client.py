@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import secrets
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,6 @@ FOLLOW = "app.bsky.graph.follow"
 GENERATOR = "app.bsky.feed.generator"
 
 PASSWORD = "devnet-password"  # noqa: S105
-
-# The smallest picture there is.
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 
 # The AppView answers within 6 s even when our service does not; settling may take longer.
 TIMEOUT_S = 90.0
@@ -105,29 +99,10 @@ class Network:
         token: str | None = None,
         proxy: str | None = None,
     ) -> Any:
-        """`body` None sends none at all, which some procedures insist on.
-
-        `proxy` names the service that the PDS shall pass it on to.
-        """
-        headers = {} if proxy is None else {"atproto-proxy": proxy}
-        response = self.http.post(
-            f"{self.info['pds']}/xrpc/{nsid}",
-            json=body,
-            headers=headers | _authorization(token),
-            timeout=TIMEOUT_S,
-        )
-        return _body(response)
-
-    def upload(self, data: bytes, mime_type: str, token: str) -> dict[str, Any]:
-        """A blob, as a record refers to it."""
-        response = self.http.post(
-            f"{self.info['pds']}/xrpc/com.atproto.repo.uploadBlob",
-            data=data,
-            headers={"content-type": mime_type} | _authorization(token),
-            timeout=TIMEOUT_S,
-        )
-        blob: dict[str, Any] = _body(response)["blob"]
-        return blob
+        """`body` None sends none at all, as some insist; `proxy` is whom the PDS passes it on to."""
+        headers = _authorization(token) | ({} if proxy is None else {"atproto-proxy": proxy})
+        url = f"{self.info['pds']}/xrpc/{nsid}"
+        return _body(self.http.post(url, json=body, headers=headers, timeout=TIMEOUT_S))
 
     def administer(self, nsid: str, body: Mapping[str, Any]) -> Any:
         response = self.http.post(
@@ -234,21 +209,6 @@ class Account:
     def repost(self, subject: Ref) -> Ref:
         return self.create(repost_record(subject))
 
-    def picture(self) -> dict[str, Any]:
-        """An embed of one picture. The blob must be in a record before long, or it is gone."""
-        blob = self.network.upload(PIXEL, "image/png", self.token)
-        return {"$type": "app.bsky.embed.images", "images": [{"alt": "", "image": blob}]}
-
-    def report_seen(
-        self, service_did: str, interactions: Sequence[Mapping[str, Any]], **more: object
-    ) -> Any:
-        """What the app sends of items that it showed, by way of the PDS."""
-        body = {"interactions": list(interactions), **more}
-        proxy = f"{service_did}#bsky_fg"
-        return self.network.procedure(
-            "app.bsky.feed.sendInteractions", body, self.token, proxy=proxy
-        )
-
     def follow(self, other: Account, *, again: bool = False) -> Ref:
         """A follow record; `again` keeps an older one of the same account, which a validating PDS
         would delete in the same commit.
@@ -281,19 +241,12 @@ def post_record(
     created_at: str | None = None,
     reply_to: Reply | None = None,
     quote: Ref | None = None,
-    media: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     record: dict[str, Any] = {"$type": POST, "text": text, "createdAt": created_at or timestamp()}
     if reply_to is not None:
         record["reply"] = {"root": reply_to.root.as_json(), "parent": reply_to.parent.as_json()}
-    quoted = None if quote is None else {"record": quote.as_json()}
-    if quoted is not None and media is not None:
-        kind = "app.bsky.embed.recordWithMedia"
-        record["embed"] = {"$type": kind, "record": quoted, "media": media}
-    elif quoted is not None:
-        record["embed"] = {"$type": "app.bsky.embed.record", **quoted}
-    elif media is not None:
-        record["embed"] = media
+    if quote is not None:
+        record["embed"] = {"$type": "app.bsky.embed.record", "record": quote.as_json()}
     return record
 
 

@@ -8,6 +8,7 @@ from random import Random
 
 from tests.devnet.client import Reply, post_record, timestamp
 from tests.devnet.deeds import Deed, Thing, editing, following, removing, reposting, writing
+from tests.devnet.pictures import with_picture
 from tests.devnet.world import Follow, Person, Post, Repost, World
 
 MAX_BATCH = 12
@@ -137,9 +138,9 @@ class Crowd:
         record = post_record(
             self._text("picture"),
             quote=quoted and quoted.ref,
-            media=person.account.picture(),
             reply_to=parent and root and Reply(root.ref, parent.ref),
         )
+        record = with_picture(person.account, record)
         return writing(self.world, Post(person, record, root=root))
 
     def _backdate(self, person: Person, _touched: set[int]) -> Deed | None:

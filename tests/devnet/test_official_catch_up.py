@@ -57,4 +57,9 @@ def report(me: Account, service: Service, views: list[dict[str, Any]], **more: s
         }
         for view in views
     ]
-    return me.report_seen(service.did, seen, **more)
+    return me.network.procedure(
+        "app.bsky.feed.sendInteractions",
+        {"interactions": seen, **more},
+        me.token,
+        proxy=f"{service.did}#bsky_fg",
+    )
