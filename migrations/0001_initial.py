@@ -103,12 +103,13 @@ STATEMENTS = [
         last_error TEXT)""",
     "CREATE INDEX backfill_jobs_due ON backfill_jobs (priority, not_before_us)",
     # What we might miss: of one author, or (author_id NULL) of everybody tracked up to
-    # tracked_version. Open until closed_us.
+    # tracked_version. Open until closed_us. detail: what was found, where somebody looked.
     """CREATE TABLE gaps (
         id {serial} PRIMARY KEY,
         author_id INTEGER,
         host TEXT,
         reason TEXT NOT NULL,
+        detail TEXT,
         from_ms BIGINT NOT NULL,
         to_ms BIGINT NOT NULL,
         tracked_version BIGINT NOT NULL,
@@ -125,6 +126,12 @@ STATEMENTS = [
         alive_us BIGINT NOT NULL,
         connected_us BIGINT,
         confirmed_version BIGINT NOT NULL DEFAULT -1)""",
+    # Work that goes round and round, a slice at a time: the author it has come to (0: it rests
+    # between two rounds), and when this round began.
+    """CREATE TABLE rounds (
+        name TEXT NOT NULL PRIMARY KEY,
+        author_id INTEGER NOT NULL,
+        began_us BIGINT NOT NULL)""",
     # Numbers that are given out in the order of commits: their row is locked until the commit.
     "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)",
     "INSERT INTO counters (name, value) VALUES ('tracked', 0)",

@@ -95,8 +95,8 @@ def _ingest(config: Config) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     # The threads that speak to the database: the reader, the backfill's two, those that look up
-    # strangers' posts, the schedule's.
-    open_database(config.database_url, max_connections=24)
+    # strangers' posts, the schedule's and those that ask for it.
+    open_database(config.database_url, max_connections=32)
     _allow_many_sockets()
     run_ingest(config, stop)
     # Requests to a slow PDS may still be under way in their threads; they have nothing to save.

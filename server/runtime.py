@@ -84,7 +84,7 @@ class _Lead:
                 ("subscriber", subscriber.run),
                 ("backfill", workers.run),
                 ("outside", OutsidePosts(sources, self.end).run),
-                ("schedule", Schedule(config, self.end).run),
+                ("schedule", Schedule(config, sources, self.end).run),
             )
         ]
 

@@ -7,9 +7,11 @@ from threading import Event as StopEvent
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from server.backfill.author import Sources
+from server.backfill.reconcile import Reconcile
 from server.core.config import Config
 from server.core.projection import sort_key
-from server.storage import gaps, outside_posts, retention, tombstones
+from server.storage import gaps, outside_posts, retention, rounds, tombstones
 from server.storage.database import release
 
 log = logging.getLogger(__name__)
@@ -24,11 +26,11 @@ TOMBSTONE_DAYS = 30
 class Schedule:
     """The recurring jobs. `run` returns when stopped, or raises what a job raised."""
 
-    def __init__(self, config: Config, stop: StopEvent) -> None:
+    def __init__(self, config: Config, sources: Sources, stop: StopEvent) -> None:
         self.config = config
         self.stop = stop
         self.error: BaseException | None = None
-        self.last_trimmed = 0
+        self.reconcile = Reconcile(sources, stop)
 
     def run(self) -> None:
         """Keep the schedule until stopped."""
@@ -39,6 +41,7 @@ class Schedule:
         scheduler.add_job(self._guarded(self._close_gaps), "interval", seconds=10)
         scheduler.add_job(self._guarded(self._trim), "interval", seconds=60)
         scheduler.add_job(self._guarded(self._expire), "interval", hours=1)
+        scheduler.add_job(self._guarded(self.reconcile.run), "interval", seconds=60)
         scheduler.start()
         try:
             while not self.stop.wait(0.5) and self.error is None:
@@ -68,9 +71,9 @@ class Schedule:
 
     def _trim(self) -> None:
         before_ms = _now_us() // 1000 - self.config.retention_days * DAY_MS
-        authors = retention.authors_after(self.last_trimmed, TRIMMED_AUTHORS)
+        authors = retention.authors_after(rounds.load("trim").author_id, TRIMMED_AUTHORS)
         trimmed = sum(retention.trim(author, before_ms) for author in authors)
-        self.last_trimmed = authors[-1] if authors else 0
+        rounds.move("trim", authors[-1] if authors else 0, _now_us())
         if trimmed:
             log.info("old items let go count=%d", trimmed)
 

@@ -144,12 +144,10 @@ class SeamWorld:
     def deliver(self) -> None:
         """Some of what waits, as one batch; of whom we do not track yet, nothing is read."""
         batch, count = Batch(), self.rng.randint(1, 4)
-        told = list(self.waiting)[:count]
+        told = [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
         if AUTHOR in self.tracked.wants:
             batch.commits += told
         self._save(batch, self.seq + len(told))
-        for _ in told:
-            self.waiting.popleft()
 
     def confirm(self) -> None:
         """The stream's reader takes new repos in, and says so."""
@@ -171,8 +169,12 @@ class SeamWorld:
         """The stream says that the repo was reset."""
         self._save(Batch(resets={AUTHOR}), self.seq + 1)
 
+    def event_ms(self) -> int:
+        """The time of the newest event that was told."""
+        return NOW_MS
+
     def _save(self, batch: Batch, seq: int) -> None:
-        cursor = StreamCursor(HOST, seq, NOW_MS)
+        cursor = StreamCursor(HOST, seq, self.event_ms())
         if self.rng.random() < 0.1:
             self._die_saving(batch, cursor)
         commit_batch(batch, cursor, self.epoch, NOW_US)
