@@ -92,6 +92,12 @@ STATEMENTS = [
         author_id INTEGER NOT NULL PRIMARY KEY,
         first_us BIGINT NOT NULL,
         last_us BIGINT NOT NULL)""",
+    "CREATE INDEX viewers_last ON viewers (last_us)",
+    # Repos that nobody needs any more, to be looked at again, and let go, at due_us.
+    """CREATE TABLE departures (
+        author_id INTEGER NOT NULL PRIMARY KEY,
+        due_us BIGINT NOT NULL)""",
+    "CREATE INDEX departures_due ON departures (due_us)",
     # priority: 0 a viewer's follows, 1 an author's newest page, 2 the rest of it. progress: how far
     # each collection is listed, as JSON.
     """CREATE TABLE backfill_jobs (

@@ -11,7 +11,15 @@ from server.backfill.author import Sources
 from server.backfill.reconcile import Reconcile
 from server.core.config import Config
 from server.core.projection import sort_key
-from server.storage import gaps, outside_posts, retention, rounds, tombstones
+from server.storage import (
+    departures,
+    gaps,
+    outside_posts,
+    retention,
+    rounds,
+    tombstones,
+    viewers,
+)
 from server.storage.database import release
 
 log = logging.getLogger(__name__)
@@ -19,6 +27,12 @@ log = logging.getLogger(__name__)
 DAY_MS = 86_400_000
 # Authors trimmed in a minute: all of 200,000 in a day.
 TRIMMED_AUTHORS = 150
+# Repos looked at in a minute whether anybody needs them: 200,000 in under two hours.
+LOOKED_AT_REPOS = 2_000
+# Slices of what nobody needs that are deleted in a minute, and seconds for all of them.
+DEPARTURE_SLICES = 200
+DEPARTURE_SECONDS = 20.0
+GONE_VIEWERS = 20
 # Longer than any source keeps its events, and than a job may wait: nothing older can come back.
 TOMBSTONE_DAYS = 30
 
@@ -28,6 +42,7 @@ class Schedule:
 
     def __init__(self, config: Config, sources: Sources, stop: StopEvent) -> None:
         self.config = config
+        self.epoch = sources.epoch
         self.stop = stop
         self.error: BaseException | None = None
         self.reconcile = Reconcile(sources, stop)
@@ -40,6 +55,7 @@ class Schedule:
         )
         scheduler.add_job(self._guarded(self._close_gaps), "interval", seconds=10)
         scheduler.add_job(self._guarded(self._trim), "interval", seconds=60)
+        scheduler.add_job(self._guarded(self._let_go), "interval", seconds=60)
         scheduler.add_job(self._guarded(self._expire), "interval", hours=1)
         scheduler.add_job(self._guarded(self.reconcile.run), "interval", seconds=60)
         scheduler.start()
@@ -76,6 +92,28 @@ class Schedule:
         rounds.move("trim", authors[-1] if authors else 0, _now_us())
         if trimmed:
             log.info("old items let go count=%d", trimmed)
+
+    def _let_go(self) -> None:
+        now_us = _now_us()
+        before_us = now_us - self.config.viewer_days * DAY_MS * 1000
+        gone = viewers.gone_since(before_us, GONE_VIEWERS)
+        parted = sum(
+            departures.part_with_viewer(number, before_us, self.epoch, now_us) for number in gone
+        )
+        if parted:
+            log.info("viewers let go count=%d", parted)
+        after = rounds.load("lonely").author_id
+        rounds.move("lonely", departures.note_lonely(after, LOOKED_AT_REPOS, now_us), now_us)
+        self._depart(now_us)
+
+    def _depart(self, now_us: int) -> None:
+        until = time.monotonic() + DEPARTURE_SECONDS
+        slices = DEPARTURE_SLICES
+        for number in departures.due(now_us, DEPARTURE_SLICES):
+            while slices > 0 and time.monotonic() < until and not self.stop.is_set():
+                slices -= 1
+                if not departures.depart(number, self.epoch, now_us):
+                    break
 
     def _expire(self) -> None:
         now_us = _now_us()

@@ -2,8 +2,9 @@
 
 A repo is `PENDING` (nothing fetched since it was last reset), `PARTIAL` (the newest page of each
 collection is there), `LIVE` (complete down to its horizon, and continued by the stream without a
-break) or `LET_GO`. Every reset takes a new `epoch`, which ends jobs that run for the old one, and a
-new `tracked_version`, which the stream's reader must confirm before a job reads anything.
+break) or `LET_GO` (nobody needs it: see departures.py). Every reset takes a new `epoch`, which ends
+jobs that run for the old one, and a new `tracked_version`, which the stream's reader must confirm
+before a job reads anything.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,8 @@ ITEMS, FOLLOWS = 1, 2
 
 # Before a status that we have from a PDS, and not from an #account event of the stream.
 PDS_SAYS = "pds:"
+
+_NO_HORIZON = 2**63 - 1
 
 # After a hole, the word of the stream that an account is not there may be out of date as well: then
 # it counts as a PDS's word, which the backfill confirms or takes back.
@@ -65,6 +68,9 @@ class TrackedRepo:
 def track(author_ids: Iterable[int], wants: int, now_us: int, priority: int = NEWEST_PAGE) -> None:
     """Follow these repos, in the caller's transaction; queue a backfill of what is new to us."""
     wanted = sorted(set(author_ids))
+    # Who has been on the list of departures for a while may be let go at this very moment: with
+    # their rows locked it is before or after. (Others are not: see departures.LONELY_US.)
+    load_repos(n for (n,) in rows_in("SELECT author_id FROM departures WHERE author_id", wanted))
     known = rows_in("SELECT author_id, state, wants FROM repos WHERE author_id", wanted)
     complete = {number for number, state, has in known if state != LET_GO and has & wants == wants}
     new = [number for number in wanted if number not in complete]
@@ -113,6 +119,32 @@ def reset_all(now_us: int) -> int:
         (FOLLOWS, NEWEST_PAGE, NEWEST_OF_MANY, now_us, LET_GO),
     )
     return version
+
+
+def let_go(author_id: int) -> None:
+    """Stop following a repo, in the caller's transaction, which holds its row.
+
+    What is left of it here is nobody's word any more: who follows it again, begins anew.
+    """
+    execute(
+        f"UPDATE repos SET {_RESET}, wants = ?, horizon_rkey = ? WHERE author_id = ?",
+        (LET_GO, _next_version(), PDS_SAYS, PDS_SAYS, ITEMS, _NO_HORIZON, author_id),
+    )
+    execute("DELETE FROM backfill_jobs WHERE author_id = ?", (author_id,))
+
+
+def want_items_only(repo: Repo) -> None:
+    """The repo is no viewer's any more, in the caller's transaction, which holds its row.
+
+    A job that fetches follows ends by the epoch. The reader need not be told of a repo that is not
+    complete: a new version would take it out of the gaps that wait for it.
+    """
+    is_live = repo.state == LIVE
+    execute(
+        "UPDATE repos SET wants = ?, epoch = epoch + 1,"
+        " tracked_version = CASE WHEN ? = 1 THEN ? ELSE tracked_version END WHERE author_id = ?",
+        (ITEMS, int(is_live), _next_version() if is_live else 0, repo.author_id),
+    )
 
 
 def load_repos(author_ids: Iterable[int]) -> dict[int, Repo]:

@@ -7,6 +7,7 @@ interleaving, and a failing one can be run again.
 
 import random
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event as StopEvent
@@ -83,6 +84,8 @@ class SeamWorld:
         self.rng = random.Random(seed)  # noqa: S311  the same worlds in every run
         # How much happens before it gets quiet.
         self.steps = 25
+        # What may happen besides.
+        self.more: tuple[Callable[[], object], ...] = ()
         self.epoch = new_epoch()
         self.repo = Repo(rkeys)
         self.waiting: deque[RepoCommit] = deque()
@@ -119,11 +122,8 @@ class SeamWorld:
     def something(self) -> None:
         """One thing that happens, or none."""
         self.steps -= 1
-        doing = self.rng.choices(
-            (self.commit, self.deliver, self.confirm, self.lose, self.reset, self.sync),
-            (10, 8, 5, 1, 1, 1),
-        )[0]
-        doing()
+        doing = (self.commit, self.deliver, self.confirm, self.lose, self.reset, self.sync)
+        self.rng.choices((*doing, *self.more), (10, 8, 5, 1, 1, 1, *(2 for _ in self.more)))[0]()
 
     def perhaps(self) -> None:
         """A few things that happen while the backfill waits for something; or its end."""

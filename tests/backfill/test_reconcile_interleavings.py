@@ -157,4 +157,4 @@ def test_records_that_a_stream_without_a_chain_lost_are_found_by_listing(sqlite,
         # That a post was edited does not show in a listing of keys.
         assert stored.keys() == world.wanted().keys(), f"seed {seed}"
         findings += found()
-    assert findings > 30
+    assert findings > 10

@@ -58,6 +58,7 @@ def test_all_problems_are_named_at_once():
         "PLC_URL": "plc.directory",
         "RETENTION_DAYS": "0",
         "BACKFILL_DAYS": "x",
+        "VIEWER_DAYS": "0",
         "PORT": "65536",
         "WEB_WORKERS": "-1",
         "WEB_THREADS": "1.5",

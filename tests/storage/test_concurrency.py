@@ -6,7 +6,7 @@ import pytest
 
 from feeds import FEEDS
 from server.core.syntax import FOLLOW
-from server.storage import jobs, pages, repos, viewers
+from server.storage import departures, jobs, pages, repos, viewers
 from server.storage.changes import Batch, commit_gap
 from server.storage.database import database, value, write_transaction
 from server.storage.jobs import Progress
@@ -19,6 +19,7 @@ from tests.builders import (
     confirm_all,
     did,
     follow,
+    make_live,
     number_of,
     post,
     tid,
@@ -163,3 +164,39 @@ def test_who_holds_a_repo_and_resets_it_is_not_deadlocked(
 
     together(hold, meanwhile)
     assert value("SELECT max(epoch) FROM repos") >= 2
+
+
+@pytest.mark.parametrize("is_let_go_first", [True, False])
+def test_who_is_followed_at_the_moment_of_being_let_go_is_tracked(
+    postgresql, lease, together, is_let_go_first
+):
+    """The follow is written and not yet committed when the author is let go, or the reverse."""
+    viewers.welcome(did("vera"), NOW_US)
+    track("ann")
+    make_live("vera", "ann", epoch=lease.epoch)
+    ann, stream = number_of("ann"), Stream(lease.epoch)
+    departures.note_lonely(0, 9, NOW_US)
+    held = threading.Event()
+
+    def let_go():
+        departures.depart(ann, lease.epoch, NOW_US + departures.LONELY_US)
+
+    def follow_ann():
+        stream.say("vera", follow(tid(1), "ann"))
+
+    first, second = (let_go, follow_ann) if is_let_go_first else (follow_ann, let_go)
+
+    def hold():
+        with write_transaction():
+            first()
+            held.set()
+            wait_until(lambda: value(WAITING) > 0)
+
+    def meanwhile():
+        assert held.wait(10)
+        second()
+
+    together(hold, meanwhile)
+    state = value("SELECT state FROM repos WHERE author_id = ?", (ann,))
+    assert state == (repos.PENDING if is_let_go_first else repos.LIVE)
+    assert not departures.depart(ann, lease.epoch, NOW_US + departures.LONELY_US)
