@@ -9,6 +9,7 @@ from server.core.syntax import FOLLOW
 from server.storage import departures, jobs, pages, repos, viewers
 from server.storage.changes import Batch, commit_gap
 from server.storage.database import database, value, write_transaction
+from server.storage.group_commit import GroupCommit
 from server.storage.jobs import Progress
 from server.storage.timeline import timeline_page
 from tests.builders import (
@@ -200,3 +201,27 @@ def test_who_is_followed_at_the_moment_of_being_let_go_is_tracked(
     state = value("SELECT state FROM repos WHERE author_id = ?", (ann,))
     assert state == (repos.PENDING if is_let_go_first else repos.LIVE)
     assert not departures.depart(ann, lease.epoch, NOW_US + departures.LONELY_US)
+
+
+def test_a_transaction_that_lost_against_another_is_run_again(postgresql, lease, together):
+    """Equal posts of two authors at one moment: both want the same place."""
+    track("ann", "ben")
+    held = threading.Event()
+    group = GroupCommit()
+
+    def hold():
+        with write_transaction():
+            Stream(lease.epoch, "one").say("ann", post(tid(1)))
+            held.set()
+            wait_until(lambda: value(WAITING) > 0)
+
+    def meanwhile():
+        assert held.wait(10)
+        # The batch is a part of a group's transaction, which has to be run again as a whole.
+        try:
+            group.write(lambda: Stream(lease.epoch, "other").say("ben", post(tid(2))))
+        finally:
+            group.end()
+
+    together(hold, meanwhile, group.run)
+    assert value("SELECT count(*) FROM feed_items") == 2
