@@ -17,6 +17,7 @@ STATEMENTS = [
         pds_url TEXT,
         signing_key TEXT,
         checked_us BIGINT)""",
+    "CREATE INDEX authors_outdated ON authors (id) WHERE checked_us = 0",
     # The repos that we follow on the stream. state: 0 let go, 1 nothing fetched yet, 2 newest page
     # fetched, 3 complete. wants: 1 posts and reposts, 2 follows as well (a viewer's repo).
     # snapshot_rev: the rev that a backfill under way reads at least. horizon_rkey: it is, or was
@@ -35,6 +36,7 @@ STATEMENTS = [
         snapshot_rev BIGINT NOT NULL DEFAULT 0,
         horizon_rkey BIGINT NOT NULL DEFAULT 9223372036854775807)""",
     "CREATE INDEX repos_tracked_version ON repos (tracked_version)",
+    "CREATE INDEX repos_hidden ON repos (author_id) WHERE is_active = 0",
     # Posts (collection 0) and reposts (1). id is the sort key: core/projection.py. subject: what is
     # reposted, or the parent of a reply. root: of the thread, where that is not the parent.
     """CREATE TABLE feed_items (

@@ -7,6 +7,7 @@ from threading import Event as StopEvent
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from server.backfill.accounts import Accounts
 from server.backfill.author import Sources
 from server.backfill.reconcile import Reconcile
 from server.core.config import Config
@@ -24,6 +25,7 @@ from server.storage.database import release
 
 log = logging.getLogger(__name__)
 
+MINUTE = 60.0
 DAY_MS = 86_400_000
 # Authors trimmed in a minute: all of 200,000 in a day.
 TRIMMED_AUTHORS = 150
@@ -45,6 +47,7 @@ class Schedule:
         self.epoch = sources.epoch
         self.stop = stop
         self.error: BaseException | None = None
+        self.accounts = Accounts(sources, stop)
         self.reconcile = Reconcile(sources, stop)
 
     def run(self) -> None:
@@ -54,10 +57,11 @@ class Schedule:
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1}
         )
         scheduler.add_job(self._guarded(self._close_gaps), "interval", seconds=10)
-        scheduler.add_job(self._guarded(self._trim), "interval", seconds=60)
-        scheduler.add_job(self._guarded(self._let_go), "interval", seconds=60)
+        scheduler.add_job(self._guarded(self._trim), "interval", seconds=MINUTE)
+        scheduler.add_job(self._guarded(self._let_go), "interval", seconds=MINUTE)
         scheduler.add_job(self._guarded(self._expire), "interval", hours=1)
-        scheduler.add_job(self._guarded(self.reconcile.run), "interval", seconds=60)
+        scheduler.add_job(self._guarded(self.accounts.run), "interval", seconds=MINUTE)
+        scheduler.add_job(self._guarded(self.reconcile.run), "interval", seconds=MINUTE)
         scheduler.start()
         try:
             while not self.stop.wait(0.5) and self.error is None:

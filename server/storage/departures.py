@@ -1,4 +1,4 @@
-"""Letting go of what nobody needs any more: viewers who stay away, authors whom nobody follows.
+"""Letting go of what nobody needs: viewers who stay away, authors nobody follows, the deleted.
 
 Promises. A viewer who was not here for a while is a stranger again; so is, LONELY_US after somebody
 noticed, an author whom no viewer follows and who is no viewer. Their rows go SLICE_ROWS at a time,
@@ -33,6 +33,7 @@ from server.storage.repos import Repo
 LONELY_US = 24 * 3_600_000_000
 SLICE_ROWS = 1_000
 FAILED_ATTEMPTS = 5
+_EVER_US = 2**63 - 1
 
 
 def note_lonely(after: int, limit: int, now_us: int) -> int:
@@ -86,14 +87,46 @@ def depart(author_id: int, epoch: int, now_us: int) -> bool:
     return goes_on
 
 
-def drop_follows_of(author_id: int) -> int:
+@retry_conflicts
+def purge(author_id: int, epoch: int) -> bool:
+    """One slice of what a deleted account left behind; False when there is nothing more to do.
+
+    For callers who know from its PDS or from the directory that it is gone. The repo stays tracked:
+    if the account comes back, an event says so, and it is fetched anew.
+    """
+    with write_transaction():
+        leases.fence(epoch)
+        repo = repos.load_repos([author_id]).get(author_id)
+        # Whoever says otherwise meanwhile wins.
+        if repo is None or repo.state != repos.LIVE or not repos.is_called_deleted(author_id):
+            return False
+        if repo.wants & repos.FOLLOWS:
+            viewers.forget(author_id, _EVER_US)
+            repos.want_items_only(repo)
+        if _drop_follows_of(author_id) or _drop_items_of(author_id) or _drop_marks_of(author_id):
+            return True
+        repos.set_status(author_id, is_active=False, status=repos.PURGED)
+    return False
+
+
+@retry_conflicts
+def recall(author_id: int, status: str, epoch: int) -> None:
+    """The account that is called deleted is only hidden, says its PDS."""
+    with write_transaction():
+        leases.fence(epoch)
+        repos.load_repos([author_id])
+        if repos.is_called_deleted(author_id):
+            repos.set_status(author_id, is_active=False, status=status)
+
+
+def _drop_follows_of(author_id: int) -> int:
     """Delete a slice of the follow records of somebody who is no viewer; how many."""
     sql = "SELECT rkey FROM follows WHERE viewer_id = ? LIMIT ?"
     keys = [rkey for (rkey,) in rows(sql, (author_id, SLICE_ROWS))]
     return execute_in("DELETE FROM follows WHERE viewer_id = ? AND rkey", keys, (author_id,))
 
 
-def drop_items_of(author_id: int) -> list[tuple[int, int, int | None]]:
+def _drop_items_of(author_id: int) -> list[tuple[int, int, int | None]]:
     """Delete a slice of an author's items; rkey, collection and subject of each."""
     sql = "SELECT id, rkey, collection, subject_id FROM feed_items WHERE author_id = ? LIMIT ?"
     found = rows(sql, (author_id, SLICE_ROWS))
@@ -101,7 +134,7 @@ def drop_items_of(author_id: int) -> list[tuple[int, int, int | None]]:
     return [row[1:] for row in found]
 
 
-def drop_marks_of(author_id: int) -> int:
+def _drop_marks_of(author_id: int) -> int:
     """Delete a slice of the marks of an author none of whose rows is left; how many."""
     dropped = 0
     for collection in COLLECTIONS.values():
@@ -116,14 +149,14 @@ def _drop_slice(repo: Repo, now_us: int) -> bool:
     """Delete some of what nobody needs of a repo; False if there is nothing of that kind."""
     number = repo.author_id
     is_gone = repo.state == repos.LET_GO
-    if (is_gone or not repo.wants & repos.FOLLOWS) and drop_follows_of(number):
+    if (is_gone or not repo.wants & repos.FOLLOWS) and _drop_follows_of(number):
         return True
     if not is_gone:
         return False
-    dropped = drop_items_of(number)
+    dropped = _drop_items_of(number)
     replies = [(number, rkey, to) for rkey, kind, to in dropped if kind == 0 and to is not None]
     outside_posts.remember(replies, sort_key(now_us // 1000, 0))
-    return bool(dropped) or drop_marks_of(number) > 0
+    return bool(dropped) or _drop_marks_of(number) > 0
 
 
 def _let_go(repo: Repo, now_us: int) -> bool:

@@ -103,6 +103,16 @@ def viewers_after(author_id: int, seen_since_us: int, limit: int) -> list[KnownR
     return [KnownRepo(*row) for row in found]
 
 
+def called_after(status: str, author_id: int, limit: int) -> list[KnownRepo]:
+    """The same of accounts that are hidden, and why."""
+    found = rows(
+        f"{_COMPLETE} WHERE r.state = ? AND r.is_active = 0 AND r.status = ? AND r.author_id > ?"
+        " ORDER BY r.author_id LIMIT ?",
+        (repos.LIVE, status, author_id, limit),
+    )
+    return [KnownRepo(*row) for row in found]
+
+
 def held(author_id: int, collection: str, lower: int) -> dict[str, Held]:
     """Our rows by their keys: of items those with TIDs from `lower` up, of follows all."""
     if collection == FOLLOW:

@@ -25,6 +25,11 @@ ITEMS, FOLLOWS = 1, 2
 
 # Before a status that we have from a PDS, and not from an #account event of the stream.
 PDS_SAYS = "pds:"
+# What the stream calls an account that is gone for good, what its PDS calls it, and what it is once
+# that is confirmed and nothing of it is left.
+DELETED = "deleted"
+DELETED_AT_PDS = PDS_SAYS + DELETED
+PURGED = PDS_SAYS + "purged"
 
 _NO_HORIZON = 2**63 - 1
 
@@ -173,6 +178,12 @@ def set_status(author_id: int, is_active: bool, status: str | None) -> None:
         "UPDATE repos SET is_active = ?, status = ? WHERE author_id = ?",
         (int(is_active), status, author_id),
     )
+
+
+def is_called_deleted(author_id: int) -> bool:
+    """Whether the stream or a PDS has said so, and nobody has said otherwise since."""
+    sql = "SELECT 1 FROM repos WHERE author_id = ? AND is_active = 0 AND status IN (?, ?)"
+    return value(sql, (author_id, DELETED, DELETED_AT_PDS)) is not None
 
 
 def take_back_absence(author_id: int) -> None:

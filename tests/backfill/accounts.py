@@ -16,6 +16,12 @@ def track(account, wants=repos.ITEMS):
         repos.track(author_ids([account.did]).values(), wants, NOW_US)
 
 
+def reset(account):
+    """As after a hole."""
+    with write_transaction():
+        repos.reset(list(author_ids([account.did]).values()), NOW_US)
+
+
 def fetch(account, sources):
     """As many turns of the account's job as it wants."""
     job = job_of_did(account.did, sources.epoch)

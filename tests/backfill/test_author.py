@@ -8,11 +8,11 @@ from server.backfill import pds
 from server.backfill.author import Backfill
 from server.core.errors import FetchFailed
 from server.storage import leases, repos
-from server.storage.authors import author_ids, outdate_identities
+from server.storage.authors import outdate_identities
 from server.storage.changes import Batch, StreamCursor, commit_batch
 from server.storage.database import execute, value, write_transaction
 from server.storage.jobs import due, fail
-from tests.backfill.accounts import fetch, state, stored, track, truth
+from tests.backfill.accounts import fetch, reset, state, stored, track, truth
 from tests.builders import HOST, NOW_MS, NOW_US, job_of_did
 
 FAR_US = NOW_US * 2
@@ -66,8 +66,7 @@ def test_what_is_gone_at_the_pds_goes_here(net, alice, sources):
     fetch(alice, sources)
     for post in posts[1:4]:
         alice.delete(post)
-    with write_transaction():
-        repos.reset(list(author_ids([alice.did]).values()), NOW_US)
+    reset(alice)
     fetch(alice, sources)
     assert stored(alice) == truth(alice)
     assert len(stored(alice)) == 2
@@ -83,8 +82,7 @@ def test_a_pds_that_lies_gets_nothing_in_and_takes_nothing_away(
         alice.post(str(number))
     fetch(alice, sources)
     before = stored(alice)
-    with write_transaction():
-        repos.reset(list(author_ids([alice.did]).values()), NOW_US)
+    reset(alice)
     net.faults.arm(fault, times=None)
     with pytest.raises(FetchFailed):
         fetch(alice, sources)
@@ -167,8 +165,7 @@ def test_a_repo_that_moved_is_read_where_it_lives_now(net, alice, sources):
     fetch(alice, sources)
     alice.migrate(1)
     alice.post("after")
-    with write_transaction():
-        repos.reset(list(author_ids([alice.did]).values()), NOW_US)
+    reset(alice)
     job = job_of_did(alice.did, sources.epoch)
     with pytest.raises(FetchFailed, match="moved"):
         Backfill(job, sources, StopEvent()).run()
@@ -181,8 +178,7 @@ def test_an_address_that_may_be_out_of_date_is_looked_up(net, alice, sources):
     fetch(alice, sources)
     execute("UPDATE authors SET pds_url = ?", ("http://127.0.0.1:9",))
     outdate_identities([alice.did])
-    with write_transaction():
-        repos.reset(list(author_ids([alice.did]).values()), NOW_US)
+    reset(alice)
     alice.post("where it lives")
     fetch(alice, sources)
     assert stored(alice) == truth(alice)

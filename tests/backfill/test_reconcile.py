@@ -8,10 +8,10 @@ from server.core.syntax import tid_to_int
 from server.storage import gaps, repos
 from server.storage.authors import author_ids
 from server.storage.changes import Batch, RepoCommit
-from server.storage.database import execute, rows, value, write_transaction
-from tests.backfill.accounts import fetch, state, stored, truth
+from server.storage.database import execute, rows, value
+from tests.backfill.accounts import fetch, reset, state, stored, truth
 from tests.backfill.watching import findings, look_and_let_the_stream_pass, stream_is_at
-from tests.builders import HOST, NOW_US
+from tests.builders import HOST
 
 POST, FOLLOW = "app.bsky.feed.post", "app.bsky.graph.follow"
 LATEST, LISTING = "com.atproto.sync.getLatestCommit", "com.atproto.repo.listRecords"
@@ -68,8 +68,7 @@ def test_what_was_seen_before_a_repo_was_fetched_again_counts_no_more(alice, sou
     watching = watch()
     watching.run()
     assert len(watching.suspicions) == 1
-    with write_transaction():
-        repos.reset(list(author_ids([alice.did]).values()), NOW_US)
+    reset(alice)
     stream_is_at(sources.epoch, reconcile.SETTLE_MS + 1000)
     watching._settle()
     assert findings() == []
@@ -169,8 +168,7 @@ def test_viewers_who_stay_away_are_not_asked_about(net, viewer, watch):
 def test_without_a_chain_records_are_compared(net, alice, sources, watch):
     lost, extra = alice.post("lost"), alice.post("deleted unheard")
     alice.repost(lost)
-    with write_transaction():
-        repos.reset(list(author_ids([alice.did]).values()), NOW_US)
+    reset(alice)
     fetch(alice, sources)
     forget(alice, (POST, lost.rkey))
     alice.delete(extra)

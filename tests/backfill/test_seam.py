@@ -105,12 +105,12 @@ def test_who_is_let_go_and_comes_back_at_any_moment_is_whole_again(sqlite, run, 
     # Also in the middle of a backfill, which is not how it is, but must do no harm.
     monkeypatch.setattr(departures, "FAILED_ATTEMPTS", 0)
     slices = 0
-    for seed in range(200):
+    for seed in range(100):
         world = run(seed, YOUNG_KEYS, 3650, Leaving)
         assert seam_world.stored_versions() == world.wanted(), f"seed {seed}"
         assert_at_rest(world, f"seed {seed}")
         slices += world.departures
-    assert slices > 200
+    assert slices > 100
 
 
 def test_above_the_horizon_nothing_is_missing_and_below_it_nothing_is_wrong(sqlite, run):

@@ -130,7 +130,7 @@ def assert_the_needed_stay(seeds):
 
 def test_whoever_comes_and_goes_the_needed_are_tracked_and_nobody_else(sqlite, monkeypatch):
     monkeypatch.setattr(departures, "SLICE_ROWS", 1)
-    assert_the_needed_stay(range(80))
+    assert_the_needed_stay(range(50))
 
 
 def test_the_same_on_postgresql(postgresql, monkeypatch):

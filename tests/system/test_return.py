@@ -7,7 +7,6 @@ from server.storage.database import close_database, open_database
 from simnet import Network
 from simnet.clock import wall_clock_us
 from tests.builders import NOW_US
-from tests.system.databases import KINDS
 from tests.system.truth import Reader
 
 FAR_US = 2**62
@@ -49,7 +48,7 @@ class Stage:
         return self.database.rows(sql, (repos.LET_GO,))[0][0]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_a_viewer_who_was_let_go_comes_back_to_a_whole_feed(
     kind, tmp_path, make_database, make_service
 ):
