@@ -17,6 +17,7 @@ STATEMENTS = [
         pds_url TEXT,
         signing_key TEXT,
         checked_us BIGINT)""",
+    "CREATE INDEX authors_outdated ON authors (id) WHERE checked_us = 0",
     # The repos that we follow on the stream. state: 0 let go, 1 nothing fetched yet, 2 newest page
     # fetched, 3 complete. wants: 1 posts and reposts, 2 follows as well (a viewer's repo).
     # snapshot_rev: the rev that a backfill under way reads at least. horizon_rkey: it is, or was
@@ -108,6 +109,7 @@ STATEMENTS = [
         last_us BIGINT NOT NULL,
         mutuals_due_us BIGINT,
         mutuals_tried_us BIGINT)""",
+    "CREATE INDEX viewers_last ON viewers (last_us)",
     "CREATE INDEX viewers_mutuals_due ON viewers (mutuals_due_us) WHERE mutuals_due_us IS NOT NULL",
     # How far a viewer has read in a feed that is read from the bottom: the sort key of the last
     # item seen.
@@ -117,6 +119,11 @@ STATEMENTS = [
         sort_key BIGINT NOT NULL,
         written_us BIGINT NOT NULL,
         PRIMARY KEY (viewer_id, feed)) {by_key}""",
+    # Repos that nobody needs any more, to be looked at again, and let go, at due_us.
+    """CREATE TABLE departures (
+        author_id INTEGER NOT NULL PRIMARY KEY,
+        due_us BIGINT NOT NULL)""",
+    "CREATE INDEX departures_due ON departures (due_us)",
     # priority: 0 a viewer's follows, 1 an author's newest page, 2 the rest of it. progress: how far
     # each collection is listed, as JSON.
     """CREATE TABLE backfill_jobs (
@@ -128,12 +135,13 @@ STATEMENTS = [
         last_error TEXT)""",
     "CREATE INDEX backfill_jobs_due ON backfill_jobs (priority, not_before_us)",
     # What we might miss: of one author, or (author_id NULL) of everybody tracked up to
-    # tracked_version. Open until closed_us.
+    # tracked_version. Open until closed_us. detail: what was found, where somebody looked.
     """CREATE TABLE gaps (
         id {serial} PRIMARY KEY,
         author_id INTEGER,
         host TEXT,
         reason TEXT NOT NULL,
+        detail TEXT,
         from_ms BIGINT NOT NULL,
         to_ms BIGINT NOT NULL,
         tracked_version BIGINT NOT NULL,
@@ -156,6 +164,12 @@ STATEMENTS = [
         epoch INTEGER NOT NULL,
         written_us BIGINT NOT NULL,
         body TEXT NOT NULL)""",
+    # Work that goes round and round, a slice at a time: the author it has come to (0: it rests
+    # between two rounds), and when this round began.
+    """CREATE TABLE rounds (
+        name TEXT NOT NULL PRIMARY KEY,
+        author_id INTEGER NOT NULL,
+        began_us BIGINT NOT NULL)""",
     # Numbers that are given out in the order of commits: their row is locked until the commit.
     "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)",
     "INSERT INTO counters (name, value) VALUES ('tracked', 0)",

@@ -90,7 +90,7 @@ class _Lead:
                 ("backfill", workers.run),
                 ("outside", OutsidePosts(sources, self.end).run),
                 ("mutuals", Mutuals(fetcher, config.appview_url, self.end).run),
-                ("schedule", Schedule(config, self.end, self.metrics).run),
+                ("schedule", Schedule(config, sources, self.end, self.metrics).run),
             )
         ]
 

@@ -9,28 +9,41 @@ from threading import Event as StopEvent
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from server.backfill.accounts import Accounts
+from server.backfill.author import Sources
+from server.backfill.reconcile import Reconcile
 from server.core.config import Config
 from server.core.errors import BackupFailed
 from server.core.metrics import IngestMetrics
 from server.core.projection import sort_key
 from server.storage import (
     backup,
+    departures,
     follow_backs,
     gaps,
     outside_posts,
     read_positions,
     retention,
+    rounds,
     tombstones,
+    viewers,
 )
 from server.storage.database import release
 
 log = logging.getLogger(__name__)
 
+MINUTE = 60.0
 DAY_MS = 86_400_000
 # After the start, which has other things to do first.
 BACKUP_AFTER_SECONDS = 5
 # Authors trimmed in a minute: all of 200,000 in a day.
 TRIMMED_AUTHORS = 150
+# Repos looked at in a minute whether anybody needs them: 200,000 in under two hours.
+LOOKED_AT_REPOS = 2_000
+# Slices of what nobody needs that are deleted in a minute, and seconds for all of them.
+DEPARTURE_SLICES = 200
+DEPARTURE_SECONDS = 20.0
+GONE_VIEWERS = 20
 # Longer than any source keeps its events, and than a job may wait: nothing older can come back.
 TOMBSTONE_DAYS = 30
 
@@ -38,12 +51,16 @@ TOMBSTONE_DAYS = 30
 class Schedule:
     """The recurring jobs. `run` returns when stopped, or raises what a job raised."""
 
-    def __init__(self, config: Config, stop: StopEvent, metrics: IngestMetrics) -> None:
+    def __init__(
+        self, config: Config, sources: Sources, stop: StopEvent, metrics: IngestMetrics
+    ) -> None:
         self.config = config
         self.metrics = metrics
+        self.epoch = sources.epoch
         self.stop = stop
         self.error: BaseException | None = None
-        self.last_trimmed = 0
+        self.accounts = Accounts(sources, stop)
+        self.reconcile = Reconcile(sources, stop)
 
     def run(self) -> None:
         """Keep the schedule until stopped."""
@@ -52,7 +69,8 @@ class Schedule:
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1}
         )
         scheduler.add_job(self._guarded(self._close_gaps), "interval", seconds=10)
-        scheduler.add_job(self._guarded(self._trim), "interval", seconds=60)
+        scheduler.add_job(self._guarded(self._trim), "interval", seconds=MINUTE)
+        scheduler.add_job(self._guarded(self._let_go), "interval", seconds=MINUTE)
         scheduler.add_job(self._guarded(self._expire), "interval", hours=1)
         if self.config.backup_dir is not None:
             scheduler.add_job(
@@ -61,6 +79,8 @@ class Schedule:
                 minutes=10,
                 next_run_time=datetime.now(UTC) + timedelta(seconds=BACKUP_AFTER_SECONDS),
             )
+        scheduler.add_job(self._guarded(self.accounts.run), "interval", seconds=MINUTE)
+        scheduler.add_job(self._guarded(self.reconcile.run), "interval", seconds=MINUTE)
         scheduler.start()
         try:
             while not self.stop.wait(0.5) and self.error is None:
@@ -90,11 +110,33 @@ class Schedule:
 
     def _trim(self) -> None:
         before_ms = _now_us() // 1000 - self.config.retention_days * DAY_MS
-        authors = retention.authors_after(self.last_trimmed, TRIMMED_AUTHORS)
+        authors = retention.authors_after(rounds.load("trim").author_id, TRIMMED_AUTHORS)
         trimmed = sum(retention.trim(author, before_ms) for author in authors)
-        self.last_trimmed = authors[-1] if authors else 0
+        rounds.move("trim", authors[-1] if authors else 0, _now_us())
         if trimmed:
             log.info("old items let go count=%d", trimmed)
+
+    def _let_go(self) -> None:
+        now_us = _now_us()
+        before_us = now_us - self.config.viewer_days * DAY_MS * 1000
+        gone = viewers.gone_since(before_us, GONE_VIEWERS)
+        parted = sum(
+            departures.part_with_viewer(number, before_us, self.epoch, now_us) for number in gone
+        )
+        if parted:
+            log.info("viewers let go count=%d", parted)
+        after = rounds.load("lonely").author_id
+        rounds.move("lonely", departures.note_lonely(after, LOOKED_AT_REPOS, now_us), now_us)
+        self._depart(now_us)
+
+    def _depart(self, now_us: int) -> None:
+        until = time.monotonic() + DEPARTURE_SECONDS
+        slices = DEPARTURE_SLICES
+        for number in departures.due(now_us, DEPARTURE_SLICES):
+            while slices > 0 and time.monotonic() < until and not self.stop.is_set():
+                slices -= 1
+                if not departures.depart(number, self.epoch, now_us):
+                    break
 
     def _expire(self) -> None:
         now_us = _now_us()

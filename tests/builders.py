@@ -39,7 +39,7 @@ DELETE FROM follows; DELETE FROM tombstones; DELETE FROM stream_cursors; DELETE 
 DELETE FROM backfill_jobs; DELETE FROM gaps; DELETE FROM leases; DELETE FROM outside_posts;
 DELETE FROM exported_metrics;
 DELETE FROM follow_backs; DELETE FROM read_positions;
-UPDATE counters SET value = 0
+DELETE FROM rounds; DELETE FROM departures; UPDATE counters SET value = 0
 """
 
 

@@ -38,7 +38,7 @@ MAX_PAGES_A_TURN = 100
 DAY_US = 86_400_000_000
 
 # What a PDS may say of a repo that it does not show: our words for it, from its own.
-_STATUS = {
+STATUSES = {
     "RepoDeactivated": "deactivated",
     "RepoTakendown": "takendown",
     "RepoSuspended": "suspended",
@@ -162,7 +162,7 @@ class Backfill:
     def _read_page(self, collection: str, upper: str | None, limit: int | None = None) -> Page:
         fetcher, did = self.sources.fetcher, self.job.did
         listing = pds.list_records(fetcher, self.pds_url, did, collection, upper, limit)
-        changes = _project(collection, listing, _now_us() // 1000)
+        changes = project_listing(collection, listing, _now_us() // 1000)
         listed = {record.rkey for record in listing.records}
         return Page(collection, changes, listed, upper, listing.cursor)
 
@@ -194,7 +194,7 @@ class Backfill:
         After a migration the old one says so as well. Some say only InvalidRequest: that may mean
         anything.
         """
-        status = _STATUS.get(gone.name)
+        status = STATUSES.get(gone.name)
         if status is None:
             raise FetchFailed(f"the PDS refuses: {gone.name} {gone}") from gone
         try:
@@ -209,7 +209,7 @@ class Backfill:
         self.sources.write(lambda: pages.finish_inactive(job, status, epoch, _now_us()))
 
 
-def _project(collection: str, listing: Listing, now_ms: int) -> list[SaveItem | SaveFollow]:
+def project_listing(collection: str, listing: Listing, now_ms: int) -> list[SaveItem | SaveFollow]:
     """The rows of a page. Records that their lexicon refuses are nobody's loss."""
     changes: list[SaveItem | SaveFollow] = []
     for record in listing.records:

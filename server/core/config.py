@@ -22,6 +22,7 @@ DEFAULTS: dict[str, str] = {
     "APPVIEW_URL": "https://public.api.bsky.app",
     "RETENTION_DAYS": "30",
     "BACKFILL_DAYS": "7",
+    "VIEWER_DAYS": "30",
     "PORT": "8000",
     "WEB_WORKERS": "2",
     "WEB_THREADS": "4",
@@ -62,6 +63,7 @@ class Config:
     appview_url: str | None
     retention_days: int
     backfill_days: int
+    viewer_days: int
     port: int
     web_workers: int
     web_threads: int
@@ -99,6 +101,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         appview_url=reader.read("APPVIEW_URL", _http_url_or_off),
         retention_days=reader.integer("RETENTION_DAYS", 1, 3650),
         backfill_days=reader.integer("BACKFILL_DAYS", 1, 3650),
+        viewer_days=reader.integer("VIEWER_DAYS", 1, 3650),
         port=port,
         web_workers=reader.integer("WEB_WORKERS", 1, 64),
         web_threads=reader.integer("WEB_THREADS", 1, 64),

@@ -17,6 +17,14 @@ class StoredIdentity:
     checked_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account and its number."""
+
+    author_id: int
+    did: str
+
+
 def author_id(did: str) -> int | None:
     """The number of an account that we know."""
     found = value("SELECT id FROM authors WHERE did = ?", (did,))
@@ -81,3 +89,14 @@ def outdate_identities(dids: Iterable[str]) -> None:
         "UPDATE authors SET checked_us = 0 WHERE checked_us IS NOT NULL AND did",
         sorted(set(dids)),
     )
+
+
+def outdated_after(number: int, limit: int) -> list[Account]:
+    """Accounts whose document may have changed, of those that are tracked and shown."""
+    found = rows(
+        "SELECT a.id, a.did FROM authors a JOIN repos r ON r.author_id = a.id"
+        " WHERE a.checked_us = 0 AND r.state <> 0 AND r.is_active = 1 AND a.id > ?"
+        " ORDER BY a.id LIMIT ?",
+        (number, limit),
+    )
+    return [Account(*row) for row in found]

@@ -73,7 +73,9 @@ def commit_batch(batch: Batch, cursor: StreamCursor, epoch: int, now_us: int) ->
     names = items.name(changes, dids)
     with write_transaction():
         leases.fence(epoch)
-        known = repos.load_repos(names.authors[did] for did in dids)
+        locked = repos.load_repos(names.authors[did] for did in dids)
+        # The reader may not know yet that one of them was let go.
+        known = {number: repo for number, repo in locked.items() if repo.state != repos.LET_GO}
         work = _Work(names, known)
         for commit in batch.commits:
             work.add(commit)
@@ -120,10 +122,10 @@ class _Work:
     def add(self, commit: RepoCommit) -> None:
         number = self.names.authors[commit.repo]
         repo = self.known.get(number)
-        # Let go of meanwhile, or seen already: in a replay, or in what a backfill has read.
-        if repo is None or repo.state == repos.LET_GO:
+        if repo is None:
             return
         last_rev = max(repo.rev, repo.snapshot_rev)
+        # Seen already: in a replay, or in what a backfill has read.
         if commit.rev <= last_rev:
             self.already_seen += 1
             return

@@ -2,9 +2,9 @@
 
 That they are a viewer, when they came, how far they read, and the copy of whom they follow. An
 account that a viewer still here follows goes on being an author, like everybody's: its public posts
-belong to that viewer's feed. If nobody follows it, its items, marks, jobs, gaps and identity go as well. What
-stays is the number of its DID, which other people's rows may refer to (a repost, a thread), and
-which says nothing about who opened what.
+belong to that viewer's feed. If nobody follows it, its items, marks, jobs, gaps and identity go as
+well. What stays is the number of its DID, which other people's rows may refer to (a repost, a
+thread), and which says nothing about who opened what.
 
 Backups made before still have all of it, until they are rotated away.
 """
@@ -53,7 +53,7 @@ def forget(did: str) -> Forgotten | None:
 
 def _drop_everything(number: int) -> int:
     items = execute("DELETE FROM feed_items WHERE author_id = ?", (number,))
-    for table in ("tombstones", "backfill_jobs", "gaps", "follow_backs"):
+    for table in ("tombstones", "backfill_jobs", "gaps", "follow_backs", "departures"):
         execute(f"DELETE FROM {table} WHERE author_id = ?", (number,))
     execute(
         "UPDATE authors SET handle = NULL, pds_url = NULL, signing_key = NULL, checked_us = NULL"

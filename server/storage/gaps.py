@@ -21,6 +21,7 @@ class Gap:
     from_ms: int
     to_ms: int
     opened_us: int
+    detail: str | None
 
 
 def open_for_all(host: str, reason: str, from_ms: int, to_ms: int, now_us: int) -> None:
@@ -59,6 +60,23 @@ def open_for_authors(
     )
 
 
+def open_for_finding(
+    author_id: int,
+    host: str | None,
+    reason: str,
+    detail: str,
+    span_ms: tuple[int, int],
+    now_us: int,
+) -> None:
+    """Somebody looked, and this author's repo is not as we have it: it is fetched again."""
+    repos.reset([author_id], now_us)
+    execute(
+        "INSERT INTO gaps (author_id, host, reason, detail, from_ms, to_ms, tracked_version,"
+        " opened_us) VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+        (author_id, host, reason, detail, *span_ms, now_us),
+    )
+
+
 def close_for_author(author_id: int, now_us: int) -> None:
     """The author is complete again."""
     execute(
@@ -85,7 +103,7 @@ def count_open() -> int:
 def open_gaps(limit: int) -> list[Gap]:
     """The open ones, oldest first."""
     found = rows(
-        "SELECT a.did, g.host, g.reason, g.from_ms, g.to_ms, g.opened_us"
+        "SELECT a.did, g.host, g.reason, g.from_ms, g.to_ms, g.opened_us, g.detail"
         " FROM gaps g LEFT JOIN authors a ON a.id = g.author_id"
         " WHERE g.closed_us IS NULL ORDER BY g.opened_us LIMIT ?",
         (limit,),

@@ -102,6 +102,16 @@ def count() -> int:
     return int(value("SELECT count(*) FROM backfill_jobs"))
 
 
+def are_many_waiting(now_us: int, many: int) -> bool:
+    """Whether at least so many jobs are due that somebody waits for, and that did not fail yet."""
+    found = value(
+        "SELECT count(*) FROM (SELECT 1 FROM backfill_jobs"
+        " WHERE priority <= ? AND not_before_us <= ? AND attempts = 0 LIMIT ?) urgent",
+        (repos.NEWEST_PAGE, now_us, many),
+    )
+    return int(found) >= many
+
+
 def _job(
     author_id: int,
     did: str,

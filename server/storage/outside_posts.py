@@ -52,6 +52,18 @@ def want(posts: Iterable[tuple[int, int, int]]) -> None:
     )
 
 
+def remember(posts: Iterable[tuple[int, int, int]], newest_key: int) -> None:
+    """Keep what is asked of replies whose author is let go: (author, rkey, whom it replies to).
+
+    Other replies may hang on them, and the rule must not judge those otherwise from now on.
+    """
+    insert_rows(
+        "INSERT INTO outside_posts (author_id, rkey, state, parent_id, newest_key)",
+        [(author, rkey, THERE, parent, newest_key) for author, rkey, parent in posts],
+        "ON CONFLICT (author_id, rkey) DO NOTHING",
+    )
+
+
 def due(now_us: int, limit: int) -> list[OutsidePost]:
     """The next to be looked up: those under the newest replies first."""
     found = rows(

@@ -2,8 +2,9 @@
 
 A repo is `PENDING` (nothing fetched since it was last reset), `PARTIAL` (the newest page of each
 collection is there), `LIVE` (complete down to its horizon, and continued by the stream without a
-break) or `LET_GO`. Every reset takes a new `epoch`, which ends jobs that run for the old one, and a
-new `tracked_version`, which the stream's reader must confirm before a job reads anything.
+break) or `LET_GO` (nobody needs it: see departures.py). Every reset takes a new `epoch`, which ends
+jobs that run for the old one, and a new `tracked_version`, which the stream's reader must confirm
+before a job reads anything.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,13 @@ ITEMS, FOLLOWS = 1, 2
 
 # Before a status that we have from a PDS, and not from an #account event of the stream.
 PDS_SAYS = "pds:"
+# What the stream calls an account that is gone for good, what its PDS calls it, and what it is once
+# that is confirmed and nothing of it is left.
+DELETED = "deleted"
+DELETED_AT_PDS = PDS_SAYS + DELETED
+PURGED = PDS_SAYS + "purged"
+
+_NO_HORIZON = 2**63 - 1
 
 _NO_HORIZON = 2**63 - 1
 
@@ -67,6 +75,9 @@ class TrackedRepo:
 def track(author_ids: Iterable[int], wants: int, now_us: int, priority: int = NEWEST_PAGE) -> None:
     """Follow these repos, in the caller's transaction; queue a backfill of what is new to us."""
     wanted = sorted(set(author_ids))
+    # Who has been on the list of departures for a while may be let go at this very moment: with
+    # their rows locked it is before or after. (Others are not: see departures.LONELY_US.)
+    load_repos(n for (n,) in rows_in("SELECT author_id FROM departures WHERE author_id", wanted))
     known = rows_in("SELECT author_id, state, wants FROM repos WHERE author_id", wanted)
     complete = {number for number, state, has in known if state != LET_GO and has & wants == wants}
     new = [number for number in wanted if number not in complete]
@@ -169,6 +180,12 @@ def set_status(author_id: int, is_active: bool, status: str | None) -> None:
         "UPDATE repos SET is_active = ?, status = ? WHERE author_id = ?",
         (int(is_active), status, author_id),
     )
+
+
+def is_called_deleted(author_id: int) -> bool:
+    """Whether the stream or a PDS has said so, and nobody has said otherwise since."""
+    sql = "SELECT 1 FROM repos WHERE author_id = ? AND is_active = 0 AND status IN (?, ?)"
+    return value(sql, (author_id, DELETED, DELETED_AT_PDS)) is not None
 
 
 def take_back_absence(author_id: int) -> None:

@@ -1,11 +1,13 @@
-"""Letting old items go, in slices so small that nobody waits for them."""
+"""Trimming: old items go, in slices so small that nobody waits for them."""
 
 from server.core.projection import KEY_TIE_BITS
 from server.storage import repos
-from server.storage.database import execute, retry_conflicts, rows, write_transaction
+from server.storage.database import execute, execute_in, retry_conflicts, rows, write_transaction
 
 # However old they are, so that a quiet author's feed does not run dry.
 KEPT_ITEMS = 100
+# Of one author in one transaction.
+SLICE_ITEMS = 1_000
 
 
 def authors_after(author_id: int, limit: int) -> list[int]:
@@ -17,9 +19,18 @@ def authors_after(author_id: int, limit: int) -> list[int]:
     return [int(number) for (number,) in found]
 
 
-@retry_conflicts
 def trim(author_id: int, before_ms: int) -> int:
     """Delete the author's items from before then, but for the newest KEPT_ITEMS; how many."""
+    trimmed = 0
+    while gone := _trim_slice(author_id, before_ms):
+        trimmed += gone
+        if gone < SLICE_ITEMS:
+            break
+    return trimmed
+
+
+@retry_conflicts
+def _trim_slice(author_id: int, before_ms: int) -> int:
     with write_transaction():
         repo = repos.load_repos([author_id]).get(author_id)
         if repo is None or repo.state != repos.LIVE:
@@ -32,10 +43,12 @@ def trim(author_id: int, before_ms: int) -> int:
             return 0
         below = min(kept[0][0], before_ms << KEY_TIE_BITS)
         gone = rows(
-            "DELETE FROM feed_items WHERE author_id = ? AND id < ? RETURNING rkey, collection",
-            (author_id, below),
+            "SELECT id, rkey, collection FROM feed_items WHERE author_id = ? AND id < ?"
+            " ORDER BY id LIMIT ?",
+            (author_id, below, SLICE_ITEMS),
         )
-        posts = [rkey for rkey, collection in gone if collection == 0 and rkey > 0]
+        execute_in("DELETE FROM feed_items WHERE id", [row[0] for row in gone])
+        posts = [rkey for _, rkey, collection in gone if collection == 0 and rkey > 0]
         if posts:
             # What is missing from here down is missing because we let it go.
             execute(

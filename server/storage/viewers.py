@@ -24,22 +24,20 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Somebody who has opened a feed before. Not tracked: let go since, to be fetched anew."""
+    """Somebody who has opened a feed before, and was not let go since."""
 
     number: int
     first_us: int
-    is_tracked: bool
 
 
 def find(did: str) -> Viewer | None:
     """The viewer with this DID."""
     found = rows(
-        "SELECT v.author_id, v.first_us, r.wants >= ? AND r.state <> ? FROM viewers v"
-        " JOIN authors a ON a.id = v.author_id JOIN repos r ON r.author_id = v.author_id"
+        "SELECT v.author_id, v.first_us FROM viewers v JOIN authors a ON a.id = v.author_id"
         " WHERE a.did = ?",
-        (repos.FOLLOWS, repos.LET_GO, did),
+        (did,),
     )
-    return Viewer(found[0][0], found[0][1], bool(found[0][2])) if found else None
+    return Viewer(*found[0]) if found else None
 
 
 @retry_conflicts
@@ -47,6 +45,8 @@ def welcome(did: str, now_us: int) -> int:
     """First sight of a viewer: follow their repo, and queue the fetching of their follows."""
     number = author_ids([did])[did]
     with write_transaction():
+        # Whoever lets this account go holds the same row: so that is over, or finds a viewer.
+        repos.load_repos([number])
         insert_rows(
             "INSERT INTO viewers (author_id, first_us, last_us)",
             [(number, now_us, now_us)],
@@ -59,6 +59,18 @@ def welcome(did: str, now_us: int) -> int:
 def touch(number: int, now_us: int) -> bool:
     """The viewer was here; False if they have been let go, and have to be welcomed again."""
     return execute("UPDATE viewers SET last_us = ? WHERE author_id = ?", (now_us, number)) > 0
+
+
+def gone_since(before_us: int, limit: int) -> list[int]:
+    """Viewers who were here last before then, the longest away first."""
+    sql = "SELECT author_id FROM viewers WHERE last_us < ? ORDER BY last_us LIMIT ?"
+    return [int(number) for (number,) in rows(sql, (before_us, limit))]
+
+
+def forget(number: int, before_us: int) -> bool:
+    """Strike the viewer out if they were here last before then, in the caller's transaction."""
+    sql = "DELETE FROM viewers WHERE author_id = ? AND last_us < ?"
+    return execute(sql, (number, before_us)) > 0
 
 
 def readiness(number: int) -> Readiness:

@@ -1,8 +1,9 @@
 """Which viewers this process has seen lately, so that a request rarely writes anything.
 
 A viewer is written down at first sight (which queues the fetching of their follows), and later once
-in TOUCH_SECONDS. The memory holds MAX_VIEWERS and forgets whoever came least recently: then the
-database is asked again, and nothing is wrong.
+in TOUCH_SECONDS. One who was let go meanwhile is a stranger, whatever the memory says. The memory
+holds MAX_VIEWERS and forgets whoever came least recently: then the database is asked again, and
+nothing is wrong.
 """
 
 import threading
@@ -51,11 +52,11 @@ class Sightings:
 
     def _meet(self, did: str, now_us: int) -> Sighting:
         known = viewers.find(did)
-        if known is None or not known.is_tracked:
+        if known is not None and viewers.touch(known.number, now_us):
+            sighting = Sighting(known.number, known.first_us, now_us)
+        else:
             number = viewers.welcome(did, now_us)
             sighting = Sighting(number, now_us, now_us)
-        else:
-            sighting = Sighting(known.number, known.first_us, 0)
         with self._lock:
             self._seen[did] = sighting
             while len(self._seen) > MAX_VIEWERS:

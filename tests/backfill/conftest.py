@@ -1,11 +1,19 @@
 """A network to be read from, and what a backfill needs of the world."""
 
+import time
+from threading import Event as StopEvent
+
 import pytest
 
+from server.backfill import reconcile
 from server.backfill.author import Sources
+from server.backfill.reconcile import Reconcile
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
+from server.storage import viewers
 from simnet import Network
+from tests.backfill.accounts import fetch, track
+from tests.builders import NOW_US
 
 
 @pytest.fixture
@@ -19,3 +27,35 @@ def sources(net, lease):
     fetcher = Fetcher(allow_private_hosts=True, user_agent="Gapless/test")
     yield Sources(fetcher, Directory(net.plc.url, fetcher), 7, lease.epoch)
     fetcher.close()
+
+
+@pytest.fixture
+def alice(net, sources):
+    """Somebody whose repo is complete here."""
+    account = net.create_account("alice")
+    account.post("one")
+    track(account)
+    fetch(account, sources)
+    return account
+
+
+@pytest.fixture
+def viewer(net, alice, sources):
+    """A viewer who follows alice, was here just now, and whose repo is complete."""
+    account = net.create_account("viewer")
+    account.follow(alice)
+    number = viewers.welcome(account.did, NOW_US)
+    viewers.touch(number, time.time_ns() // 1000)
+    fetch(account, sources)
+    return account
+
+
+@pytest.fixture
+def watch(sources, monkeypatch):
+    """A reconciliation whose rounds follow each other without a rest."""
+    monkeypatch.setattr(reconcile, "ROUND_HOURS", 0)
+
+    def make(*, carries_chain=True):
+        return Reconcile(sources, StopEvent(), lambda: carries_chain)
+
+    return make

@@ -7,6 +7,7 @@ interleaving, and a failing one can be run again.
 
 import random
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event as StopEvent
@@ -83,6 +84,8 @@ class SeamWorld:
         self.rng = random.Random(seed)  # noqa: S311  the same worlds in every run
         # How much happens before it gets quiet.
         self.steps = 25
+        # What may happen besides.
+        self.more: tuple[Callable[[], object], ...] = ()
         self.epoch = new_epoch()
         self.repo = Repo(rkeys)
         self.waiting: deque[RepoCommit] = deque()
@@ -119,11 +122,8 @@ class SeamWorld:
     def something(self) -> None:
         """One thing that happens, or none."""
         self.steps -= 1
-        doing = self.rng.choices(
-            (self.commit, self.deliver, self.confirm, self.lose, self.reset, self.sync),
-            (10, 8, 5, 1, 1, 1),
-        )[0]
-        doing()
+        doing = (self.commit, self.deliver, self.confirm, self.lose, self.reset, self.sync)
+        self.rng.choices((*doing, *self.more), (10, 8, 5, 1, 1, 1, *(2 for _ in self.more)))[0]()
 
     def perhaps(self) -> None:
         """A few things that happen while the backfill waits for something; or its end."""
@@ -144,12 +144,10 @@ class SeamWorld:
     def deliver(self) -> None:
         """Some of what waits, as one batch; of whom we do not track yet, nothing is read."""
         batch, count = Batch(), self.rng.randint(1, 4)
-        told = list(self.waiting)[:count]
+        told = [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
         if AUTHOR in self.tracked.wants:
             batch.commits += told
         self._save(batch, self.seq + len(told))
-        for _ in told:
-            self.waiting.popleft()
 
     def confirm(self) -> None:
         """The stream's reader takes new repos in, and says so."""
@@ -171,8 +169,12 @@ class SeamWorld:
         """The stream says that the repo was reset."""
         self._save(Batch(resets={AUTHOR}), self.seq + 1)
 
+    def event_ms(self) -> int:
+        """The time of the newest event that was told."""
+        return NOW_MS
+
     def _save(self, batch: Batch, seq: int) -> None:
-        cursor = StreamCursor(HOST, seq, NOW_MS)
+        cursor = StreamCursor(HOST, seq, self.event_ms())
         if self.rng.random() < 0.1:
             self._die_saving(batch, cursor)
         commit_batch(batch, cursor, self.epoch, NOW_US)

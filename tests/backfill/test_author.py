@@ -8,15 +8,15 @@ from server.backfill import pds
 from server.backfill.author import Backfill
 from server.core.errors import FetchFailed
 from server.storage import leases, repos
-from server.storage.authors import author_ids, outdate_identities
+from server.storage.authors import outdate_identities
 from server.storage.changes import Batch, StreamCursor, commit_batch
-from server.storage.database import execute, rows, value, write_transaction
+from server.storage.database import execute, value, write_transaction
 from server.storage.jobs import due, fail
-from server.storage.rkeys import decode_rkeys
+from tests.backfill.accounts import fetch, reset, state, stored, track, truth
 from tests.builders import HOST, NOW_MS, NOW_US, job_of_did
 
 FAR_US = NOW_US * 2
-POST, REPOST = "app.bsky.feed.post", "app.bsky.feed.repost"
+POST = "app.bsky.feed.post"
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -28,55 +28,13 @@ def alice(net):
     return account
 
 
-def track(account, wants=repos.ITEMS):
-    with write_transaction():
-        repos.track(author_ids([account.did]).values(), wants, NOW_US)
-
-
-def run(account, sources):
-    """As many turns of the account's job as it wants."""
-    job = job_of_did(account.did, sources.epoch)
-    assert job is not None
-    for _ in range(9):
-        Backfill(job, sources, StopEvent()).run()
-        job = job_of_did(account.did, sources.epoch)
-        if job is None:
-            return
-    raise AssertionError("the job does not come to its end")
-
-
-def stored(account):
-    """Paths of our rows."""
-    found = rows(
-        "SELECT i.collection, i.rkey FROM feed_items i JOIN authors a ON a.id = i.author_id"
-        " WHERE a.did = ?",
-        (account.did,),
-    )
-    texts = decode_rkeys({rkey for _, rkey in found})
-    return {((POST, REPOST)[collection], texts[rkey]) for collection, rkey in found}
-
-
-def truth(account):
-    """Paths that the repo has."""
-    repo = account.state.repo
-    return {(name, rkey) for name in (POST, REPOST) for rkey in repo.rkeys(name)}
-
-
-def state(account):
-    return rows(
-        "SELECT r.state, r.is_active, r.status FROM repos r JOIN authors a ON a.id = r.author_id"
-        " WHERE a.did = ?",
-        (account.did,),
-    )[0]
-
-
 def test_a_repo_is_read_whole_and_is_live(net, alice, sources, monkeypatch):
     monkeypatch.setattr(pds, "PAGE_RECORDS", 10)
     posts = [alice.post(str(number)) for number in range(35)]
     for post in posts[:15]:
         alice.repost(post)
     alice.post("odd", rkey="odd.key")
-    run(alice, sources)
+    fetch(alice, sources)
     assert stored(alice) == truth(alice)
     assert state(alice) == (repos.LIVE, 1, None)
     assert due(FAR_US, 9, ()) == []
@@ -87,7 +45,7 @@ def test_a_viewers_follows_are_read_and_tracked(net, sources):
     viewer.follow(friend)
     viewer.follow(friend)
     track(viewer, repos.ITEMS | repos.FOLLOWS)
-    run(viewer, sources)
+    fetch(viewer, sources)
     assert value("SELECT count(*) FROM follows") == 2
     assert job_of_did(friend.did, sources.epoch) is not None
 
@@ -98,19 +56,18 @@ def test_records_older_than_the_horizon_are_left_to_others(net, alice, sources, 
     day_us = 86_400_000_000
     for age in range(60):
         alice.post(str(age), at_us=net.clock() - age * day_us)
-    run(alice, sources)
+    fetch(alice, sources)
     assert len(stored(alice)) == 13
     assert value("SELECT horizon_rkey FROM repos") > 0
 
 
 def test_what_is_gone_at_the_pds_goes_here(net, alice, sources):
     posts = [alice.post(str(number)) for number in range(5)]
-    run(alice, sources)
+    fetch(alice, sources)
     for post in posts[1:4]:
         alice.delete(post)
-    with write_transaction():
-        repos.reset(list(author_ids([alice.did]).values()), NOW_US)
-    run(alice, sources)
+    reset(alice)
+    fetch(alice, sources)
     assert stored(alice) == truth(alice)
     assert len(stored(alice)) == 2
 
@@ -123,24 +80,23 @@ def test_a_pds_that_lies_gets_nothing_in_and_takes_nothing_away(
     net.create_account("mallory").post("not by alice")
     for number in range(10):
         alice.post(str(number))
-    run(alice, sources)
+    fetch(alice, sources)
     before = stored(alice)
-    with write_transaction():
-        repos.reset(list(author_ids([alice.did]).values()), NOW_US)
+    reset(alice)
     net.faults.arm(fault, times=None)
     with pytest.raises(FetchFailed):
-        run(alice, sources)
+        fetch(alice, sources)
     assert net.faults.fired[fault] >= 1
     assert stored(alice) == before
     net.faults.disarm()
-    run(alice, sources)
+    fetch(alice, sources)
     assert stored(alice) == truth(alice)
 
 
 def test_a_broken_record_among_others_is_passed_over(net, alice, sources):
     alice.post("sound")
     net.faults.arm("list-broken-record", where={"collection": POST})
-    run(alice, sources)
+    fetch(alice, sources)
     assert net.faults.fired["list-broken-record"] == 1
     assert stored(alice) == truth(alice)
 
@@ -177,7 +133,7 @@ def test_a_job_goes_on_where_a_failure_stopped_it(net, alice, sources, monkeypat
 )
 def test_a_repo_that_is_not_shown_is_hidden_and_its_job_is_done(net, alice, sources, leave, status):
     leave(alice)
-    run(alice, sources)
+    fetch(alice, sources)
     # The PDS's word is kept apart from the relay's: a commit would prove it wrong.
     assert state(alice) == (repos.LIVE, 0, f"pds:{status}")
     assert due(FAR_US, 9, ()) == []
@@ -200,33 +156,31 @@ def test_who_comes_back_while_the_pds_is_asked_is_not_hidden(net, alice, sources
     assert state(alice) == (repos.PENDING, 1, None)
     alice.activate()
     monkeypatch.undo()
-    run(alice, sources)
+    fetch(alice, sources)
     assert state(alice) == (repos.LIVE, 1, None)
 
 
 def test_a_repo_that_moved_is_read_where_it_lives_now(net, alice, sources):
     alice.post("before")
-    run(alice, sources)
+    fetch(alice, sources)
     alice.migrate(1)
     alice.post("after")
-    with write_transaction():
-        repos.reset(list(author_ids([alice.did]).values()), NOW_US)
+    reset(alice)
     job = job_of_did(alice.did, sources.epoch)
     with pytest.raises(FetchFailed, match="moved"):
         Backfill(job, sources, StopEvent()).run()
-    run(alice, sources)
+    fetch(alice, sources)
     assert stored(alice) == truth(alice)
     assert state(alice) == (repos.LIVE, 1, None)
 
 
 def test_an_address_that_may_be_out_of_date_is_looked_up(net, alice, sources):
-    run(alice, sources)
+    fetch(alice, sources)
     execute("UPDATE authors SET pds_url = ?", ("http://127.0.0.1:9",))
     outdate_identities([alice.did])
-    with write_transaction():
-        repos.reset(list(author_ids([alice.did]).values()), NOW_US)
+    reset(alice)
     alice.post("where it lives")
-    run(alice, sources)
+    fetch(alice, sources)
     assert stored(alice) == truth(alice)
 
 

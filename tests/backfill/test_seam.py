@@ -4,8 +4,9 @@ import pytest
 
 from server.backfill import author, pds
 from server.core.syntax import FOLLOW
-from server.storage import pages
-from server.storage.database import database, value
+from server.storage import departures, pages, repos, viewers
+from server.storage.authors import author_id
+from server.storage.database import database, execute, value
 from server.storage.gaps import open_gaps
 from server.storage.repos import LIVE
 from tests.backfill import seam_world
@@ -37,8 +38,8 @@ def run(monkeypatch):
     for name in ("open_repo", "store_snapshot", "commit_page", "mark_partial", "finish"):
         monkeypatch.setattr(pages, name, interrupted(getattr(pages, name)))
 
-    def run_world(seed, rkeys, backfill_days):
-        worlds[:] = [SeamWorld(seed, rkeys, backfill_days)]
+    def run_world(seed, rkeys, backfill_days, kind=SeamWorld):
+        worlds[:] = [kind(seed, rkeys, backfill_days)]
         worlds[-1].run()
         return worlds[-1]
 
@@ -69,6 +70,47 @@ def test_any_interleaving_ends_with_the_rows_that_the_repo_has_on_postgresql(pos
 @pytest.mark.slow
 def test_thousands_of_interleavings_end_with_the_rows_that_the_repo_has(sqlite, run):
     assert_no_seam(run, range(2000, 5000))
+
+
+class Leaving(SeamWorld):
+    """The author is a viewer who is let go, a slice at a time, and comes back at any moment."""
+
+    def __init__(self, seed, rkeys, backfill_days):
+        super().__init__(seed, rkeys, backfill_days)
+        self.wants = repos.ITEMS | repos.FOLLOWS
+        self.come_back()
+        self.steps = 50
+        self.more = (self.leave, *[self.slice] * 6, self.come_back)
+        self.departures = 0
+
+    def leave(self):
+        number = author_id(AUTHOR)
+        if departures.part_with_viewer(number, NOW_US + 1, self.epoch, NOW_US):
+            execute("UPDATE departures SET due_us = 0")
+
+    def slice(self):
+        for number in departures.due(NOW_US, 1):
+            self.departures += departures.depart(number, self.epoch, NOW_US)
+
+    def come_back(self):
+        viewers.welcome(AUTHOR, NOW_US)
+
+    def settle(self):
+        self.come_back()
+        super().settle()
+
+
+def test_who_is_let_go_and_comes_back_at_any_moment_is_whole_again(sqlite, run, monkeypatch):
+    monkeypatch.setattr(departures, "SLICE_ROWS", 1)
+    # Also in the middle of a backfill, which is not how it is, but must do no harm.
+    monkeypatch.setattr(departures, "FAILED_ATTEMPTS", 0)
+    slices = 0
+    for seed in range(100):
+        world = run(seed, YOUNG_KEYS, 3650, Leaving)
+        assert seam_world.stored_versions() == world.wanted(), f"seed {seed}"
+        assert_at_rest(world, f"seed {seed}")
+        slices += world.departures
+    assert slices > 100
 
 
 def test_above_the_horizon_nothing_is_missing_and_below_it_nothing_is_wrong(sqlite, run):

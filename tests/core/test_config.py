@@ -59,6 +59,7 @@ def test_all_problems_are_named_at_once():
         "APPVIEW_URL": "public.api.bsky.app",
         "RETENTION_DAYS": "0",
         "BACKFILL_DAYS": "x",
+        "VIEWER_DAYS": "0",
         "PORT": "65536",
         "WEB_WORKERS": "-1",
         "WEB_THREADS": "1.5",

@@ -99,7 +99,7 @@ class Network:
         token: str | None = None,
         proxy: str | None = None,
     ) -> Any:
-        """`body` None sends none at all, as some insist; `proxy` is whom the PDS passes it on to."""
+        """`body` None sends none at all, as some insist; `proxy`: whom the PDS passes it on to."""
         headers = _authorization(token) | ({} if proxy is None else {"atproto-proxy": proxy})
         url = f"{self.info['pds']}/xrpc/{nsid}"
         return _body(self.http.post(url, json=body, headers=headers, timeout=TIMEOUT_S))

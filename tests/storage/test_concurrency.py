@@ -6,9 +6,10 @@ import pytest
 
 from feeds import FEEDS
 from server.core.syntax import FOLLOW
-from server.storage import jobs, pages, repos, viewers
+from server.storage import departures, jobs, pages, repos, viewers
 from server.storage.changes import Batch, commit_gap
 from server.storage.database import database, value, write_transaction
+from server.storage.group_commit import GroupCommit
 from server.storage.jobs import Progress
 from server.storage.timeline import timeline_page
 from tests.builders import (
@@ -19,6 +20,7 @@ from tests.builders import (
     confirm_all,
     did,
     follow,
+    make_live,
     number_of,
     post,
     tid,
@@ -165,3 +167,63 @@ def test_who_holds_a_repo_and_resets_it_is_not_deadlocked(
 
     together(hold, meanwhile)
     assert value("SELECT max(epoch) FROM repos") >= 2
+
+
+@pytest.mark.parametrize("is_let_go_first", [True, False])
+def test_who_is_followed_at_the_moment_of_being_let_go_is_tracked(
+    postgresql, lease, together, is_let_go_first
+):
+    """The follow is written and not yet committed when the author is let go, or the reverse."""
+    viewers.welcome(did("vera"), NOW_US)
+    track("ann")
+    make_live("vera", "ann", epoch=lease.epoch)
+    ann, stream = number_of("ann"), Stream(lease.epoch)
+    departures.note_lonely(0, 9, NOW_US)
+    held = threading.Event()
+
+    def let_go():
+        departures.depart(ann, lease.epoch, NOW_US + departures.LONELY_US)
+
+    def follow_ann():
+        stream.say("vera", follow(tid(1), "ann"))
+
+    first, second = (let_go, follow_ann) if is_let_go_first else (follow_ann, let_go)
+
+    def hold():
+        with write_transaction():
+            first()
+            held.set()
+            wait_until(lambda: value(WAITING) > 0)
+
+    def meanwhile():
+        assert held.wait(10)
+        second()
+
+    together(hold, meanwhile)
+    state = value("SELECT state FROM repos WHERE author_id = ?", (ann,))
+    assert state == (repos.PENDING if is_let_go_first else repos.LIVE)
+    assert not departures.depart(ann, lease.epoch, NOW_US + departures.LONELY_US)
+
+
+def test_a_transaction_that_lost_against_another_is_run_again(postgresql, lease, together):
+    """Equal posts of two authors at one moment: both want the same place."""
+    track("ann", "ben")
+    held = threading.Event()
+    group = GroupCommit()
+
+    def hold():
+        with write_transaction():
+            Stream(lease.epoch, "one").say("ann", post(tid(1)))
+            held.set()
+            wait_until(lambda: value(WAITING) > 0)
+
+    def meanwhile():
+        assert held.wait(10)
+        # The batch is a part of a group's transaction, which has to be run again as a whole.
+        try:
+            group.write(lambda: Stream(lease.epoch, "other").say("ben", post(tid(2))))
+        finally:
+            group.end()
+
+    together(hold, meanwhile, group.run)
+    assert value("SELECT count(*) FROM feed_items") == 2

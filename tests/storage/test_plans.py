@@ -8,7 +8,7 @@ from feeds import FEEDS
 from server.core.feed import QUIET_DAYS
 from server.core.projection import MEDIA, QUOTE, REPLY
 from server.core.syntax import POST
-from server.storage import pages, repos, retention
+from server.storage import departures, discrepancies, pages, repos, retention
 from server.storage.database import current, execute, insert_rows, is_sqlite
 from server.storage.jobs import Progress
 from server.storage.timeline import timeline_page
@@ -151,6 +151,16 @@ def test_old_items_are_let_go_by_indexes(large, spy):
     execute("UPDATE repos SET state = ?", (repos.LIVE,))
     retention.trim(100_000, NOW_MS)
     assert_no_scans(spy, at_least=1)
+
+
+def test_letting_go_and_looking_go_by_indexes(large, spy, lease):
+    execute("UPDATE repos SET state = ?", (repos.LIVE,))
+    execute("DELETE FROM follows WHERE subject_id = 100000")
+    departures.note_lonely(0, 1_000_000, NOW_US)
+    while departures.depart(100_000, lease.epoch, NOW_US):
+        pass
+    assert discrepancies.held(100_001, POST, 50)
+    assert_no_scans(spy, at_least=4)
 
 
 def test_a_scan_would_be_seen(large, spy):

@@ -1,0 +1,168 @@
+"""Compares what we have with what the authors' PDSes have, a little every minute, for ever.
+
+Two tours go round. The one of everybody asks for each complete repo's latest commit, and compares
+its rev with ours: on a source whose commits continue each other that is all there is to compare.
+Where a source carries no such chain (Jetstream's first version) it lists the newest records
+instead. The other tour lists the follows of viewers who were here lately, whatever the source: all
+else hangs on them.
+
+Promises. A difference counts once the stream has gone SETTLE_MS past the look and has not explained
+it; then the author is written into the gap ledger with what was found, and fetched again. A PDS
+that fails us is asked again in the next round; one that lies can have its own accounts fetched
+again, and no more often than it is asked.
+
+Bounds: REQUESTS_A_MINUTE for everybody and FOLLOWS_REQUESTS_A_MINUTE for follows, ASKERS requests
+at once, MAX_SUSPICIONS in memory (a restart forgets them: the next round finds them again). For
+200,000 authors a round takes 19 hours by commits, and 37 by listing, two requests an author and
+more for those who write more than a page in LISTED_DAYS. With few authors a round begins every
+ROUND_HOURS. While BUSY_JOBS backfills wait that somebody waits for, nothing is asked.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Event as StopEvent
+
+from server.backfill.author import Sources
+from server.backfill.look import Look, collections_of
+from server.core.errors import FetchFailed
+from server.core.syntax import FOLLOW
+from server.storage import discrepancies, jobs, rounds
+from server.storage.database import release
+from server.storage.discrepancies import Finding, KnownRepo
+
+log = logging.getLogger(__name__)
+
+REQUESTS_A_MINUTE = 180
+FOLLOWS_REQUESTS_A_MINUTE = 60
+ASKERS = 4
+# One turn of a tour; both together end before the next minute's do.
+TURN_SECONDS = 25.0
+ROUND_HOURS = 6
+# Viewers who opened a feed in this time.
+LATELY_DAYS = 3
+BUSY_JOBS = 100
+BUSY_PAUSE_SECONDS = 1.0
+# How far the stream has to go past a look. Relays are about a second behind a PDS, and the times in
+# events are the words of machines whose clocks differ.
+SETTLE_MS = 120_000
+MAX_SUSPICIONS = 20_000
+
+HOUR_US = 3_600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A difference that the stream may still explain. `asked_ms` is after the PDS's answer."""
+
+    repo: KnownRepo
+    finding: Finding
+    asked_ms: int
+
+
+@dataclass(slots=True)
+class Tour:
+    """Looks at one repo after the other, and begins again. `owed`: requests beyond the share."""
+
+    name: str
+    requests_a_minute: int
+    repos_after: Callable[[int, int], list[KnownRepo]]
+    look: Callable[[Look], Finding | None]
+    owed: int = 0
+
+
+class Reconcile:
+    """`run` is one minute's share; one thread calls it."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        stop: StopEvent,
+        carries_chain: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`carries_chain`: whether the source that is read now shows that commits are missing."""
+        self.sources = sources
+        self.stop = stop
+        self.carries_chain = carries_chain
+        self.suspicions: dict[int, Suspicion] = {}
+        self.tours = (
+            Tour("follows", FOLLOWS_REQUESTS_A_MINUTE, _viewers_after, _look_at_follows),
+            Tour("everybody", REQUESTS_A_MINUTE, discrepancies.complete_after, self._look_at_repo),
+        )
+
+    def run(self) -> None:
+        """Settle what can be, and look at some more. Raises DatabaseError or LeaseLost."""
+        self._settle()
+        with ThreadPoolExecutor(ASKERS, thread_name_prefix="reconcile") as pool:
+            for tour in self.tours:
+                self._go_on(tour, pool)
+
+    def _settle(self) -> None:
+        """Have those fetched again whose difference the stream has not explained."""
+        host, event_ms = discrepancies.stream_position()
+        due = [s for s in self.suspicions.values() if event_ms - s.asked_ms >= SETTLE_MS]
+        for one in due:
+            del self.suspicions[one.repo.author_id]
+            epoch, now_us = self.sources.epoch, _now_us()
+            found = discrepancies.resync(one.repo, one.finding, host, one.asked_ms, epoch, now_us)
+            if found is not None:
+                reason = one.finding.reason
+                log.warning("discrepancy did=%s reason=%s: %s", one.repo.did, reason, found)
+
+    def _go_on(self, tour: Tour, pool: ThreadPoolExecutor) -> None:
+        place = rounds.load(tour.name)
+        if place.author_id == 0 and _now_us() - place.began_us < ROUND_HOURS * HOUR_US:
+            return
+        last = place.author_id
+        until = time.monotonic() + TURN_SECONDS
+        left = tour.requests_a_minute - tour.owed
+        while left > 0 and time.monotonic() < until and not self.stop.is_set():
+            if jobs.are_many_waiting(_now_us(), BUSY_JOBS):
+                self.stop.wait(BUSY_PAUSE_SECONDS)
+                continue
+            repos = tour.repos_after(last, ASKERS)
+            left -= sum(pool.map(lambda repo: self._look(tour, repo), repos))
+            last = repos[-1].author_id if len(repos) == ASKERS else 0
+            rounds.move(tour.name, last, _now_us())
+            if last == 0:
+                hours = (_now_us() - rounds.load(tour.name).began_us) / HOUR_US
+                log.info("reconciled all tour=%s hours=%.1f", tour.name, hours)
+                break
+        tour.owed = max(0, -left)
+
+    def _look(self, tour: Tour, repo: KnownRepo) -> int:
+        """Look at one repo; how many requests it took."""
+        if self.stop.is_set():
+            return 0
+        look = Look(self.sources, repo, self.stop)
+        try:
+            finding = tour.look(look)
+        except FetchFailed as failed:
+            log.debug("not compared did=%s: %s", repo.did, failed)
+            return look.requests
+        finally:
+            release()
+        if finding is not None and len(self.suspicions) < MAX_SUSPICIONS:
+            one = Suspicion(repo, finding, asked_ms=_now_us() // 1000)
+            self.suspicions.setdefault(repo.author_id, one)
+        return look.requests
+
+    def _look_at_repo(self, look: Look) -> Finding | None:
+        if self.carries_chain():
+            return look.at_commit()
+        return look.at_records(collections_of(look.repo))
+
+
+def _viewers_after(author_id: int, limit: int) -> list[KnownRepo]:
+    seen_since_us = _now_us() - LATELY_DAYS * 24 * HOUR_US
+    return discrepancies.viewers_after(author_id, seen_since_us, limit)
+
+
+def _look_at_follows(look: Look) -> Finding | None:
+    return look.at_records((FOLLOW,))
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,79 @@
+"""The pace of comparing: whose turn it is, how much is asked, and who goes first."""
+
+import pytest
+
+from server.backfill import reconcile
+from server.storage import rounds
+from tests.backfill.accounts import fetch, track
+from tests.builders import job_of_did
+
+LATEST, LISTING = "com.atproto.sync.getLatestCommit", "com.atproto.repo.listRecords"
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+def test_an_author_whose_pds_fails_is_left_until_the_next_round(net, alice, watch):
+    alice.post("two")
+    net.faults.arm("http-500", where={"host": "pds0"})
+    watching = watch()
+    watching.run()
+    assert net.faults.fired["http-500"] == 1
+    assert watching.suspicions == {}
+    watching.run()
+    assert len(watching.suspicions) == 1
+
+
+def test_a_round_asks_no_more_than_its_share_and_goes_on_after_a_restart(
+    net, sources, watch, monkeypatch
+):
+    accounts = [net.create_account(f"a{number}") for number in range(11)]
+    for account in accounts:
+        track(account)
+        fetch(account, sources)
+    before = net.pds[0].requests[LATEST]
+    monkeypatch.setattr(reconcile, "ASKERS", 2)
+    watching = watch()
+    watching.tours[1].requests_a_minute = 4
+    watching.run()
+    assert net.pds[0].requests[LATEST] - before == 4
+    for _ in range(2):
+        watching = watch()
+        watching.tours[1].requests_a_minute = 4
+        watching.run()
+    assert net.pds[0].requests[LATEST] - before == 11
+    assert rounds.load("everybody").author_id == 0
+    monkeypatch.setattr(reconcile, "ROUND_HOURS", 1)
+    watch().run()
+    assert net.pds[0].requests[LATEST] - before == 11
+
+
+def test_requests_beyond_the_share_are_owed_to_the_next_minute(net, viewer, watch, monkeypatch):
+    monkeypatch.setattr("server.backfill.pds.PAGE_RECORDS", 1)
+    for number in range(4):
+        viewer.follow(f"did:web:somebody{number}.test", emit=False)
+    watching = watch()
+    follows = watching.tours[0]
+    follows.requests_a_minute = 2
+    watching.run()
+    # A page for each follow and the empty one; what differs sends us to the directory as well.
+    assert follows.owed == 6 + 1 - 2
+    before = net.pds[0].requests[LISTING]
+    watching.run()
+    assert net.pds[0].requests[LISTING] == before
+
+
+def test_nothing_is_asked_while_many_wait_to_be_fetched(net, alice, sources, watch, monkeypatch):
+    monkeypatch.setattr(reconcile, "BUSY_JOBS", 2)
+    monkeypatch.setattr(reconcile, "TURN_SECONDS", 0.1)
+    monkeypatch.setattr(reconcile, "BUSY_PAUSE_SECONDS", 0.01)
+    others = [net.create_account(f"a{number}") for number in range(2)]
+    for account in others:
+        track(account)
+    before = net.pds[0].requests[LATEST]
+    watch().run()
+    assert net.pds[0].requests[LATEST] == before
+    assert job_of_did(others[0].did, sources.epoch) is not None
+    fetch(others[0], sources)
+    before = net.pds[0].requests[LATEST]
+    watch().run()
+    assert net.pds[0].requests[LATEST] > before

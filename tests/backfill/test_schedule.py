@@ -1,0 +1,87 @@
+"""What has to happen now and then does happen, in a thread that ends when it is told to."""
+
+import threading
+
+import pytest
+
+from server import schedule
+from server.backfill import reconcile
+from server.core.config import load_config
+from server.schedule import Schedule
+from server.storage import departures, repos, retention, viewers
+from server.storage.authors import author_ids, load_identity, outdate_identities
+from server.storage.changes import Batch
+from server.storage.database import database, execute, value
+from tests.backfill.accounts import fetch, reset, stored, track
+from tests.backfill.watching import findings, stream_is_at
+from tests.ingest.conftest import wait_until
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+@pytest.fixture
+def scheduled(sources, monkeypatch):
+    """The schedule, at work, a minute of whose is a twentieth of a second."""
+    monkeypatch.setattr(schedule, "MINUTE", 0.05)
+    monkeypatch.setattr(reconcile, "ROUND_HOURS", 0)
+    stop, errors = threading.Event(), []
+
+    def body():
+        try:
+            Schedule(load_config({"VIEWER_DAYS": "7"}), sources, stop).run()
+        except Exception as error:  # noqa: BLE001  the test looks at it
+            errors.append(error)
+        finally:
+            database.close()
+
+    thread = threading.Thread(target=body)
+    yield thread.start, errors
+    stop.set()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_whatever_is_due_is_done(net, alice, viewer, sources, scheduled, monkeypatch):
+    monkeypatch.setattr(retention, "KEPT_ITEMS", 1)
+    monkeypatch.setattr(departures, "LONELY_US", 0)
+    start, errors = scheduled
+    bob, carl, dora = (net.create_account(name) for name in ("bob", "carl", "dora"))
+    dora.post("old", at_us=net.clock() - 40 * 86_400_000_000)
+    dora.post("new")
+    for account in (bob, carl, dora):
+        viewer.follow(account)
+    reset(viewer)
+    gone = viewers.welcome(carl.did, 1)
+    lonely = net.create_account("lonely")
+    track(lonely)
+    for account in (viewer, bob, carl, dora, lonely):
+        fetch(account, sources)
+    stream_is_at(sources.epoch, 0, Batch(statuses={bob.did: (False, "deleted")}))
+    alice.post("unheard")
+    outdate_identities([dora.did])
+    start()
+    wait_until(lambda: (bob.did, "other status") in findings(), "the claim is looked into")
+    wait_until(lambda: load_identity(dora.did).checked_us > 0, "the identity is looked up")
+    wait_until(lambda: value("SELECT count(*) FROM viewers WHERE author_id = ?", (gone,)) == 0)
+    number = author_ids([lonely.did])[lonely.did]
+    state = "SELECT state FROM repos WHERE author_id = ?"
+    wait_until(lambda: value(state, (number,)) == repos.LET_GO, "nobody follows them")
+    wait_until(lambda: len(stored(dora)) == 1, "the old item goes")
+
+    def missed_is_found():
+        stream_is_at(sources.epoch, reconcile.SETTLE_MS + 1000)
+        return (alice.did, "missed commit") in findings()
+
+    wait_until(missed_is_found, "the missed commit is found")
+    assert errors == []
+
+
+def test_the_schedule_of_a_deposed_leader_ends(alice, sources, scheduled):
+    start, errors = scheduled
+    alice.set_status("deleted", emit=False)
+    stream_is_at(sources.epoch, 0, Batch(statuses={alice.did: (False, "deleted")}))
+    execute("UPDATE leases SET epoch = epoch + 1")
+    start()
+    wait_until(lambda: errors != [], "the schedule ends")
+    assert "leads now" in str(errors[0])
+    assert len(stored(alice)) == 1

@@ -1,0 +1,26 @@
+"""What tests of the reconciliation say of the stream, and ask of the ledger."""
+
+import time
+
+from server.backfill import reconcile
+from server.storage import gaps
+from server.storage.changes import Batch, StreamCursor, commit_batch
+from tests.builders import HOST, NOW_US
+
+
+def stream_is_at(epoch, ms_from_now, batch=None):
+    """What the stream told up to a time is saved."""
+    now_ms = time.time_ns() // 1_000_000
+    cursor = StreamCursor(HOST, now_ms + ms_from_now, now_ms + ms_from_now)
+    commit_batch(batch or Batch(), cursor, epoch, NOW_US)
+
+
+def findings():
+    return [(gap.did, gap.reason) for gap in gaps.open_gaps(9)]
+
+
+def look_and_let_the_stream_pass(watching):
+    """A round, then the stream goes on, then what it did not explain is settled."""
+    watching.run()
+    stream_is_at(watching.sources.epoch, reconcile.SETTLE_MS + 1000)
+    watching._settle()
