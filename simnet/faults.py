@@ -21,6 +21,7 @@ ARMABLE = {
     "http-cut-body": "promise a body and cut the connection in the middle of it",
     "http-huge": "an endless-looking body of size bytes (50 million), never JSON",
     "http-garbage": "status 200, JSON content type, no JSON",
+    "rev-future": "getLatestCommit names a rev of next year",
     "list-foreign": "listRecords names records of somebody else",
     "list-same-cursor": "listRecords pages repeat for ever",
     "list-empty-page": "listRecords gives an empty page with a cursor before the end",

@@ -4,11 +4,15 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from simnet.clock import wall_clock_us
 from simnet.host import Host
 from simnet.http_server import Reply, Request
 from simnet.repo import StoredRecord
+from simnet.tid import tid_at
 from simnet.world import AccountState
 from simnet.xrpc import Method, XrpcError, page_limit, required
+
+_YEAR_US = 365 * 86_400_000_000
 
 # What sync methods call a repo that is not to be had, and what they say.
 _UNAVAILABLE = {
@@ -111,10 +115,14 @@ class PdsReads:
         return state
 
     def _latest_commit(self, request: Request) -> Reply:
-        head = self._readable(request).repo.head
+        state = self._readable(request)
+        head = state.repo.head
         if head is None:
             raise XrpcError(400, "RepoNotFound", "Could not find root")
-        return Reply({"cid": head.cid.text, "rev": head.rev})
+        rev = head.rev
+        if self._host.faults.take("rev-future", host=self._host.name, repo=state.did) is not None:
+            rev = tid_at(wall_clock_us() + _YEAR_US)
+        return Reply({"cid": head.cid.text, "rev": rev})
 
     def _repo_status(self, request: Request) -> Reply:
         state, status = self._synced(request)

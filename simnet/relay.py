@@ -41,6 +41,8 @@ class Relay:
         self.server = LoopbackServer("relay", self._handle, faults)
         self._world = world
         self._held: list[tuple[str, Body, Commit | None]] | None = None
+        self._held_host: int | None = None
+        self._faults = faults
 
     @property
     def url(self) -> str:
@@ -56,20 +58,25 @@ class Relay:
                 self.refused["not the current host"] += 1
             elif kind in ("#commit", "#sync") and state.status != "active":
                 self.refused["account is not active"] += 1
-            elif self._held is not None:
+            elif self._held is not None and self._held_host in (None, pds):
                 self._held.append((kind, body, commit))
             else:
                 self.stream.append(kind, body, commit)
 
-    def hold(self) -> None:
-        """Fall behind: events wait until `release`, while the PDSes have them already."""
+    def hold(self, pds: int | None = None) -> None:
+        """Fall behind: events wait until `release`, while the PDSes have them already.
+
+        With `pds`, only with that host: the others' events overtake.
+        """
         with self._world.lock:
-            self._held = self._held or []
+            self._held, self._held_host = self._held or [], pds
 
     def release(self) -> int:
         """Catch up. Returns how many events had waited."""
         with self._world.lock:
             waiting, self._held = self._held or [], None
+            if waiting and self._held_host is not None:
+                self._faults.count("stream-overtaken")
             for kind, body, commit in waiting:
                 self.stream.append(kind, body, commit)
             return len(waiting)

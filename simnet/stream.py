@@ -49,6 +49,8 @@ class Stream:
         # A PDS says OutdatedCursor and FutureCursor; the relays in use say nothing.
         self.announces_cursor_trouble = announces_cursor_trouble
         self.next_seq = first_seq
+        # How many events there ever were; numbers may start anew.
+        self.events = 0
         self.log = EventLog(window or Window())
         self._clock = clock
         self._faults = faults
@@ -155,6 +157,7 @@ class Stream:
 
     def _number(self) -> int:
         self.next_seq += 1
+        self.events += 1
         return self.next_seq - 1
 
     def _add(self, seq: int, wire: bytes) -> None:

@@ -7,11 +7,12 @@ records), and everything is bounded in bytes, records and time. The rest raises 
 job is tried again later. A repo that the PDS does not show raises NotFound with its word for why.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from server.core.errors import FetchFailed
-from server.core.syntax import is_rkey, is_tid, tid_to_int
+from server.core.syntax import is_rkey, is_tid, tid_to_int, tid_us
 from server.identity.fetcher import Fetcher
 
 PAGE_RECORDS = 100
@@ -22,6 +23,8 @@ MAX_PAGE_BYTES = 8_000_000
 MAX_ANSWER_BYTES = 100_000
 # A PDS on somebody's home line is slow, not dead.
 DEADLINE_SECONDS = 20.0
+# How far ahead of ours a PDS's clock may be.
+MAX_AHEAD_US = 300_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,9 @@ def latest_rev(fetcher: Fetcher, pds_url: str, did: str) -> int:
     # 0 is a TID by its letters, and stands for "none" everywhere here.
     if number == 0:
         raise FetchFailed("getLatestCommit gave no rev")
+    # Believed, it would make us deaf to every commit until then. Relays draw the same line.
+    if tid_us(number) > time.time_ns() // 1000 + MAX_AHEAD_US:
+        raise FetchFailed("getLatestCommit gave a rev of the future")
     return number
 
 

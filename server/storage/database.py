@@ -7,7 +7,8 @@ write says so with `write_transaction()`. A database that is gone raises Databas
 caller. Only a lost conflict is retried here, and only where a function says that it may be.
 
 Bounds: BUSY_SECONDS for a lock of SQLite, STATEMENT_MS for a statement of PostgreSQL,
-`max_connections` for the pool.
+IDLE_TRANSACTION_MS for a transaction of it in which nothing happens, `max_connections` for the
+pool.
 """
 
 import fcntl
@@ -38,6 +39,9 @@ DatabaseError = PeeweeException
 BUSY_SECONDS = 15
 # A statement that takes longer is a bug or a sick server; the AppView has given up by then.
 STATEMENT_MS = 20_000
+# A process that is paused inside a transaction (stopped, swapped out, cut off) keeps its rows
+# locked, among them the lead's, and nobody could take over. Ours are never idle for a second.
+IDLE_TRANSACTION_MS = 10_000
 # Below the smallest bound on parameters of the two (SQLite's 32,766).
 MAX_PARAMETERS = 15_000
 
@@ -86,7 +90,10 @@ def open_database(
         pragmas = _READ_PRAGMAS | ({"query_only": 1} if read_only else _WRITE_PRAGMAS)
         database.initialize(SqliteDatabase(str(path), timeout=BUSY_SECONDS, pragmas=pragmas))
         return
-    options = f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC"
+    options = (
+        f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC"
+        f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
+    )
     if read_only:
         options += " -c default_transaction_read_only=on"
     database.initialize(

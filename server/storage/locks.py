@@ -17,6 +17,10 @@ from psycopg2.extensions import connection as PgConnection  # noqa: N812
 from server.storage.database import DatabaseError, current, is_sqlite, sqlite_path
 
 _POLL_SECONDS = 0.2
+# A holder whose machine is gone without a goodbye is noticed by the server within a minute.
+_NOTICE_A_LOST_HOLDER = (
+    "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+)
 # Our advisory locks, as PostgreSQL numbers them: this, and one number a name.
 _SPACE = 0x6A91
 
@@ -78,7 +82,7 @@ def _try_file(name: str) -> Lock | None:
 def _try_advisory(name: str) -> Lock | None:
     number = crc32(name.encode()) & 0x7FFFFFFF
     try:
-        connection = psycopg2.connect(current().database)
+        connection = psycopg2.connect(current().database, options=_NOTICE_A_LOST_HOLDER)
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_SPACE, number))

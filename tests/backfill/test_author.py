@@ -72,7 +72,9 @@ def test_what_is_gone_at_the_pds_goes_here(net, alice, sources):
     assert len(stored(alice)) == 2
 
 
-@pytest.mark.parametrize("fault", ["list-foreign", "list-same-cursor", "list-empty-page"])
+@pytest.mark.parametrize(
+    "fault", ["rev-future", "list-foreign", "list-same-cursor", "list-empty-page"]
+)
 def test_a_pds_that_lies_gets_nothing_in_and_takes_nothing_away(
     net, alice, sources, monkeypatch, fault
 ):

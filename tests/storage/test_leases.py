@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from server.core.errors import LeaseLost
-from server.storage import leases, locks
+from server.storage import database, leases, locks
 from server.storage.database import write_transaction
 from tests.builders import NOW_US
 
@@ -52,6 +53,39 @@ def test_the_lead_is_held_by_one(db):
     assert second.epoch == first.epoch + 1
     assert leases.leader().holder == "b"
     second.release()
+
+
+def test_a_leader_that_is_paused_inside_a_transaction_keeps_the_lead_from_nobody(
+    postgres_url, monkeypatch
+):
+    monkeypatch.setattr(database, "IDLE_TRANSACTION_MS", 500)
+    database.open_database(postgres_url)
+    first = leases.acquire("a", NOW_US)
+    paused, wakes = threading.Event(), threading.Event()
+    late = []
+
+    def sleep_in_the_middle():
+        try:
+            with write_transaction():
+                leases.fence(first.epoch)
+                paused.set()
+                wakes.wait(30)
+                database.execute("UPDATE counters SET value = 1")
+        except database.DatabaseError as error:
+            late.append(error)
+
+    sleeper = threading.Thread(target=sleep_in_the_middle)
+    sleeper.start()
+    assert paused.wait(10)
+    first.release()
+    second = leases.acquire("b", NOW_US)
+    assert second.epoch == first.epoch + 1
+    wakes.set()
+    sleeper.join()
+    assert len(late) == 1
+    assert database.value("SELECT value FROM counters") == 0
+    second.release()
+    database.close_database()
 
 
 def test_releasing_twice_harms_nobody(db):

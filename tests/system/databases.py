@@ -4,10 +4,11 @@ import secrets
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from zlib import crc32
 
 import psycopg2
 
@@ -24,6 +25,12 @@ class Database(Protocol):
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run a statement in a connection of its own; `?` marks a parameter."""
 
+    def drop_lock(self) -> bool:
+        """Take the lead's lock from whoever holds it; False: only its holder can let it go."""
+
+    def away(self) -> AbstractContextManager[object]:
+        """Nobody can write meanwhile."""
+
 
 class SqliteFile:
     """A file."""
@@ -36,11 +43,23 @@ class SqliteFile:
         with closing(sqlite3.connect(self.path, timeout=15)) as connection, connection:
             return list(connection.execute(sql, parameters))
 
+    def drop_lock(self) -> bool:
+        return False
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Somebody else holds the write lock, and does not queue for it as we do."""
+        with closing(sqlite3.connect(self.path, timeout=15, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("ROLLBACK")
+
 
 class PostgresDatabase:
     """A database of the server that all tests share."""
 
-    def __init__(self, server: Postgres) -> None:
+    def __init__(self, server: "StoppablePostgres") -> None:
+        self.server = server
         self.name = f"gapless_{secrets.token_hex(6)}"
         self.url = server.create_database(self.name)
 
@@ -49,6 +68,25 @@ class PostgresDatabase:
             cursor = connection.cursor()
             cursor.execute(sql.replace("?", "%s"), parameters)
             return list(cursor.fetchall()) if cursor.description else []
+
+    def drop_lock(self) -> bool:
+        """Have the server end the connection that holds it."""
+        ended = self.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND granted AND database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database()) AND objid = ?",
+            # Not the lock of somebody who starts, and migrates.
+            (crc32(b"ingest") & 0x7FFFFFFF,),
+        )
+        assert ended == [(True,)]
+        return True
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """The server crashes, and comes back."""
+        self.server.go_away(signal.SIGQUIT)
+        yield
+        self.server.come_back()
 
 
 class StoppablePostgres(Postgres):
@@ -98,3 +136,9 @@ def has_cursor(database: Database) -> bool:
 def gap_reasons(database: Database) -> set[str]:
     """Why gaps were opened so far, healed ones too."""
     return {reason for (reason,) in database.rows("SELECT reason FROM gaps")}
+
+
+def gap_counts(database: Database) -> tuple[int, int]:
+    """How many gaps were opened so far, and how many of them have healed."""
+    ((opened, healed),) = database.rows("SELECT count(*), count(closed_us) FROM gaps")
+    return opened, healed

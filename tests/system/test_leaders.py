@@ -51,15 +51,6 @@ class Rivals:
 
         wait_until(lambda: self.lease()[1] > epoch, TAKEOVER_SECONDS, log_texts)
 
-    def drop_lock(self):
-        """Have the server end the connection that holds the lead's lock."""
-        ended = self.database.rows(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-            " AND granted AND database ="
-            " (SELECT oid FROM pg_database WHERE datname = current_database())"
-        )
-        assert ended == [(True,)]
-
 
 @pytest.fixture
 def make_rivals(make_database, make_service, tmp_path):
@@ -100,7 +91,7 @@ def test_when_the_leader_is_killed_the_other_takes_over(make_rivals, kind):
 def test_a_leader_whose_lock_is_dropped_leads_no_more(make_rivals):
     rivals = make_rivals("postgresql")
     _, epoch = rivals.lease()
-    rivals.drop_lock()
+    rivals.database.drop_lock()
     rivals.wait_for_epoch_after(epoch)
     rivals.author.post("under the next leader")
     assert rivals.reader.settle(rivals.viewer, database=rivals.database) == 2
@@ -127,7 +118,7 @@ def test_a_leader_that_sleeps_through_its_fall_writes_nothing_when_it_wakes(make
     try:
         for number in range(50):
             rivals.author.post(f"in its socket {number}")
-        rivals.drop_lock()
+        rivals.database.drop_lock()
         rivals.wait_for_epoch_after(epoch)
         assert rivals.leader is other
         assert rivals.reader.settle(rivals.viewer, database=rivals.database) == 101
