@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
+from server.arming import arm_crash_point
 from server.commands import COMMANDS
 from server.commands.command import FAILED, WRONG_WORDS
 from server.core.config import load_config
@@ -34,6 +35,7 @@ def main(words: list[str]) -> int:
         config = load_config(os.environ)
         configure_logging(config.log_format, config.log_level)
         start_error_tracking(config.sentry_dsn, VERSION)
+        arm_crash_point(config, os.environ)
         status: int = arguments.run(config, arguments)
     except ConfigError as error:
         print(f"Gapless cannot {arguments.command}:", file=sys.stderr)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from flask import Flask
 
 from feeds import FEEDS
+from server.arming import arm_crash_point
 from server.core.config import Config, load_config
 from server.core.metrics import WebMetrics
 from server.error_tracking import start_error_tracking
@@ -91,6 +92,7 @@ def from_environment() -> Flask:
     config = load_config(os.environ)
     configure_logging(config.log_format, config.log_level)
     start_error_tracking(config.sentry_dsn, VERSION)
+    arm_crash_point(config, os.environ)
     open_database(config.database_url, max_connections=config.web_threads + 2)
     # The client library has read the same variable: see server/metrics_folder.py.
     folder = os.environ.get(VARIABLE)

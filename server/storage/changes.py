@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from server.core.projection import Change, DropRecord, SaveFollow, SaveItem
 from server.core.syntax import FOLLOW
 from server.storage import authors, follow_backs, gaps, items, leases, repos, tombstones
+from server.storage.crash_points import crash_point
 from server.storage.database import execute, retry_conflicts, rows, write_transaction
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
@@ -71,6 +72,7 @@ def commit_batch(batch: Batch, cursor: StreamCursor, epoch: int, now_us: int) ->
     changes = [change for commit in batch.commits for change in commit.changes]
     dids = {commit.repo for commit in batch.commits} | batch.resets | batch.statuses.keys()
     names = items.name(changes, dids)
+    crash_point("batch: accounts numbered")
     with write_transaction():
         leases.fence(epoch)
         locked = repos.load_repos(names.authors[did] for did in dids)
@@ -86,7 +88,9 @@ def commit_batch(batch: Batch, cursor: StreamCursor, epoch: int, now_us: int) ->
         if batch.identities:
             authors.outdate_identities(batch.identities)
         gaps.open_for_authors(result.holes.items(), cursor.host, cursor.event_ms, now_us)
+        crash_point("batch: inside")
         _save_cursor(cursor, now_us)
+    crash_point("batch: committed")
     return result
 
 
@@ -99,10 +103,13 @@ def load_cursor(host: str) -> StreamCursor | None:
 @retry_conflicts
 def commit_gap(host: str, reason: str, from_ms: int, to_ms: int, epoch: int, now_us: int) -> None:
     """Write a hole of everybody down, and forget the cursor that led into it."""
+    crash_point("gap: not yet written")
     with write_transaction():
         leases.fence(epoch)
         gaps.open_for_all(host, reason, from_ms, to_ms, now_us)
+        crash_point("gap: inside")
         execute("DELETE FROM stream_cursors WHERE host = ?", (host,))
+    crash_point("gap: opened")
 
 
 class _Work:

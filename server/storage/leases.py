@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from server.core.errors import LeaseLost
 from server.storage import locks
+from server.storage.crash_points import crash_point
 from server.storage.database import execute, is_sqlite, rows, value, write_transaction
 
 NAME = "ingest"
@@ -45,6 +46,7 @@ def acquire(holder: str, now_us: int) -> Lease | None:
             " connected_us = NULL, confirmed_version = -1 RETURNING epoch",
             (NAME, holder, now_us, now_us),
         )[0][0]
+    crash_point("lead: taken")
     return Lease(int(epoch), lock)
 
 
@@ -61,10 +63,12 @@ def fence(epoch: int) -> None:
 
 def confirm(epoch: int, version: int) -> None:
     """The stream's reader has every repo of the tracked set up to `version`."""
+    crash_point("tracked: read, not confirmed")
     execute(
         "UPDATE leases SET confirmed_version = ? WHERE name = ? AND epoch = ?",
         (version, NAME, epoch),
     )
+    crash_point("tracked: confirmed")
 
 
 def report(epoch: int, alive_us: int, connected_us: int | None) -> None:

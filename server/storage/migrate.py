@@ -11,6 +11,7 @@ from playhouse.migrations import Runner
 
 from server.core.errors import ConfigError
 from server.storage import locks
+from server.storage.crash_points import crash_point
 from server.storage.database import close_database, current
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,9 @@ def migrate() -> list[str]:
     try:
         runner = Runner(current(), str(DIRECTORY))
         _refuse_newer(runner)
+        crash_point("migrate: locked")
         applied = [str(name) for name in runner.up()]
+        crash_point("migrate: applied")
     finally:
         lock.release()
         close_database()

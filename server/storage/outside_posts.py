@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from server.storage import repos
+from server.storage.crash_points import crash_point
 from server.storage.database import execute, insert_rows, rows, rows_in
 
 WANTED, THERE, MISSING, UNKNOWN = 0, 1, 2, 3
@@ -78,10 +79,12 @@ def due(now_us: int, limit: int) -> list[OutsidePost]:
 
 def settle(post: OutsidePost, state: int, parent_id: int | None) -> None:
     """What the look-up found: THERE (and whom it replies to), MISSING or UNKNOWN."""
+    crash_point("outside post: asked, not settled")
     execute(
         "UPDATE outside_posts SET state = ?, parent_id = ? WHERE author_id = ? AND rkey = ?",
         (state, parent_id, post.author_id, post.rkey),
     )
+    crash_point("outside post: settled")
 
 
 def postpone(post: OutsidePost, not_before_us: int) -> None:

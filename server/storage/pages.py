@@ -17,6 +17,7 @@ from enum import Enum
 from server.core.projection import SaveFollow, SaveItem
 from server.core.syntax import FOLLOW, is_tid, tid_to_int
 from server.storage import gaps, items, jobs, leases, repos, rkeys, tombstones
+from server.storage.crash_points import crash_point
 from server.storage.database import execute, retry_conflicts, rows, write_transaction
 from server.storage.follows import drop_follows, priority_of_more, save_follows
 from server.storage.items import COLLECTIONS, Key
@@ -62,6 +63,8 @@ def store_snapshot(job: Job, rev: int, epoch: int) -> Snapshot:
         if repo.rev > rev and repo.chain_since > rev:
             return Snapshot.BEHIND
         execute("UPDATE repos SET snapshot_rev = ? WHERE author_id = ?", (rev, job.author_id))
+        crash_point("snapshot: inside")
+    crash_point("snapshot: stored")
     return Snapshot.STORED
 
 
@@ -71,6 +74,7 @@ def commit_page(
 ) -> bool:
     """Save a page: what it lists is there, what it does not list is gone."""
     names = items.name(page.changes, [job.did])
+    crash_point("page: accounts numbered")
     with write_transaction():
         repo = _locked(job, epoch)
         if repo is None:
@@ -89,7 +93,9 @@ def commit_page(
         if page.collection == FOLLOW:
             follows = {k: c for k, c in kept.items() if isinstance(c, SaveFollow)}
             save_follows(follows, names, now_us, priority_of_more(job.author_id))
+        crash_point("page: inside")
         jobs.save_progress(job, progress, priority, now_us)
+    crash_point("page: committed")
     return True
 
 
@@ -114,12 +120,14 @@ def mark_partial(job: Job, epoch: int) -> bool:
         if _locked(job, epoch) is None:
             return False
         _set_state(job.author_id, repos.PARTIAL)
+    crash_point("newest pages: marked")
     return True
 
 
 @retry_conflicts
 def finish(job: Job, horizon_rkey: int, epoch: int, now_us: int) -> bool:
     """The repo is complete down to `horizon_rkey` (0: to its beginning), and goes on live."""
+    crash_point("finish: all pages committed")
     with write_transaction():
         repo = _locked(job, epoch)
         if repo is None:
@@ -130,7 +138,9 @@ def finish(job: Job, horizon_rkey: int, epoch: int, now_us: int) -> bool:
             (repos.LIVE, max(repo.rev, repo.snapshot_rev), horizon_rkey, now_us, job.author_id),
         )
         repos.take_back_absence(job.author_id)
+        crash_point("finish: inside, gaps not closed")
         _done(job.author_id, now_us)
+    crash_point("finish: live and gaps closed")
     return True
 
 
@@ -148,7 +158,9 @@ def finish_inactive(job: Job, status: str, epoch: int, now_us: int) -> bool:
             "UPDATE repos SET state = ?, snapshot_rev = 0 WHERE author_id = ?",
             (repos.LIVE, job.author_id),
         )
+        crash_point("absence: inside")
         _done(job.author_id, now_us)
+    crash_point("absence: settled")
     return True
 
 

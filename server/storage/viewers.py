@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from server.storage import repos
 from server.storage.authors import author_ids
+from server.storage.crash_points import crash_point
 from server.storage.database import execute, insert_rows, retry_conflicts, rows, write_transaction
 
 
@@ -44,6 +45,7 @@ def find(did: str) -> Viewer | None:
 def welcome(did: str, now_us: int) -> int:
     """First sight of a viewer: follow their repo, and queue the fetching of their follows."""
     number = author_ids([did])[did]
+    crash_point("viewer: numbered")
     with write_transaction():
         # Whoever lets this account go holds the same row: so that is over, or finds a viewer.
         repos.load_repos([number])
@@ -52,7 +54,9 @@ def welcome(did: str, now_us: int) -> int:
             [(number, now_us, now_us)],
             "ON CONFLICT (author_id) DO UPDATE SET last_us = excluded.last_us",
         )
+        crash_point("viewer: inside")
         repos.track([number], repos.ITEMS | repos.FOLLOWS, now_us)
+    crash_point("viewer: seen and job queued")
     return number
 
 
