@@ -45,6 +45,14 @@ def network(official: OfficialNetwork) -> Iterator[Network]:
         yield client
 
 
+@pytest.fixture
+def forgetful(official: OfficialNetwork) -> Iterator[OfficialNetwork]:
+    """Another network, whose PDS replays nothing that is older than a moment."""
+    assert official.info
+    with OfficialNetwork(stream_window_ms=500) as network:
+        yield network
+
+
 @pytest.fixture(scope="session")
 def new_service(
     official: OfficialNetwork, network: Network, tmp_path_factory: pytest.TempPathFactory

@@ -30,8 +30,11 @@ BATCHED = {
     "backdate": 4,
     "future_date": 3,
 }
-SINGLE = {"follow_anew": 1, "repost_anew": 1, "sleep_or_wake": 2}
+SINGLE = {"follow_anew": 1, "repost_anew": 1, "sleep_or_wake": 2, "delete_account": 1}
 SINGLE_SHARE = 0.12
+
+# Whoever deletes their account reads no feed any more: enough viewers must be left.
+MAX_GONE, MIN_VIEWERS = 2, 5
 
 # The service backfills seven days. What is older it need not know.
 OLDEST_S, FURTHEST_S = -5 * 86_400.0, 3_600.0
@@ -63,7 +66,7 @@ class Crowd:
 
     def wake_all(self) -> None:
         for person in self.world.people:
-            if not person.active:
+            if not person.active and not person.is_gone:
                 self._switch(person)
 
     def _act_in_a_batch(self, person: Person) -> None:
@@ -83,10 +86,20 @@ class Crowd:
     def _sleep_or_wake(self, person: Person) -> None:
         if person.is_stranger:
             return
-        sleeping = [other for other in self.world.people if not other.active]
+        sleeping = [other for other in self.world.people if not (other.active or other.is_gone)]
         # Never more than two at a time: the sleeping read no feeds, so nobody judges them.
         wake = sleeping and (len(sleeping) == 2 or self.rng.random() < 0.5)
         self._switch(self.rng.choice(sleeping) if wake else person)
+
+    def _delete_account(self, person: Person) -> None:
+        # Strangers are not followed, so what becomes of their old posts is not noticed.
+        viewers = [one for one in self.world.people if not (one.is_stranger or one.is_gone)]
+        gone = sum(one.is_gone for one in self.world.people)
+        if person.is_stranger or gone == MAX_GONE or len(viewers) <= MIN_VIEWERS:
+            return
+        person.account.network.delete_account(person.account)
+        person.active, person.is_gone = False, True
+        self.world.done["delete_account"] += 1
 
     def _switch(self, person: Person) -> None:
         if person.active:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -105,14 +104,6 @@ def test_extra_sync_and_identity_frames_change_nothing(
 
     crowd.act(DEEDS * 2, between=announce)
     assert_equal_to_official(crowd, network, service)
-
-
-@pytest.fixture
-def forgetful(official: OfficialNetwork) -> Iterator[OfficialNetwork]:
-    """Another network, whose PDS replays nothing that is older than a moment."""
-    assert official.info
-    with OfficialNetwork(stream_window_ms=500) as network:
-        yield network
 
 
 def test_events_that_nobody_replays_are_fetched_again(

@@ -17,7 +17,7 @@ NO_REF = Ref("", "")
 
 @dataclass(slots=True, eq=False)
 class Person:
-    """Somebody of the crowd, and whether the account is active.
+    """Somebody of the crowd, and whether the account is active, or deleted (`is_gone`) for good.
 
     A stranger opens none of our feeds, so the service follows his repo only while a viewer follows
     him. What he does in between must be such as can be known afterwards.
@@ -26,6 +26,7 @@ class Person:
     account: Account
     is_stranger: bool = False
     active: bool = True
+    is_gone: bool = False
 
     @property
     def did(self) -> str:
