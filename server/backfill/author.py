@@ -27,6 +27,7 @@ from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_
 from server.identity.did import Directory, Identity
 from server.identity.fetcher import Fetcher
 from server.storage import pages, repos
+from server.storage.crash_points import crash_point
 from server.storage.jobs import Job, Progress
 from server.storage.pages import Page, Snapshot
 
@@ -89,6 +90,7 @@ class Backfill:
         if not self.job.wants & repos.FOLLOWS:
             newest = [self._read_page(name, None, pds.FIRST_RECORDS) for name in (POST, REPOST)]
         stored = self.sources.write(partial(self._save_opening, rev, newest))
+        crash_point("snapshot: stored")
         if stored is Snapshot.BEHIND:
             raise FetchFailed("the PDS is behind the stream")
         # Everybody's newest page comes before anybody's second one.
@@ -125,13 +127,16 @@ class Backfill:
             if not (self._list_page(POST) and self._list_page(REPOST)):
                 return
             is_current = self.sources.write(lambda: pages.mark_partial(job, epoch))
+            crash_point("newest pages: marked")
             if not is_current or not self._is_listed():
                 return
         if self._list_all(POST) and self._list_all(REPOST):
             # Complete down to here in both collections.
             stops = [tid_to_int(key) for key in self.progress.horizons.values()]
             horizon = max(stops, default=0)
+            crash_point("finish: all pages committed")
             self.sources.write(lambda: pages.finish(job, horizon, epoch, _now_us()))
+            crash_point("finish: live and gaps closed")
 
     def _is_listed(self) -> bool:
         return all(self.progress.cursors[name] is None for name in (POST, REPOST))
@@ -152,7 +157,9 @@ class Backfill:
             return False
         page = self._read_page(collection, self.progress.cursors.get(collection))
         self._advance(collection, page.lower)
-        return bool(self.sources.write(partial(self._save_page, page, self._priority())))
+        is_current = self.sources.write(partial(self._save_page, page, self._priority()))
+        crash_point("page: committed")
+        return bool(is_current)
 
     def _save_page(self, page: Page, priority: int) -> bool:
         self._remember_home()
@@ -207,6 +214,7 @@ class Backfill:
         log.info("repo not shown did=%s status=%s", self.job.did, status)
         job, epoch = self.job, self.sources.epoch
         self.sources.write(lambda: pages.finish_inactive(job, status, epoch, _now_us()))
+        crash_point("absence: settled")
 
 
 def project_listing(collection: str, listing: Listing, now_ms: int) -> list[SaveItem | SaveFollow]:

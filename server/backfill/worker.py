@@ -30,6 +30,7 @@ from server.core.backoff import delay_s
 from server.core.errors import FetchFailed
 from server.core.metrics import IngestMetrics
 from server.storage import jobs
+from server.storage.crash_points import crash_point
 from server.storage.group_commit import GroupCommit
 from server.storage.jobs import Job
 
@@ -150,7 +151,9 @@ class BackfillWorkers:
             pause_s = max(pause_s if job.attempts > 2 else 0.0, error.retry_after_s)
         log.info("backfill failed did=%s retry_s=%.0f: %s", job.did, pause_s, error)
         not_before_us = _now_us() + int(pause_s * 1_000_000)
+        crash_point("failure: not yet noted")
         self.sources.write(partial(jobs.fail, job, str(error), not_before_us))
+        crash_point("failure: noted")
 
 
 def _now_us() -> int:

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from server.storage.crash_points import crash_point
 from server.storage.database import release, retry_conflicts, write_transaction
 
 R = TypeVar("R")
@@ -48,6 +49,7 @@ class GroupCommit:
                 for write in group:
                     write.done.set_exception(error)
             else:
+                crash_point("group: committed, nobody told")
                 for write, result in zip(group, results, strict=True):
                     write.done.set_result(result)
             finally:

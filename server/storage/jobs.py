@@ -5,7 +5,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from server.storage import leases, repos
-from server.storage.crash_points import crash_point
 from server.storage.database import execute, rows, value
 
 # A job that keeps failing stays, and is tried at least this often.
@@ -76,14 +75,12 @@ def due(now_us: int, limit: int, busy_hosts: Collection[str]) -> list[Job]:
 
 def fail(job: Job, error: str, not_before_us: int) -> None:
     """Try the job again later; it goes on where it stopped."""
-    crash_point("failure: not yet noted")
     execute(
         "UPDATE backfill_jobs SET attempts = attempts + 1, last_error = ?, not_before_us = ?"
         " WHERE author_id = ? AND EXISTS"
         " (SELECT 1 FROM repos r WHERE r.author_id = ? AND r.epoch = ?)",
         (error[:500], not_before_us, job.author_id, job.author_id, job.epoch),
     )
-    crash_point("failure: noted")
 
 
 def save_progress(job: Job, progress: Progress, priority: int, now_us: int) -> None:

@@ -64,7 +64,6 @@ def store_snapshot(job: Job, rev: int, epoch: int) -> Snapshot:
             return Snapshot.BEHIND
         execute("UPDATE repos SET snapshot_rev = ? WHERE author_id = ?", (rev, job.author_id))
         crash_point("snapshot: inside")
-    crash_point("snapshot: stored")
     return Snapshot.STORED
 
 
@@ -74,7 +73,6 @@ def commit_page(
 ) -> bool:
     """Save a page: what it lists is there, what it does not list is gone."""
     names = items.name(page.changes, [job.did])
-    crash_point("page: accounts numbered")
     with write_transaction():
         repo = _locked(job, epoch)
         if repo is None:
@@ -95,7 +93,6 @@ def commit_page(
             save_follows(follows, names, now_us, priority_of_more(job.author_id))
         crash_point("page: inside")
         jobs.save_progress(job, progress, priority, now_us)
-    crash_point("page: committed")
     return True
 
 
@@ -120,14 +117,12 @@ def mark_partial(job: Job, epoch: int) -> bool:
         if _locked(job, epoch) is None:
             return False
         _set_state(job.author_id, repos.PARTIAL)
-    crash_point("newest pages: marked")
     return True
 
 
 @retry_conflicts
 def finish(job: Job, horizon_rkey: int, epoch: int, now_us: int) -> bool:
     """The repo is complete down to `horizon_rkey` (0: to its beginning), and goes on live."""
-    crash_point("finish: all pages committed")
     with write_transaction():
         repo = _locked(job, epoch)
         if repo is None:
@@ -140,7 +135,6 @@ def finish(job: Job, horizon_rkey: int, epoch: int, now_us: int) -> bool:
         repos.take_back_absence(job.author_id)
         crash_point("finish: inside, gaps not closed")
         _done(job.author_id, now_us)
-    crash_point("finish: live and gaps closed")
     return True
 
 
@@ -160,7 +154,6 @@ def finish_inactive(job: Job, status: str, epoch: int, now_us: int) -> bool:
         )
         crash_point("absence: inside")
         _done(job.author_id, now_us)
-    crash_point("absence: settled")
     return True
 
 

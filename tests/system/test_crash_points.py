@@ -106,9 +106,12 @@ class Stage:
         """Have something happen that leads past this point."""
         somebody = self.rng.choice([one for one in self.traffic.people if one.status == "active"])
         group = point.partition(":")[0]
-        if group == "gap":
+        if group in ("page", "newest pages"):
+            # Only a repo whose follows are wanted is not done with its opening.
+            self.rng.choice(self.troubles.viewers).emit_sync()
+        elif group == "gap":
             self.net.relay.stream.inject("garbage")
-        elif group in ("snapshot", "page", "newest pages", "finish"):
+        elif group in ("snapshot", "finish", "group"):
             somebody.emit_sync()
         elif group == "failure":
             self.net.faults.arm("http-500", where={"host": somebody.pds.name})
