@@ -41,6 +41,7 @@ SILENCE_SECONDS = 300.0
 READ_BUFFER_BYTES = 512 * 1024
 
 
+_BINARY = WSMsgType.BINARY
 _CLOSE_NAMES = {code.value: code.name for code in WSCloseCode}
 
 
@@ -87,6 +88,7 @@ async def _read(url: str, user_agent: str, handler: Handler) -> None:
 
 async def _attend(transport: WSTransport, listener: "_Listener", handler: Handler) -> None:
     ended = asyncio.ensure_future(transport.wait_disconnected())
+    last_message = time.monotonic()
     try:
         while not ended.done():
             await asyncio.wait({ended}, timeout=TICK_SECONDS)
@@ -94,7 +96,9 @@ async def _attend(transport: WSTransport, listener: "_Listener", handler: Handle
                 raise listener.error
             if not handler.tick():
                 return
-            if time.monotonic() - listener.last_message > SILENCE_SECONDS:
+            if listener.is_spoken_to:
+                listener.is_spoken_to, last_message = False, time.monotonic()
+            elif time.monotonic() - last_message > SILENCE_SECONDS:
                 raise StreamBroken(f"nothing was said for {SILENCE_SECONDS:.0f} s")
     finally:
         ended.cancel()
@@ -109,33 +113,39 @@ class _Listener(WSListener):
         self.on_message: Callable[[bytes | str], None] = handler.message
         self.error: BaseException | None = None
         self.close_reason: str | None = None
-        self.last_message = time.monotonic()
+        # Since the last look: a clock that is read for every message costs more than it tells.
+        self.is_spoken_to = False
         self.parts: list[bytes] = []
         self.is_text = False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Called by picows before any frame, also of those that come with the handshake."""
-        self._guard(transport, self.on_open)
+        try:
+            self.on_open()
+        except BaseException as error:  # noqa: BLE001  it is raised again by _attend
+            self._fail(transport, error)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Called by picows for each frame; must not raise."""
+        """Called by picows for each frame; must not raise. Nothing here is done for nothing."""
         # What arrives after an error would be handled out of order.
-        if self.error is None and self.close_reason is None:
-            self._guard(transport, lambda: self._frame(transport, frame))
-
-    def _guard(self, transport: WSTransport, work: Callable[[], None]) -> None:
+        if self.error is not None or self.close_reason is not None:
+            return
         try:
-            work()
+            if frame.msg_type == _BINARY and frame.fin and frame.payload_size <= MAX_MESSAGE_BYTES:
+                self.is_spoken_to = True
+                self.on_message(frame.get_payload_as_bytes())
+            else:
+                self._other(transport, frame)
         except BaseException as error:  # noqa: BLE001  it is raised again by _attend
-            self.error = error
-            transport.disconnect(graceful=False)
+            self._fail(transport, error)
 
-    def _frame(self, transport: WSTransport, frame: WSFrame) -> None:
+    def _fail(self, transport: WSTransport, error: BaseException) -> None:
+        self.error = error
+        transport.disconnect(graceful=False)
+
+    def _other(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if kind == WSMsgType.BINARY and frame.fin and frame.payload_size <= MAX_MESSAGE_BYTES:
-            self.last_message = time.monotonic()
-            self.on_message(frame.get_payload_as_bytes())
-        elif kind == WSMsgType.CLOSE:
+        if kind == WSMsgType.CLOSE:
             # The other side waits for ours before it lets go.
             transport.send_close()
             transport.disconnect()
@@ -150,7 +160,7 @@ class _Listener(WSListener):
         if sum(map(len, self.parts)) > MAX_MESSAGE_BYTES:
             raise StreamBroken(f"a message of more than {MAX_MESSAGE_BYTES} bytes")
         if frame.fin:
-            self.last_message = time.monotonic()
+            self.is_spoken_to = True
             whole, self.parts = b"".join(self.parts), []
             self.on_message(whole.decode("utf-8", "replace") if self.is_text else whole)
 
