@@ -16,6 +16,7 @@ from server.storage.database import (
     insert_rows,
     rows,
     rows_in,
+    update_rows,
     value,
 )
 
@@ -128,11 +129,12 @@ def load_repos(author_ids: Iterable[int]) -> dict[int, Repo]:
 
 def save_revs(repos: Iterable[Repo]) -> None:
     """How far the stream has taken these repos."""
-    for repo in repos:
-        execute(
-            "UPDATE repos SET rev = ?, chain_since = ? WHERE author_id = ? AND epoch = ?",
-            (repo.rev, repo.chain_since, repo.author_id, repo.epoch),
-        )
+    update_rows(
+        "repos",
+        ("rev", "chain_since"),
+        ("author_id", "epoch"),
+        [(repo.author_id, repo.epoch, repo.rev, repo.chain_since) for repo in repos],
+    )
 
 
 def set_status(author_id: int, is_active: bool, status: str | None) -> None:
