@@ -34,7 +34,7 @@ STATEMENTS = [
         chain_since BIGINT NOT NULL DEFAULT 0,
         snapshot_rev BIGINT NOT NULL DEFAULT 0,
         horizon_rkey BIGINT NOT NULL DEFAULT 9223372036854775807)""",
-    "CREATE INDEX repos_tracked_version ON repos (tracked_version)",
+    "CREATE INDEX repos_tracked_version ON repos (tracked_version, author_id)",
     # Posts (collection 0) and reposts (1). id is the sort key: core/projection.py. subject: what is
     # reposted, or the parent of a reply. root: of the thread, where that is not the parent.
     """CREATE TABLE feed_items (
