@@ -1,4 +1,4 @@
-"""How read_stream takes what comes: at once where there is much, now and then where there is little.
+"""How read_stream takes what comes: at once where there is much, in sips where there is little.
 
 And what holds a fast sender back: a reader that is busy reads nothing, and nothing piles up.
 """
