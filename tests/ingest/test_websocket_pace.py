@@ -7,6 +7,8 @@ import threading
 import time
 from itertools import pairwise
 
+import pytest
+
 from server.ingest import websocket
 from server.ingest.websocket import read_stream
 from tests.ingest.test_websocket import PATIENCE_S, Reader, serving
@@ -44,20 +46,23 @@ def test_a_stream_of_few_messages_is_read_in_sips(monkeypatch):
     assert sips <= 30
 
 
-def test_a_burst_after_silence_comes_whole_and_in_order():
-    numbers = [number.to_bytes(4) + bytes(5000) for number in range(3000)]
+@pytest.mark.parametrize(("count", "size"), [(8000, 5000), (20, 2 * MEGABYTE)])
+def test_a_burst_after_silence_comes_whole_in_order_and_at_once(monkeypatch, count, size):
+    """In sips it would take longer than the reader has patience."""
+    monkeypatch.setattr(websocket, "TICK_SECONDS", 0.5)
+    messages = [number.to_bytes(4) + bytes(size) for number in range(count)]
 
     def talk(socket):
         socket.send(b"first")
-        time.sleep(4 * websocket.TICK_SECONDS)
-        for message in numbers:
+        time.sleep(2 * websocket.TICK_SECONDS)
+        for message in messages:
             socket.send(message)
         socket.recv()
 
-    reader = Reader(enough=len(numbers) + 1)
-    with serving(talk) as url:
+    reader = Reader(enough=count + 1)
+    with serving(talk, max_size=None) as url:
         read_stream(url, "Gapless/test", reader)
-    assert reader.messages == [b"first", *numbers]
+    assert reader.messages == [b"first", *messages]
 
 
 def test_a_reader_that_is_busy_holds_the_sender_back():
