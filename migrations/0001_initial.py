@@ -37,7 +37,7 @@ STATEMENTS = [
         snapshot_rev BIGINT NOT NULL DEFAULT 0,
         horizon_rkey BIGINT NOT NULL DEFAULT 9223372036854775807,
         live_us BIGINT)""",
-    "CREATE INDEX repos_tracked_version ON repos (tracked_version)",
+    "CREATE INDEX repos_tracked_version ON repos (tracked_version, author_id)",
     "CREATE INDEX repos_inactive ON repos (author_id) WHERE is_active = 0",
     # Posts (collection 0) and reposts (1). id is the sort key: core/projection.py. subject: what is
     # reposted, or the parent of a reply. root: of the thread, where that is not the parent.

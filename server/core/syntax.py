@@ -5,6 +5,7 @@ Regular expressions are matched with `fullmatch`: `$` would let a trailing newli
 
 import re
 from datetime import date
+from functools import lru_cache
 
 POST = "app.bsky.feed.post"
 REPOST = "app.bsky.feed.repost"
@@ -25,7 +26,8 @@ _TID_ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 # Two digits at a time: a page formats hundreds of TIDs, and digit by digit that costs as much as
 # the query that found them.
 _PAIRS = [high + low for high in _TID_ALPHABET for low in _TID_ALPHABET]
-_TO_BASE32HEX = str.maketrans(_TID_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+# Of bytes: a text is translated ten times as slowly.
+_TO_BASE32HEX = bytes.maketrans(_TID_ALPHABET.encode(), b"0123456789abcdefghijklmnopqrstuv")
 
 
 def is_did(text: str) -> bool:
@@ -52,7 +54,7 @@ def is_tid(text: str) -> bool:
 
 def tid_to_int(tid: str) -> int:
     """The number in a TID that `is_tid` accepts: microseconds << 10 | clock id; below 2**63."""
-    return int(tid.translate(_TO_BASE32HEX), 32)
+    return int(tid.encode().translate(_TO_BASE32HEX), 32)
 
 
 def int_to_tid(number: int) -> str:
@@ -98,6 +100,19 @@ def datetime_ms(text: object) -> int | None:
     """
     if not isinstance(text, str) or len(text) > 64 or not text.isascii():
         return None
+    if len(text) == 24 and text[19] == "." and text[23] == "Z" and text[20:23].isdigit():
+        # What nearly everybody writes. Thousands share a second, so that is read once.
+        second_ms = _second_ms(text[:19])
+        return None if second_ms is None else second_ms + int(text[20:23])
+    return _datetime_ms(text)
+
+
+@lru_cache(maxsize=4096)
+def _second_ms(text: str) -> int | None:
+    return _datetime_ms(text + "Z")
+
+
+def _datetime_ms(text: str) -> int | None:
     match = _DATETIME.fullmatch(text)
     if match is None or match[8] == "-00:00":
         return None

@@ -1,14 +1,14 @@
 """Frames of com.atproto.sync.subscribeRepos. A frame about nobody we track is hardly looked at.
 
-Pure. `decode_frame` never trusts a length or a type: what it cannot read is BadFrame when even the
-repo is unknown, and otherwise an event that says which repo has a hole. Of a commit's CAR, only the
-blocks of wanted records are opened, found by walking the length prefixes; each is checked against
-its CID. (protocol: sync and event-stream specifications.)
+Pure. Of most frames the head tells that there is nothing in them for us (relay_head.py); the rest
+are decoded. `decode_frame` never trusts a length or a type: what it cannot read is BadFrame when
+even the repo is unknown, and otherwise an event that says which repo has a hole. Of a commit's CAR,
+only the blocks of wanted records are opened, found by walking the length prefixes; each is checked
+against its CID. (protocol: sync and event-stream specifications.)
 """
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -18,6 +18,7 @@ from server.core.errors import BadFrame, StreamBroken
 from server.core.events import Account, Commit, Event, Identity, Info, RecordOp, Skipped, Sync
 from server.core.projection import WANTED_COLLECTIONS
 from server.core.syntax import datetime_ms, is_rkey, is_tid, tid_to_int
+from server.ingest.relay_head import skip
 
 # The header of each kind as everybody encodes it (DAG-CBOR has one form). Others are decoded.
 _HEADERS = {
@@ -45,10 +46,15 @@ def decode_frame(frame: bytes | str, wants: Mapping[str, int]) -> Event:
     """
     if isinstance(frame, str):
         raise BadFrame("a text frame")
+    return skip(frame, wants) or decode_whole(frame, wants)
+
+
+def decode_whole(frame: bytes, wants: Mapping[str, int]) -> Event:
+    """The same without a look at the head first: every frame is decoded."""
     kind, body = _split(frame)
     if kind == "#info":
         return Info(str(body.get("name")))
-    seq, time_ms = body.get("seq"), _time_ms(body.get("time"))
+    seq, time_ms = body.get("seq"), datetime_ms(body.get("time"))
     if not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq < 2**63:
         # Without a number it has no place in the stream: kinds of the future may be like that.
         if kind in _HEADERS.values():
@@ -73,19 +79,19 @@ def _split(frame: bytes) -> tuple[str, Mapping[str, Any]]:
     # libipld raises ValueError, and other kinds of it for depth and for numbers out of range.
     except (ValueError, TypeError, OverflowError, RecursionError, LookupError) as error:
         raise BadFrame(f"not two DAG-CBOR objects: {error}") from error
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         raise BadFrame("the body is no object")
     return kind, body
 
 
 def _split_slowly(frame: bytes) -> tuple[str, Any]:
     parts = libipld.decode_dag_cbor_multi(frame)
-    if len(parts) != 2 or not isinstance(parts[0], Mapping):
+    if len(parts) != 2 or not isinstance(parts[0], dict):
         raise ValueError(f"{len(parts)} objects")
     header, body = parts
     if header.get("op") == -1:
-        name = body.get("error") if isinstance(body, Mapping) else None
-        text = body.get("message") if isinstance(body, Mapping) else None
+        name = body.get("error") if isinstance(body, dict) else None
+        text = body.get("message") if isinstance(body, dict) else None
         raise SourceError(str(name or "an error"), str(text or "no message")[:200])
     if header.get("op") != 1 or not isinstance(header.get("t"), str):
         return "#unknown", body
@@ -137,7 +143,7 @@ def _read_ops(ops: list[Any], blocks: object) -> list[RecordOp]:
     """The ops on collections that we keep. Raises BadFrame when one of them cannot be read."""
     listed: list[tuple[str, str, bytes | None]] = []
     for op in ops:
-        path = op.get("path") if isinstance(op, Mapping) else None
+        path = op.get("path") if isinstance(op, dict) else None
         if not isinstance(path, str):
             raise BadFrame("an op without a path")
         collection, _, rkey = path.partition("/")
@@ -168,13 +174,21 @@ def _find_records(car: object, wanted: set[bytes]) -> dict[bytes, object]:
     found: dict[bytes, object] = {}
     length, position = _varint(car, 0)
     position += length
-    while position < len(car) and len(found) < len(wanted):
-        length, start = _varint(car, position)
+    size = len(car)
+    while position < size and len(found) < len(wanted):
+        length = car[position]
+        if length < 128:
+            start = position + 1
+        elif position + 1 < size and car[position + 1] < 128:
+            # Nearly every block has a length of two bytes.
+            length, start = length & 127 | car[position + 1] << 7, position + 2
+        else:
+            length, start = _varint(car, position)
         position = start + length
         cid = car[start : start + _CID_BYTES]
         if cid in wanted:
             block = car[start + _CID_BYTES : position]
-            if position > len(car) or sha256(block).digest() != cid[4:]:
+            if position > size or sha256(block).digest() != cid[4:]:
                 raise BadFrame("a block is not what its CID says")
             found[cid] = _decode_block(block)
     if len(found) < len(wanted):
@@ -202,18 +216,3 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 128:
             return number, position
     raise BadFrame("a broken length in the CAR")
-
-
-def _time_ms(text: object) -> int | None:
-    """`time` of an event. Thousands share a second, so only the fraction is read each time."""
-    if isinstance(text, str) and len(text) == 24 and text[19] == "." and text[23] == "Z":
-        fraction = text[20:23]
-        if fraction.isascii() and fraction.isdigit():
-            second = _second_ms(text[:19])
-            return None if second is None else second + int(fraction)
-    return datetime_ms(text)
-
-
-@lru_cache(maxsize=64)
-def _second_ms(text: str) -> int | None:
-    return datetime_ms(text + "Z")

@@ -39,7 +39,7 @@ from server.storage.changes import (
 
 log = logging.getLogger(__name__)
 
-BATCH_CHANGES = 500
+BATCH_CHANGES = 50000
 # Half of what a reader may wait for a post to show, at the live rate of the network.
 BATCH_SECONDS = 0.25
 # How often the cursor moves when nothing of ours happens.

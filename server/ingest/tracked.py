@@ -1,11 +1,16 @@
-"""The repos whose commits are wanted, in memory: a copy of what the database says."""
+"""The repos whose commits are wanted, in memory: a copy of what the database says.
+
+Exact: after `refresh` no other repo is in it, and none is missing that was tracked when it began. A
+refresh that fails in the middle is repeated from its beginning. Bounds: some 130 bytes for each
+repo, so 260 MB for two million, and one page of them while reading.
+"""
 
 from server.core.projection import Change, SaveFollow
 from server.storage import repos
 
 
 class TrackedSet:
-    """DIDs and what is wanted of each. Exact: no other repo is in it, and none is missing.
+    """DIDs and what is wanted of each.
 
     `version` is that of the newest change that is in; see storage/repos.py.
     """
@@ -16,12 +21,15 @@ class TrackedSet:
 
     def refresh(self) -> None:
         """Take in what the database changed since."""
-        for repo in repos.tracked_since(self.version):
+        version = self.version
+        for repo in repos.tracked_since(version):
             if repo.wants:
                 self.wants[repo.did] = repo.wants
             else:
                 self.wants.pop(repo.did, None)
-            self.version = max(self.version, repo.tracked_version)
+            version = repo.tracked_version
+        # Only now: many repos share a version, and half of them would be taken for all.
+        self.version = version
 
     def concerns(self, repo: str, change: Change) -> bool:
         """Whether a change of a tracked repo is for us: of a follow, if a viewer is at one end."""

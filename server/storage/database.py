@@ -243,6 +243,19 @@ def insert_rows(head: str, values: Sequence[Sequence[object]], tail: str = "") -
         execute(f"{head} VALUES {marks} {tail}", [item for row in chunk for item in row])
 
 
+def update_rows(
+    table: str, columns: Sequence[str], key: Sequence[str], values: Sequence[Sequence[object]]
+) -> None:
+    """Set `columns` of the rows of `table` that have these keys; `values`: the key, then the rest.
+
+    In as few statements as may be: one for each row costs ten times as much.
+    """
+    names = [f"v.column{n}" for n in range(1, len(key) + len(columns) + 1)]
+    found = " AND ".join(f"{table}.{name} = {v}" for name, v in zip(key, names, strict=False))
+    new = ", ".join(f"{name} = {v}" for name, v in zip(columns, names[len(key) :], strict=True))
+    insert_rows(f"UPDATE {table} SET {new} FROM (", values, f") v WHERE {found}")
+
+
 def rows_in(
     head: str, keys: Iterable[object], tail: str = "", before: Sequence[object] = ()
 ) -> list[tuple[Any, ...]]:

@@ -7,7 +7,7 @@ jobs that run for the old one, and a new `tracked_version`, which the stream's r
 before a job reads anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from server.storage.database import (
@@ -17,6 +17,7 @@ from server.storage.database import (
     insert_rows,
     rows,
     rows_in,
+    update_rows,
     value,
 )
 
@@ -42,6 +43,9 @@ _RESET = (
     " status = CASE WHEN is_active = 0 AND substr(coalesce(status, ''), 1, 4) <> ?"
     " THEN ? || coalesce(status, 'unknown') ELSE status END"
 )
+
+# How many repos the stream's reader takes in at a time.
+TRACKED_PAGE = 20_000
 
 # Order of jobs: what a viewer waits for comes first. NEWEST_OF_MANY: newest pages that come in
 # such numbers that others should not wait for all of them.
@@ -167,11 +171,12 @@ def load_repos(author_ids: Iterable[int]) -> dict[int, Repo]:
 
 def save_revs(repos: Iterable[Repo]) -> None:
     """How far the stream has taken these repos."""
-    for repo in repos:
-        execute(
-            "UPDATE repos SET rev = ?, chain_since = ? WHERE author_id = ? AND epoch = ?",
-            (repo.rev, repo.chain_since, repo.author_id, repo.epoch),
-        )
+    update_rows(
+        "repos",
+        ("rev", "chain_since"),
+        ("author_id", "epoch"),
+        [(repo.author_id, repo.epoch, repo.rev, repo.chain_since) for repo in repos],
+    )
 
 
 def set_status(author_id: int, is_active: bool, status: str | None) -> None:
@@ -197,20 +202,38 @@ def take_back_absence(author_id: int) -> None:
     )
 
 
-def tracked_since(version: int) -> list[TrackedRepo]:
-    """What changed in the tracked set after `version`, oldest first; `wants` 0: let go."""
-    found = rows(
-        "SELECT a.did, r.author_id, CASE WHEN r.state = ? THEN 0 ELSE r.wants END,"
-        " r.tracked_version FROM repos r JOIN authors a ON a.id = r.author_id"
-        " WHERE r.tracked_version > ? ORDER BY r.tracked_version",
-        (LET_GO, version),
-    )
-    return [TrackedRepo(*row) for row in found]
+def tracked_since(version: int) -> Iterator[TrackedRepo]:
+    """What changed in the tracked set after `version`, oldest first; `wants` 0: let go.
+
+    Read in pages, so that millions of repos are never in memory as rows. A repo that changes
+    meanwhile has a later version then, and comes (again) in a later page.
+    """
+    while found := _tracked("r.tracked_version > ?", (version,)):
+        yield from found
+        version = found[-1].tracked_version
+        # A whole page may end in the middle of those that share a version.
+        while len(found) == TRACKED_PAGE and (
+            found := _tracked(
+                "r.tracked_version = ? AND r.author_id > ?", (version, found[-1].author_id)
+            )
+        ):
+            yield from found
 
 
 def is_anybody_tracked() -> bool:
     """Whether a hole in the stream could have cost us anything."""
     return value("SELECT 1 FROM repos WHERE state <> ? LIMIT 1", (LET_GO,)) is not None
+
+
+def _tracked(where: str, place: Sequence[int]) -> list[TrackedRepo]:
+    # One condition for two columns would read as well, but SQLite reads everything for it.
+    found = rows(
+        "SELECT a.did, r.author_id, CASE WHEN r.state = ? THEN 0 ELSE r.wants END,"
+        " r.tracked_version FROM repos r JOIN authors a ON a.id = r.author_id"
+        f" WHERE {where} ORDER BY r.tracked_version, r.author_id LIMIT ?",
+        (LET_GO, *place, TRACKED_PAGE),
+    )
+    return [TrackedRepo(*row) for row in found]
 
 
 def _next_version() -> int:

@@ -81,7 +81,7 @@ def test_tombstones_are_forgotten_when_they_are_old(stream):
 def test_a_job_runs_only_when_the_reader_has_its_repo(db, lease):
     track("alice")
     assert jobs.due(NOW_US, 9, ()) == []
-    from_reader = repos.tracked_since(0)[-1].tracked_version
+    from_reader = list(repos.tracked_since(0))[-1].tracked_version
     execute("UPDATE leases SET confirmed_version = ?", (from_reader - 1,))
     assert jobs.due(NOW_US, 9, ()) == []
     execute("UPDATE leases SET confirmed_version = ?", (from_reader,))

@@ -1,0 +1,148 @@
+"""A process that plays a relay: one websocket connection, and frames as fast as they are taken.
+
+It does nothing a relay would be slowed down by: the websocket framing is made beforehand. A second
+connection (`go`) starts the frames, so that a reader can be connected and quiet when the clock
+starts. With `per_second` it keeps to that pace.
+"""
+
+import base64
+import contextlib
+import hashlib
+import multiprocessing
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from benchmarks.rig import corpus
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_CHUNK_BYTES = 1 << 20
+READY_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Where a reader finds the frames, and the port that starts them."""
+
+    url: str
+    go_port: int
+
+    def go(self) -> None:
+        """Start the frames for the reader that is connected."""
+        socket.create_connection(("127.0.0.1", self.go_port)).close()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is fed: the corpus of `count` frames, at a pace (0: none), over TLS or not.
+
+    `certificate`: of localhost, with its key.
+    """
+
+    count: int
+    per_second: int = 0
+    certificate: Path | None = None
+
+
+@contextlib.contextmanager
+def feeding(plan: Plan) -> Iterator[Feed]:
+    """Serve reader after reader, each from the first frame, while the block runs."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(plan, there), daemon=True)
+    process.start()
+    there.close()
+    try:
+        if not here.poll(READY_SECONDS):
+            raise RuntimeError("the feeder did not start")
+        port, go_port = here.recv()
+        scheme = "wss" if plan.certificate else "ws"
+        yield Feed(f"{scheme}://localhost:{port}/xrpc/com.atproto.sync.subscribeRepos", go_port)
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve(plan: Plan, pipe: Connection) -> None:
+    chunks = _chunks(plan)
+    with _listener() as server, _listener() as starter:
+        pipe.send((server.getsockname()[1], starter.getsockname()[1]))
+        while True:
+            connection, _ = server.accept()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+            with contextlib.suppress(OSError), _secured(connection, plan.certificate) as reader:
+                _shake_hands(reader)
+                starter.accept()[0].close()
+                _send(reader, chunks, plan)
+                # Until it goes, having read what it wanted.
+                while reader.recv(4096):
+                    pass
+
+
+def _listener() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def _secured(connection: socket.socket, certificate: Path | None) -> socket.socket:
+    if certificate is None:
+        return connection
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context.wrap_socket(connection, server_side=True)
+
+
+def _chunks(plan: Plan) -> list[bytes]:
+    """The frames as websocket messages: many together, or few where there is a pace."""
+    chunks: list[bytes] = []
+    parts: list[bytes] = []
+    size = 0
+    few = 2 * _together(plan)
+    for frame in corpus.load(plan.count).frames:
+        parts += (_head(len(frame)), frame)
+        size += len(frame)
+        if (plan.per_second and len(parts) == few) or size > _CHUNK_BYTES:
+            chunks.append(b"".join(parts))
+            parts, size = [], 0
+    return [*chunks, b"".join(parts)]
+
+
+def _together(plan: Plan) -> int:
+    """How many frames are sent at a time, so that the feeder has time to keep its pace."""
+    return max(1, plan.per_second // 500)
+
+
+def _head(length: int) -> bytes:
+    """Of a whole binary message from a server (RFC 6455, section 5.2)."""
+    if length < 126:
+        return bytes((0x82, length))
+    if length < 1 << 16:
+        return struct.pack(">BBH", 0x82, 126, length)
+    return struct.pack(">BBQ", 0x82, 127, length)
+
+
+def _shake_hands(reader: socket.socket) -> None:
+    request = b""
+    while b"\r\n\r\n" not in request:
+        request += reader.recv(4096)
+    lines = (line.partition(b":") for line in request.split(b"\r\n"))
+    key = next(value.strip() for name, _, value in lines if name.lower() == b"sec-websocket-key")
+    # The handshake of RFC 6455 is made of SHA-1; it protects nothing.
+    accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    reader.sendall(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+    )
+
+
+def _send(reader: socket.socket, chunks: list[bytes], plan: Plan) -> None:
+    began = time.monotonic()
+    for number, chunk in enumerate(chunks):
+        if plan.per_second:
+            due = began + number * _together(plan) / plan.per_second
+            time.sleep(max(0.0, due - time.monotonic()))
+        reader.sendall(chunk)
