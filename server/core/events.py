@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# The `since` of a commit whose source does not show which commit came before: Jetstream.
+UNTOLD = -1
+
 
 @dataclass(frozen=True, slots=True)
 class RecordOp:
@@ -19,6 +22,8 @@ class RecordOp:
 @dataclass(frozen=True, slots=True)
 class Commit:
     """One commit of a tracked repo. `rev` and `since` are TIDs as numbers; `since` 0: none given.
+
+    With `since` UNTOLD it may be one of several events that make up the commit, in their order.
 
     `ops` holds what we may want of it, in order. `hole` says why some of it could not be read
     (tooBig, a block that is missing or broken), so that the author has to be fetched again.
