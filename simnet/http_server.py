@@ -26,11 +26,12 @@ _HUGE_CHUNK = b"[" * 65_536
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asked for. `query` keeps the first of several values."""
+    """What a client asked for. `query` keeps the first of several values, `lists` all of them."""
 
     method: str
     path: str
     query: dict[str, str]
+    lists: dict[str, list[str]]
     headers: dict[str, str]
     body: bytes
 
@@ -176,6 +177,7 @@ class _Connection(BaseHTTPRequestHandler):
             method=self.command,
             path=unquote(address.path),
             query={key: values[0] for key, values in query.items()},
+            lists=query,
             headers={key.lower(): value for key, value in self.headers.items()},
             body=self.rfile.read(length),
         )
