@@ -76,7 +76,9 @@ class _Lead:
         directory = Directory(config.plc_url, fetcher)
         sources = Sources(fetcher, directory, config.backfill_days, lease.epoch)
         agent = user_agent(config)
-        subscriber = Subscriber(config.stream_urls, agent, lease.epoch, self.end)
+        subscriber = Subscriber(
+            config.stream_urls, agent, lease.epoch, self.end, config.jetstream_dictionary
+        )
         workers = BackfillWorkers(sources, config.backfill_workers, self.end)
         self.threads = [
             threading.Thread(target=self._body, args=(name, body), name=name, daemon=True)

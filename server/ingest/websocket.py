@@ -59,10 +59,11 @@ class Handler(Protocol):
 
 def read_stream(url: str, user_agent: str, handler: Handler) -> None:
     """Read `url` until the handler has enough (then return) or the stream ends (StreamBroken)."""
-    asyncio.run(_read(url, user_agent, handler))
+    asyncio.run(open_stream(url, user_agent, handler))
 
 
-async def _read(url: str, user_agent: str, handler: Handler) -> None:
+async def open_stream(url: str, user_agent: str, handler: Handler) -> None:
+    """The same beside other work of an event loop, all in one thread."""
     listener = _Listener(handler)
     try:
         transport, _ = await ws_connect(
