@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 # Longer than one healthy source is behind another.
 JUDGE_SECONDS = 30.0
 REPORT_SECONDS = 60.0
+# A source has read past a moment when its events are this much later: clocks differ.
+PAST_MS = 5_000
 
 
 @dataclass(slots=True)
@@ -79,7 +81,8 @@ class Comparison:
 
     def _should_have_told(self, name: str, told: _Told, event_ms: int) -> bool:
         connected_s = self.connected_s.get(name)
-        return connected_s is not None and connected_s < told.first_s and event_ms > told.event_ms
+        is_past = event_ms > told.event_ms + PAST_MS
+        return connected_s is not None and connected_s < told.first_s and is_past
 
     def _report(self) -> None:
         for name, one in self.counters.items():

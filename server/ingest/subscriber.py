@@ -125,7 +125,10 @@ class Subscriber:
         work.append(self._keep_house(turn))
         if turn.number > 0:
             work.append(self._watch_preferred(turn))
-        await _all(work)
+        try:
+            await _all(work)
+        finally:
+            leases.report(self.epoch, time.time_ns() // 1000, None)
 
     def _merge(self, turn: _Turn) -> Merge | None:
         if len(turn.sources) == 1:

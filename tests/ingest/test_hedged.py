@@ -12,7 +12,7 @@ from simnet import Network
 from tests.ingest.asking import item_count, reasons
 from tests.ingest.conftest import wait_until
 
-pytestmark = pytest.mark.usefixtures("db", "quick")
+pytestmark = pytest.mark.usefixtures("quick")
 
 # Some more than hundreds: who lost one is judged when it has told what came after.
 POSTS = 440
@@ -26,8 +26,9 @@ def net():
 
 @pytest.fixture
 def quick(monkeypatch, brisk):
-    """Who lost what is judged soon; what waits for an order waits a moment."""
-    monkeypatch.setattr(comparison, "JUDGE_SECONDS", 0.4)
+    """Who lost what is judged soon, but later than a busy machine is late."""
+    monkeypatch.setattr(comparison, "JUDGE_SECONDS", 2.0)
+    monkeypatch.setattr(comparison, "PAST_MS", 0)
     monkeypatch.setattr(comparison, "REPORT_SECONDS", 0.4)
     monkeypatch.setattr(merge, "REORDER_SECONDS", 0.3)
     monkeypatch.setattr(merge, "CLOCK_SKEW_MS", 0)
@@ -71,7 +72,7 @@ def counters_of(running, host):
 
 @pytest.mark.parametrize("kinds", ["relays", "v1", "v2", "relay and v2"])
 def test_what_one_source_loses_in_silence_is_brought_by_the_other_and_reported(
-    net, alice, bob, tracked, reading, kinds, caplog
+    sqlite, net, alice, bob, tracked, reading, kinds, caplog
 ):
     caplog.set_level(logging.WARNING, logger=comparison.__name__)
     (first, first_url), (second, second_url) = pair(net, kinds)
@@ -94,7 +95,7 @@ def test_what_one_source_loses_in_silence_is_brought_by_the_other_and_reported(
     assert "chain" not in {reason for _, reason in reasons()}
 
 
-def test_both_may_lose_if_it_is_not_the_same(net, alice, tracked, reading):
+def test_both_may_lose_if_it_is_not_the_same(db, net, alice, tracked, reading):
     first, second = net.relays
     urls = f"{first.url}+{second.url}"
     with read_together(net, tracked, reading, urls, alice) as running:
@@ -112,7 +113,7 @@ def test_both_may_lose_if_it_is_not_the_same(net, alice, tracked, reading):
     assert "chain" not in {reason for _, reason in reasons()}
 
 
-def test_what_both_lose_is_a_broken_chain(net, alice, tracked, reading, monkeypatch):
+def test_what_both_lose_is_a_broken_chain(sqlite, net, alice, tracked, reading, monkeypatch):
     monkeypatch.setattr(merge, "HOLD_SECONDS", 0.2)
     first, second = net.relays
     urls = f"{first.url}+{second.url}"
@@ -126,7 +127,7 @@ def test_what_both_lose_is_a_broken_chain(net, alice, tracked, reading, monkeypa
 
 
 def test_each_source_has_its_cursor_and_one_that_was_away_goes_on_at_its_own(
-    net, alice, tracked, reading
+    db, net, alice, tracked, reading
 ):
     first, second = net.relays
     urls = f"{first.url}+{second.url}"
@@ -147,7 +148,7 @@ def test_each_source_has_its_cursor_and_one_that_was_away_goes_on_at_its_own(
 
 
 def test_while_one_of_them_stands_there_is_no_change_of_source(
-    net, alice, tracked, reading, monkeypatch
+    sqlite, net, alice, tracked, reading, monkeypatch
 ):
     monkeypatch.setattr(subscriber, "TRIES_A_SOURCE", 2)
     first, second = net.relays
