@@ -25,7 +25,8 @@ def kind_of(broken: StreamBroken) -> str:
     """The word for it.
 
     No connection came about: dns, tls, timeout, refused, network, handshake, http-STATUS. It ended:
-    silent, cut, closed, or the name of the source's own error, e.g. ConsumerTooSlow.
+    silent, closed, cut (the line broke, or nobody answered our pings), or the name of the source's
+    own error, e.g. ConsumerTooSlow.
     """
     if isinstance(broken, SourceError):
         return broken.name

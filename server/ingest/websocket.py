@@ -26,7 +26,7 @@ from picows import (
     ws_connect,
 )
 
-from server.core.errors import StreamBroken
+from server.core.errors import StreamBroken, StreamSilent
 
 # How often the caller gets to look at its clock and its stop event.
 TICK_SECONDS = 0.05
@@ -96,7 +96,7 @@ async def _attend(transport: WSTransport, listener: "_Listener", handler: Handle
             if not handler.tick():
                 return
             if time.monotonic() - listener.last_message > SILENCE_SECONDS:
-                raise StreamBroken(f"nothing was said for {SILENCE_SECONDS:.0f} s")
+                raise StreamSilent(f"nothing was said for {SILENCE_SECONDS:.0f} s")
     finally:
         ended.cancel()
     raise StreamBroken(listener.close_reason or "the connection was cut")

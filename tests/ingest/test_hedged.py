@@ -113,6 +113,32 @@ def test_both_may_lose_if_it_is_not_the_same(db, net, alice, tracked, reading):
     assert "chain" not in {reason for _, reason in reasons()}
 
 
+def test_what_the_one_in_front_lost_is_waited_for(
+    sqlite, net, alice, tracked, reading, monkeypatch
+):
+    first, second = net.relays
+    release, batches = merge.Merge.release, []
+    monkeypatch.setattr(
+        merge.Merge, "release", lambda *args: (batches.append(args), release(*args))
+    )
+    urls = f"{first.url}+{second.url}"
+    with read_together(net, tracked, reading, urls, alice) as running:
+        (counters, _) = running.subscriber.counters.values()
+        messages = counters.messages
+        second.hold()
+        net.faults.arm("stream-drop", where={"host": "relay", "kind": "#commit"})
+        alice.post("lost by the first")
+        alice.post("told by the first")
+        wait_until(lambda: counters.messages > messages)
+        # Some batches go by in which it could have been taken for lost.
+        before = len(batches)
+        wait_until(lambda: len(batches) > before + 3)
+        assert item_count() == 0
+        assert second.release() == 2
+        wait_until(lambda: item_count() == 2)
+    assert reasons() == []
+
+
 def test_what_both_lose_is_a_broken_chain(sqlite, net, alice, tracked, reading, monkeypatch):
     monkeypatch.setattr(merge, "HOLD_SECONDS", 0.2)
     first, second = net.relays
