@@ -5,11 +5,12 @@ again after a connection was refused, for dictionaries retire. A server without 
 The dictionary of version 1 is a file of its source code, which nobody hands out: an operator who
 wants compression there gives us the file (JETSTREAM_DICTIONARY).
 
-Bounds: MAX_DICTIONARY_BYTES, MAX_MESSAGE_BYTES after decompression, DOWNLOAD_SECONDS of silence.
+Bounds: MAX_DICTIONARY_BYTES in DOWNLOAD_SECONDS, MAX_MESSAGE_BYTES after decompression.
 """
 
 import http.client
 import logging
+import time
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 DICTIONARY_PATH = "/xrpc/network.bsky.jetstream.getZstdDictionary"
 MAX_DICTIONARY_BYTES = 2_000_000
 MAX_MESSAGE_BYTES = 8_000_000
-DOWNLOAD_SECONDS = 5.0
+DOWNLOAD_SECONDS = 3.0
 
 
 class Dictionary(Protocol):
@@ -112,9 +113,20 @@ class DownloadedDictionary:
         try:
             connection.request("GET", DICTIONARY_PATH, headers={"User-Agent": self.user_agent})
             answer = connection.getresponse()
-            content = answer.read(MAX_DICTIONARY_BYTES + 1)
+            if answer.status != 200:
+                raise ValueError(f"status {answer.status}")
+            content = _read_whole(answer)
         finally:
             connection.close()
-        if answer.status != 200 or len(content) > MAX_DICTIONARY_BYTES or answer.length:
-            raise ValueError(f"status {answer.status}, {len(content)} bytes of it")
+        if answer.length:
+            raise ValueError("it was cut off")
         return content
+
+
+def _read_whole(answer: http.client.HTTPResponse) -> bytes:
+    content, until = b"", time.monotonic() + DOWNLOAD_SECONDS
+    while piece := answer.read1(65_536):
+        content += piece
+        if len(content) > MAX_DICTIONARY_BYTES or time.monotonic() > until:
+            raise ValueError("it is too long, or too slow")
+    return content

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from server.core.errors import BadFrame, StreamSilent
-from server.core.events import Info, Skipped
+from server.core.events import Account, Commit, Identity, Info, Skipped, Sync
 from server.ingest.counters import SourceCounters
 from server.ingest.place import Place
 from server.ingest.relay import SourceError
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 OUTDATED_MS = 60_000
 # How many events are compared: the time in one of them may be anybody's joke.
 FIRST_EVENTS = 5
+
+Told = Commit | Sync | Account | Identity | Skipped
 
 
 class Reading:
@@ -79,15 +81,22 @@ class Reading:
                 # The source has never said what our cursor stands for: its numbers are new.
                 self._forget("future cursor")
             raise
-        if isinstance(event, Info):
+        if isinstance(event, Skipped) and self.first_events >= FIRST_EVENTS:
+            # Nearly all of them: nothing is done for these but to note the place.
+            self.place.note(event.seq, event.time_ms)
+        elif isinstance(event, Info):
             self._info(event)
-            return
+        else:
+            self._take(event)
+
+    def _take(self, event: Told) -> None:
         # The time in an event is the word of whoever wrote it: it may be long ago, but not to come.
+        time_ms = min(event.time_ms, _now_ms())
         if self.first_events < FIRST_EVENTS:
-            self._compare(event.seq, min(event.time_ms, _now_ms()))
+            self._compare(event.seq, time_ms)
         self.place.note(event.seq, event.time_ms)
         if not isinstance(event, Skipped):
-            self.writer.add(self.place, event, min(event.time_ms, _now_ms()))
+            self.writer.add(self.place, event, time_ms)
             if self.writer.is_due():
                 self.writer.commit()
 

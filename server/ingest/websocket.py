@@ -136,6 +136,9 @@ class _Listener(WSListener):
         if kind == WSMsgType.BINARY and frame.fin and frame.payload_size <= MAX_MESSAGE_BYTES:
             self.last_message = time.monotonic()
             self.on_message(frame.get_payload_as_bytes())
+        elif kind == WSMsgType.TEXT and frame.fin and frame.payload_size <= MAX_MESSAGE_BYTES:
+            self.last_message = time.monotonic()
+            self.on_message(frame.get_payload_as_bytes().decode("utf-8", "replace"))
         elif kind == WSMsgType.CLOSE:
             # The other side waits for ours before it lets go.
             transport.send_close()

@@ -245,7 +245,9 @@ def test_the_dictionary_of_version_2_is_downloaded_and_asked_for_by_its_number(s
     assert downloaded.query() == [("zstdDictionary", "77")]
 
 
-@pytest.mark.parametrize("fault", ["http-500", "http-drop", "http-garbage", "http-cut-body"])
+@pytest.mark.parametrize(
+    "fault", ["http-500", "http-drop", "http-garbage", "http-cut-body", "http-huge"]
+)
 def test_a_source_that_gives_no_dictionary_is_read_without(fault):
     with Network(seed=2, jetstreams=1) as net:
         net.faults.arm(fault, where={"host": "jetstream0"})
