@@ -24,6 +24,7 @@ STATEMENTS = [
     # before the last reset, complete down to this TID (at first: to none). chain_since: what a
     # snapshot has to reach, so that nothing lies between it and what the stream showed since.
     # live_us: when its last backfill ended; what came later was heard on the stream.
+    # is_chained: the next commit has to continue rev, or one is missing.
     """CREATE TABLE repos (
         author_id INTEGER NOT NULL PRIMARY KEY,
         state SMALLINT NOT NULL,
@@ -35,6 +36,7 @@ STATEMENTS = [
         rev BIGINT NOT NULL DEFAULT 0,
         chain_since BIGINT NOT NULL DEFAULT 0,
         snapshot_rev BIGINT NOT NULL DEFAULT 0,
+        is_chained SMALLINT NOT NULL DEFAULT 1,
         horizon_rkey BIGINT NOT NULL DEFAULT 9223372036854775807,
         live_us BIGINT)""",
     "CREATE INDEX repos_tracked_version ON repos (tracked_version, author_id)",
@@ -95,11 +97,14 @@ STATEMENTS = [
         not_before_us BIGINT NOT NULL DEFAULT 0,
         PRIMARY KEY (author_id, rkey)) {by_key}""",
     "CREATE INDEX outside_posts_wanted ON outside_posts (newest_key) WHERE state = 0",
-    # The last event of each source whose changes are saved.
+    # The last event of each source whose changes are saved; a Jetstream's is numbered by its time
+    # in microseconds. event_ms: everything that happened before is saved. has_chain: the source
+    # shows which commit continues which.
     """CREATE TABLE stream_cursors (
         host TEXT NOT NULL PRIMARY KEY,
         seq BIGINT NOT NULL,
         event_ms BIGINT NOT NULL,
+        has_chain SMALLINT NOT NULL DEFAULT 1,
         written_us BIGINT NOT NULL)""",
     # mutuals_due_us: when to look up next who follows back; NULL: they open no feed that asks.
     # mutuals_tried_us: when that was first done, or failed.

@@ -81,7 +81,14 @@ class _Lead:
         sources = Sources(fetcher, directory, config.backfill_days, lease.epoch)
         agent = user_agent(config)
         self.metrics = IngestMetrics()
-        subscriber = Subscriber(config.stream_urls, agent, lease.epoch, self.end, self.metrics)
+        subscriber = Subscriber(
+            config.stream_urls,
+            agent,
+            lease.epoch,
+            self.end,
+            config.jetstream_dictionary,
+            self.metrics,
+        )
         workers = BackfillWorkers(sources, config.backfill_workers, self.end, self.metrics)
         self.threads = [
             threading.Thread(target=self._body, args=(name, body), name=name, daemon=True)

@@ -1,4 +1,4 @@
-"""The window of a stream: numbered frames, ready for the line. No lock, no clock, no sockets.
+"""The window of a stream: numbered events as its owner keeps them. No lock, no clock, no sockets.
 
 Readers remember a position, not a number: positions only grow, while numbers may repeat or
 start anew when a stream is told to misbehave.
@@ -6,7 +6,7 @@ start anew when a stream is told to misbehave.
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class Window:
 class _Event(NamedTuple):
     seq: int
     at_us: int
-    wire: bytes
+    wire: Any
 
 
 class EventLog:
@@ -57,12 +57,12 @@ class EventLog:
         place = bisect_right(self._events, seq, lo=self._start, key=lambda event: event.seq)
         return self._deleted + place
 
-    def read(self, position: int, count: int) -> list[bytes]:
-        """Up to `count` frames from a position that is still in the window."""
+    def read(self, position: int, count: int) -> list[Any]:
+        """Up to `count` events from a position that is still in the window."""
         start = position - self._deleted
         return [event.wire for event in self._events[start : start + count]]
 
-    def append(self, seq: int, wire: bytes, now_us: int) -> None:
+    def append(self, seq: int, wire: Any, now_us: int) -> None:
         """Add the newest event; what the window no longer holds goes."""
         self._events.append(_Event(seq, now_us, wire))
         self.expire(now_us)

@@ -31,6 +31,7 @@ class Request:
     method: str
     path: str
     query: dict[str, str]
+    lists: dict[str, list[str]]
     headers: dict[str, str]
     body: bytes
     lists: dict[str, list[str]] = field(default_factory=dict)
@@ -177,9 +178,9 @@ class _Connection(BaseHTTPRequestHandler):
             method=self.command,
             path=unquote(address.path),
             query={key: values[0] for key, values in query.items()},
+            lists=query,
             headers={key.lower(): value for key, value in self.headers.items()},
             body=self.rfile.read(length),
-            lists=query,
         )
 
     def _answer(self, reply: Reply) -> None:

@@ -11,12 +11,13 @@ from simnet.clock import iso, wall_clock_us
 from simnet.event_log import Window
 from simnet.faults import Faults
 from simnet.http_server import LoopbackServer
+from simnet.jetstream import Jetstream
 from simnet.keys import SigningKey, sign_jwt
 from simnet.pds import Pds
 from simnet.plc import PlcDirectory
 from simnet.relationships import Relationships
-from simnet.relay import Relay
-from simnet.repo import Ref
+from simnet.relay import FIRST_SEQ, Relay
+from simnet.repo import Commit, Ref
 from simnet.service_auth import service_claims
 from simnet.world import LiveRecord, World
 
@@ -37,20 +38,33 @@ class Network:
         rate_limit: int = DEFAULT_RATE_LIMIT,
         window: Window | None = None,
         relay_announces_cursor_trouble: bool = False,
+        relays: int = 1,
+        jetstreams: int = 0,
     ) -> None:
         self.clock = clock
         self.world = World(seed)
         self.faults = Faults()
         self.appview = AppView(self.world)
-        self.relay = Relay(
-            self.world,
-            clock,
-            self.faults,
-            window=window,
-            announces_cursor_trouble=relay_announces_cursor_trouble,
-        )
+        # All relays hear the same; each has its own numbers, its own window and its own faults.
+        self.relays = [
+            Relay(
+                self.world,
+                clock,
+                self.faults,
+                name="relay" if index == 0 else f"relay{index}",
+                first_seq=FIRST_SEQ * (index + 1),
+                window=window,
+                announces_cursor_trouble=relay_announces_cursor_trouble,
+            )
+            for index in range(relays)
+        ]
+        self.relay = self.relays[0]
+        self.jetstreams = [
+            Jetstream(f"jetstream{index}", self.world, clock, self.faults, window)
+            for index in range(jetstreams)
+        ]
         self.pds = [
-            Pds(index, self.world, clock, self.faults, self.relay.receive, rate_limit=rate_limit)
+            Pds(index, self.world, clock, self.faults, self._tell, rate_limit=rate_limit)
             for index in range(pds)
         ]
         self.relationships = Relationships(self.world, self.faults)
@@ -75,7 +89,7 @@ class Network:
 
     def stop(self) -> None:
         """Close all doors and wait for every thread."""
-        for stream in (self.relay.stream, *(pds.stream for pds in self.pds)):
+        for stream in (host.stream for host in (*self.relays, *self.jetstreams, *self.pds)):
             stream.stop()
         for server in self._servers():
             server.stop()
@@ -171,9 +185,12 @@ class Network:
         return settings if publisher is None else {**settings, "FEED_PUBLISHER_DID": publisher.did}
 
     def _servers(self) -> list[LoopbackServer]:
-        return [
-            self.plc.server,
-            *(pds.server for pds in self.pds),
-            self.relay.server,
-            self.relationships.server,
-        ]
+        hosts = (self.plc, *self.pds, *self.relays, *self.jetstreams, self.relationships)
+        return [host.server for host in hosts]
+
+    def _tell(self, pds: int, kind: str, body: frames.Body, commit: Commit | None) -> None:
+        for relay in self.relays:
+            relay.receive(pds, kind, body, commit)
+        state = self.world.accounts[body.get("repo") or body["did"]]
+        for jetstream in self.jetstreams if state.pds == pds else ():
+            jetstream.receive(kind, body, commit)

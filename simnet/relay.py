@@ -1,4 +1,4 @@
-"""The relay: the events of all PDSes in one stream with numbers of its own. Stores no repos."""
+"""A relay: the events of all PDSes in one stream with numbers of its own. Stores no repos."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -25,20 +25,22 @@ class Relay:
         clock: Callable[[], int],
         faults: Faults,
         *,
+        name: str = "relay",
+        first_seq: int = FIRST_SEQ,
         window: Window | None = None,
         announces_cursor_trouble: bool = False,
     ) -> None:
         # Why events were refused.
         self.refused: Counter[str] = Counter()
         self.stream = Stream(
-            "relay",
+            name,
             clock,
             faults,
             announces_cursor_trouble=announces_cursor_trouble,
-            first_seq=FIRST_SEQ,
+            first_seq=first_seq,
             window=window,
         )
-        self.server = LoopbackServer("relay", self._handle, faults)
+        self.server = LoopbackServer(name, self._handle, faults)
         self._world = world
         self._held: list[tuple[str, Body, Commit | None]] | None = None
         self._held_host: int | None = None

@@ -5,7 +5,7 @@ A PDS and a relay differ in how they treat a cursor; what goes into the stream i
 
 import threading
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from simnet import frames
 from simnet.event_log import EventLog, Window
@@ -22,12 +22,17 @@ _IDLE_PING_S = 30.0
 Farewell = Literal["close", "reset", "too-slow"]
 
 
+# What goes over the line for an event of the log; None: nothing, for this reader.
+Wire = Callable[[Any], bytes | None]
+
+
 class _Reader:
     """One connection: where it stands, and what it is to be told out of order."""
 
-    def __init__(self, socket: WebSocket, position: int) -> None:
+    def __init__(self, socket: WebSocket, position: int, wire: Wire | None) -> None:
         self.socket = socket
         self.position = position
+        self.wire = wire
         self.extra: list[bytes] = []
         self.farewell: Farewell | None = None
 
@@ -152,7 +157,15 @@ class Stream:
             # Before the handshake ends, so that a client that is connected misses nothing.
             position, notice, refused = self._place(int(text) if text else None)
         return Upgrade(
-            lambda socket: self._serve(_Reader(socket, position), notice, refused), self._wake
+            lambda socket: self._serve(_Reader(socket, position, None), notice, refused), self._wake
+        )
+
+    def take_in(self, cursor: int | None, wire: Wire, first: list[bytes]) -> Upgrade:
+        """Take a reader in who is told everything after `cursor` in its own words."""
+        with self._changed:
+            position, _, _ = self._place(cursor)
+        return Upgrade(
+            lambda socket: self._serve(_Reader(socket, position, wire), first, False), self._wake
         )
 
     def _number(self) -> int:
@@ -160,7 +173,7 @@ class Stream:
         self.events += 1
         return self.next_seq - 1
 
-    def _add(self, seq: int, wire: bytes) -> None:
+    def _add(self, seq: int, wire: Any) -> None:
         self.log.append(seq, wire, self._clock())
         self._changed.notify_all()
 
@@ -231,6 +244,8 @@ class Stream:
             return [], True
         batch = self.log.read(reader.position, _BATCH)
         reader.position += len(batch)
+        if reader.wire is not None:
+            batch = [wire for event in batch if (wire := reader.wire(event)) is not None]
         return wires + batch, False
 
     def _part(self, reader: _Reader) -> None:

@@ -27,7 +27,14 @@ ALLOWED = {
         "requests",
         "urllib3",
     },
-    "server/ingest": {"server.core", "server.storage", "libipld", "picows"},
+    "server/ingest": {
+        "server.core",
+        "server.storage",
+        "libipld",
+        "msgspec",
+        "picows",
+        "zstandard",
+    },
     "server/backfill": {"server.core", "server.storage", "server.identity"},
     "server/web": {
         "server.core",
@@ -39,7 +46,7 @@ ALLOWED = {
         "werkzeug",
     },
     "publishing": {"server.core", "feeds", "atproto", "httpx"},
-    "simnet": {"coincurve", "cryptography", "libipld", "websockets"},
+    "simnet": {"coincurve", "cryptography", "libipld", "websockets", "zstandard"},
 }
 VAGUE = {"utils", "helpers", "common", "misc", "manager", "base", "processor", "engine"}
 MAX_LINES = 300

@@ -6,6 +6,7 @@ Every setting is described for operators in `.env.example`, which a test compare
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ DEFAULTS: dict[str, str] = {
     "FEED_SERVICE_DID": "",
     "DATABASE_URL": "sqlite:///data/gapless.db",
     "STREAM_URLS": "wss://bsky.network/xrpc/com.atproto.sync.subscribeRepos",
+    "JETSTREAM_DICTIONARY": "",
     "PLC_URL": "https://plc.directory",
     "APPVIEW_URL": "https://public.api.bsky.app",
     "RETENTION_DAYS": "30",
@@ -43,6 +45,12 @@ _SECRET = frozenset({"DATABASE_URL", "ADMIN_TOKEN", "SENTRY_DSN"})
 
 # The path says what kind of source a URL names.
 RELAY_PATH = "/xrpc/com.atproto.sync.subscribeRepos"
+JETSTREAM_V1_PATH = "/subscribe"
+JETSTREAM_V2_PATH = "/xrpc/network.bsky.jetstream.subscribeEvents"
+SOURCE_PATHS = (RELAY_PATH, JETSTREAM_V1_PATH, JETSTREAM_V2_PATH)
+
+# How such a file begins (RFC 8878, section 5).
+ZSTD_DICTIONARY = bytes.fromhex("37a430ec")
 
 # The DID that stands for "nobody yet": a local trial needs a feed URI, but publishes nothing.
 UNPUBLISHED_DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
@@ -58,7 +66,8 @@ class Config:
     service_did: str
     service_endpoint: str
     database_url: str = field(repr=False)
-    stream_urls: tuple[str, ...]
+    stream_urls: tuple[tuple[str, ...], ...]  # by preference; those in one tuple are read together
+    jetstream_dictionary: str | None
     plc_url: str
     appview_url: str | None
     retention_days: int
@@ -97,6 +106,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         service_endpoint=f"http://localhost:{port}" if is_local_trial else f"https://{hostname}",
         database_url=reader.read("DATABASE_URL", _database_url) or "",
         stream_urls=reader.read("STREAM_URLS", _stream_urls) or (),
+        jetstream_dictionary=reader.read("JETSTREAM_DICTIONARY", _dictionary),
         plc_url=reader.read("PLC_URL", _http_url) or "",
         appview_url=reader.read("APPVIEW_URL", _http_url_or_off),
         retention_days=reader.integer("RETENTION_DAYS", 1, 3650),
@@ -203,20 +213,40 @@ def _database_url(text: str) -> str:
     return text
 
 
-def _stream_urls(text: str) -> tuple[str, ...]:
-    urls = tuple(url.strip() for url in text.split(",") if url.strip())
-    if not urls:
+def _stream_urls(text: str) -> tuple[tuple[str, ...], ...]:
+    groups = tuple(
+        tuple(url.strip() for url in group.split("+")) for group in text.split(",") if group.strip()
+    )
+    if not groups:
         raise ValueError("must name at least one source")
-    for url in urls:
-        parts = urlsplit(url)
-        _ = parts.port  # raises ValueError for what is none
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise ValueError(f"{url}: must be a ws:// or wss:// address")
-        if parts.path != RELAY_PATH:
-            raise ValueError(f"{url}: only relays are known, whose path is {RELAY_PATH}")
-        if parts.query or parts.fragment or parts.username:
-            raise ValueError(f"{url}: must have no query, fragment or user name")
-    return urls
+    for group in groups:
+        for url in group:
+            _check_stream_url(url)
+        if len({urlsplit(url).netloc for url in group}) < len(group):
+            raise ValueError(f"{'+'.join(group)}: sources read together must be of different hosts")
+    return groups
+
+
+def _check_stream_url(url: str) -> None:
+    parts = urlsplit(url)
+    _ = parts.port  # raises ValueError for what is none
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError(f"{url}: must be a ws:// or wss:// address")
+    if parts.path not in SOURCE_PATHS:
+        raise ValueError(f"{url}: the path must be one of {', '.join(SOURCE_PATHS)}")
+    if parts.query or parts.fragment or parts.username:
+        raise ValueError(f"{url}: must have no query, fragment or user name")
+
+
+def _dictionary(text: str) -> str:
+    try:
+        with Path(text).open("rb") as file:
+            head = file.read(len(ZSTD_DICTIONARY))
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    if head != ZSTD_DICTIONARY:
+        raise ValueError("must be the path of a zstd dictionary")
+    return text
 
 
 def _http_url(text: str) -> str:

@@ -12,6 +12,7 @@ FeedError
 ├── BadRecord               the network's fault: drop the record, count it, go on
 ├── BadFrame                the network's fault: a frame of the stream that cannot be read
 ├── StreamBroken            the connection ended: back off, reconnect
+│   └── StreamSilent        it stands, and nothing is said: try another source
 ├── FetchFailed             a peer did not give what we asked for: the job is retried later
 │   └── NotFound            the peer answers, and what we asked for is not there
 └── LeaseLost               another process leads: stop writing
@@ -92,6 +93,10 @@ class BadFrame(FeedError):
 
 class StreamBroken(FeedError):
     """The stream's connection is over, for whatever reason; the message says why."""
+
+
+class StreamSilent(StreamBroken):
+    """The source accepted us, and says nothing."""
 
 
 class FetchFailed(FeedError):

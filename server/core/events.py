@@ -7,6 +7,9 @@ to four times as long to make.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+# The `since` of a commit whose source does not show which commit came before: Jetstream.
+UNTOLD = -1
+
 
 @dataclass(frozen=True, slots=True)
 class RecordOp:
@@ -23,6 +26,8 @@ class RecordOp:
 
 class Commit(NamedTuple):
     """One commit of a tracked repo. `rev` and `since` are TIDs as numbers; `since` 0: none given.
+
+    With `since` UNTOLD it may be one of several events that make up the commit, in their order.
 
     `ops` holds what we may want of it, in order. `hole` says why some of it could not be read
     (tooBig, a block that is missing or broken), so that the author has to be fetched again.

@@ -103,7 +103,7 @@ def _about_repo(kind: str, body: Mapping[str, Any], seq: int, time_ms: int, did:
         is_active, status = body.get("active"), body.get("status")
         if not isinstance(is_active, bool):
             return Sync(seq, time_ms, did)
-        return Account(seq, time_ms, did, is_active, _status(status))
+        return Account(seq, time_ms, did, is_active, account_status(status))
     if kind == "#sync":
         return Sync(seq, time_ms, did)
     if kind == "#identity":
@@ -111,7 +111,7 @@ def _about_repo(kind: str, body: Mapping[str, Any], seq: int, time_ms: int, did:
     return Skipped(seq, time_ms)
 
 
-def _status(status: object) -> str | None:
+def account_status(status: object) -> str | None:
     """The status of an account: one of an open set of plain words, written by anybody's PDS."""
     if status is None:
         return None

@@ -1,297 +1,246 @@
-"""The subscriber: reads a source, turns events into batches, and commits each with its cursor.
+"""The subscriber: reads the sources that are preferred among those that are well.
 
 Promises. What a cursor stands for is saved; a crash at any moment repeats work and loses none. A
 hole is in the ledger before anything after it is saved. Repos that the database tracks are in the
 tracked set before they are confirmed, and only confirmed repos are backfilled.
 
-Its peers. A source that is slow is waited for; one that is silent, wrong or gone is left
-(StreamBroken) and connected to again after a growing delay; after TRIES_A_SOURCE failures in a row
-the next of STREAM_URLS is tried. Frames that cannot be read are counted, and open a gap. A database
-that fails raises out of `run`: nothing goes on without it. LeaseLost does the same.
+Its peers. STREAM_URLS is a list by preference; one entry is a source, or several that are read
+together (merge.py). A source that is slow is waited for; one that is silent, wrong or gone is left
+(StreamBroken) and connected to again after a growing delay, or later if it asks for that. When all
+sources of an entry have failed TRIES_A_SOURCE times in a row, the next entry has its turn, and goes
+on where the last one was (start.py). Meanwhile the preferred ones are asked now and then, and get
+their turn back when they have answered PREFERRED_PROBES times in a row. Frames that cannot be read
+are counted, and open a gap. A database that fails raises out of `run`: nothing goes on without it.
+LeaseLost does the same.
 
-Bounds: one batch in memory, closed at BATCH_CHANGES changes or after BATCH_SECONDS.
+One thread, one event loop: connections, the keeping of the tracked set and the waiting take turns.
+Bounds: one batch in memory (writer.py), and what merge.py remembers.
 """
 
+import asyncio
 import logging
 import random
 import time
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
 from threading import Event as StopEvent
-from urllib.parse import urlsplit
 
 from server.core.backoff import delay_s
-from server.core.errors import BadFrame, StreamBroken
-from server.core.events import Account, Commit, Event, Identity, Info, Sync
+from server.core.errors import StreamBroken, StreamSilent
 from server.core.metrics import IngestMetrics
-from server.core.projection import project_op
-from server.ingest.relay import SourceError, decode_frame
+from server.ingest.breaks import kind_of, wish_s
+from server.ingest.comparison import Comparison
+from server.ingest.counters import SourceCounters
+from server.ingest.merge import Merge
+from server.ingest.reading import Reading
+from server.ingest.source import Source, source_of
+from server.ingest.start import find_start, probe
 from server.ingest.tracked import TrackedSet
-from server.ingest.websocket import read_stream
-from server.storage import leases, repos
-from server.storage.changes import (
-    Batch,
-    RepoCommit,
-    StreamCursor,
-    commit_batch,
-    commit_gap,
-    load_cursor,
-)
+from server.ingest.websocket import open_stream
+from server.ingest.writer import BatchWriter
+from server.storage import leases
+from server.storage.changes import load_position
 
 log = logging.getLogger(__name__)
 
-BATCH_CHANGES = 50000
-# Half of what a reader may wait for a post to show, at the live rate of the network.
-BATCH_SECONDS = 0.25
-# How often the cursor moves when nothing of ours happens.
-CURSOR_SECONDS = 1.0
 # How often the tracked set is compared with the database.
 REFRESH_SECONDS = 0.1
 # How often a sign of life is written.
 REPORT_SECONDS = 2.0
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 30.0
-# A connection that held this long was healthy: the next failure starts with a short delay again.
+# A connection that held this long, and spoke, was healthy: the next failure starts with a short
+# delay again.
 HEALTHY_SECONDS = 30.0
 TRIES_A_SOURCE = 4
+# A source that says nothing is left for another this soon, if there is another.
+QUIET_SECONDS = 60.0
 
-# Relays do not say that a cursor is older than what they keep. They start at the oldest event, and
-# that is later than the one we stored by more than any pause of a busy network.
-OUTDATED_MS = 60_000
-# How many events are compared: the time in one of them may be anybody's joke.
-FIRST_EVENTS = 5
+# How often the preferred sources are asked while another is read, and longer after each return that
+# did not last HOME_SECONDS.
+FIRST_CHECK_SECONDS, LONGEST_CHECK_SECONDS = 60.0, 1800.0
+HOME_SECONDS = 3600.0
+PREFERRED_PROBES = 3
+PROBE_PAUSE_SECONDS = 5.0
 
 
-@dataclass(slots=True)
-class _Health:
-    """How the sources did lately."""
+class _Turn:
+    """While one entry of STREAM_URLS is read. `next`: whose turn is after it."""
 
-    failures: int = 0
-    source: int = 0
+    def __init__(self, number: int, sources: Sequence[Source], stop: StopEvent) -> None:
+        self.number = number
+        self.sources = sources
+        self.stop = stop
+        self.next: int | None = None
+        # How often each source has failed since it was last well.
+        self.failures = dict.fromkeys((source.name for source in sources), 0)
+
+    def is_over(self) -> bool:
+        return self.next is not None or self.stop.is_set()
 
 
 class Subscriber:
-    """One reader for as long as this process leads. `run` ends when `stop` is set, or raises."""
+    """One reader for as long as this process leads. `run` ends when `stop` is set, or raises.
+
+    `counters` has what happened on each source, by its name.
+    """
 
     def __init__(
         self,
-        stream_urls: tuple[str, ...],
+        stream_urls: Sequence[Sequence[str]],
         user_agent: str,
         epoch: int,
         stop: StopEvent,
+        jetstream_dictionary: str | None = None,
         metrics: IngestMetrics | None = None,
     ) -> None:
-        self.stream_urls = stream_urls
+        self.groups = [
+            [source_of(url, user_agent, jetstream_dictionary) for url in urls]
+            for urls in stream_urls
+        ]
         self.user_agent = user_agent
         self.epoch = epoch
         self.stop = stop
         self.metrics = metrics or IngestMetrics()
         self.tracked = TrackedSet()
+        self.counters = {
+            source.name: SourceCounters() for sources in self.groups for source in sources
+        }
+        self.returns = 0
 
     def run(self) -> None:
         """Read until stopped. Raises DatabaseError or LeaseLost."""
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
         self.tracked.refresh()
-        health = _Health()
+        number = 0
         while not self.stop.is_set():
-            url = self.stream_urls[health.source % len(self.stream_urls)]
+            turn = _Turn(number, self.groups[number], self.stop)
             began = time.monotonic()
-            try:
-                self._read(url)
-            except StreamBroken as broken:
-                self._wait(url, broken, health, time.monotonic() - began)
+            await self._read_group(turn)
+            if number == 0 and time.monotonic() - began > HOME_SECONDS:
+                self.returns = 0
+            number = turn.number if turn.next is None else turn.next
 
-    def _read(self, url: str) -> None:
-        host = urlsplit(url).netloc
-        cursor = load_cursor(host)
-        query = "" if cursor is None else f"?cursor={cursor.seq}"
-        reading = _Reading(self, host, cursor)
-        log.info("connecting source=%s cursor=%s", host, cursor and cursor.seq)
+    async def _read_group(self, turn: _Turn) -> None:
+        writer = BatchWriter(self.tracked, self.epoch, self.metrics, self._merge(turn))
+        work = [self._read_source(source, turn, writer) for source in turn.sources]
+        work.append(self._keep_house(turn))
+        if turn.number > 0:
+            work.append(self._watch_preferred(turn))
         try:
-            read_stream(url + query, self.user_agent, reading)
+            await _all(work)
         finally:
-            leases.report(self.epoch, _now_us(), None)
+            leases.report(self.epoch, time.time_ns() // 1000, None)
 
-    def _wait(self, url: str, broken: StreamBroken, health: _Health, lasted_s: float) -> None:
-        if lasted_s > HEALTHY_SECONDS:
-            health.failures = 0
+    def _merge(self, turn: _Turn) -> Merge | None:
+        if len(turn.sources) == 1:
+            return None
+        counters = {source.name: self.counters[source.name] for source in turn.sources}
+        return Merge(Comparison(counters, time.monotonic()), time.time_ns() // 1_000_000)
+
+    async def _read_source(self, source: Source, turn: _Turn, writer: BatchWriter) -> None:
+        """Connect and read, again and again."""
+        quiet_s = QUIET_SECONDS if len(self.groups) > 1 or len(turn.sources) > 1 else None
+        counters = self.counters[source.name]
+        while not turn.is_over():
+            began, before = time.monotonic(), counters.messages
+            try:
+                if source.dictionary is not None:
+                    await asyncio.to_thread(source.dictionary.prepare)
+                start = await find_start(source, self.user_agent, time.time_ns() // 1_000_000)
+                log.info("connecting source=%s cursor=%s", source.name, start.cursor)
+                reading = Reading(source, start, writer, counters, turn.is_over, quiet_s)
+                try:
+                    await open_stream(source.address(start.cursor), self.user_agent, reading)
+                except StreamBroken:
+                    reading.ended()
+                    raise
+            except StreamBroken as broken:
+                lasted_s = time.monotonic() - began
+                is_well = lasted_s > HEALTHY_SECONDS and counters.messages > before
+                await self._wait(source, broken, turn, is_well=is_well)
+
+    async def _wait(
+        self, source: Source, broken: StreamBroken, turn: _Turn, *, is_well: bool
+    ) -> None:
+        counters = self.counters[source.name]
+        if is_well:
+            counters.failures_in_a_row = turn.failures[source.name] = 0
         pause_s = delay_s(
-            health.failures, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, random.random
+            counters.failures_in_a_row, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, random.random
         )
-        health.failures += 1
-        if health.failures % TRIES_A_SOURCE == 0:
-            health.source += 1
-        host = urlsplit(url).netloc
-        self.metrics.breaks.labels(host).inc()
-        log.warning("stream broken source=%s retry_s=%.1f: %s", host, pause_s, broken)
-        until = time.monotonic() + pause_s
-        # The tracked set goes on being confirmed: with a cursor, nothing is lost meanwhile.
-        while time.monotonic() < until and not self.stop.wait(REFRESH_SECONDS):
+        pause_s = max(pause_s, wish_s(broken))
+        kind = kind_of(broken)
+        counters.broken[kind] = counters.broken.get(kind, 0) + 1
+        self.metrics.breaks.labels(source.name).inc()
+        counters.failures_in_a_row += 1
+        # To be silent once more takes as long as this time: there is no use in trying.
+        turn.failures[source.name] += TRIES_A_SOURCE if isinstance(broken, StreamSilent) else 1
+        log.warning(
+            "stream broken source=%s kind=%s retry_s=%.1f: %s", source.name, kind, pause_s, broken
+        )
+        if len(self.groups) > 1 and min(turn.failures.values()) >= TRIES_A_SOURCE:
+            turn.next = (turn.number + 1) % len(self.groups)
+            names = "+".join(one.name for one in self.groups[turn.next])
+            log.warning("changing source from=%s to=%s", source.name, names)
+        await self._sleep(pause_s, turn)
+
+    async def _keep_house(self, turn: _Turn) -> None:
+        """Take new repos in, and say so; give signs of life."""
+        confirmed, next_report = -1, 0.0
+        while not turn.is_over():
             self.tracked.refresh()
-            if load_cursor(host) is not None:
-                leases.confirm(self.epoch, self.tracked.version)
+            since = [self.counters[source.name].connected_us for source in turn.sources]
+            connected_us = min((us for us in since if us is not None), default=None)
+            # Whatever is told from now on is read with them: on this connection, or, where there
+            # is a cursor, on the next one.
+            if self.tracked.version != confirmed and (connected_us or load_position() is not None):
+                confirmed = self.tracked.version
+                leases.confirm(self.epoch, confirmed)
+            if time.monotonic() >= next_report:
+                next_report = time.monotonic() + REPORT_SECONDS
+                leases.report(self.epoch, time.time_ns() // 1000, connected_us)
+            await self._sleep(REFRESH_SECONDS, turn)
+
+    async def _watch_preferred(self, turn: _Turn) -> None:
+        """Give the turn back as soon as a preferred entry is well again."""
+        pause_s = delay_s(self.returns, FIRST_CHECK_SECONDS, LONGEST_CHECK_SECONDS, random.random)
+        while not turn.is_over():
+            await self._sleep(pause_s, turn)
+            for number in range(turn.number):
+                if not turn.is_over() and await self._is_well(self.groups[number], turn):
+                    names = "+".join(one.name for one in self.groups[number])
+                    log.info("returning to preferred source=%s", names)
+                    self.returns += 1
+                    turn.next = number
+
+    async def _is_well(self, sources: Sequence[Source], turn: _Turn) -> bool:
+        """Whether at least one of the sources tells something each time it is asked."""
+        for source in sources:
+            answers = 0
+            try:
+                while not turn.is_over() and await probe(source, self.user_agent, None):
+                    answers += 1
+                    if answers == PREFERRED_PROBES:
+                        return True
+                    await self._sleep(PROBE_PAUSE_SECONDS, turn)
+            except StreamBroken as broken:
+                log.info("preferred source is not well source=%s: %s", source.name, broken)
+        return False
+
+    async def _sleep(self, seconds: float, turn: _Turn) -> None:
+        until = time.monotonic() + seconds
+        while not turn.is_over() and (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, REFRESH_SECONDS))
 
 
-class _Reading:
-    """One connection to a source: the batch at hand, and the place in the stream."""
-
-    def __init__(self, owner: Subscriber, host: str, cursor: StreamCursor | None) -> None:
-        self.owner = owner
-        self.host = host
-        self.stored = cursor
-        self.seq = 0 if cursor is None else cursor.seq
-        self.event_ms = 0 if cursor is None else cursor.event_ms
-        self.first_events = 0
-        self.is_next = False
-        self.batch = Batch()
-        self.changes = 0
-        self.confirmed = -1
-        self.connected_us = _now_us()
-        now = time.monotonic()
-        self.next_commit = now + CURSOR_SECONDS
-        self.next_refresh = self.next_report = now
-
-    def opened(self) -> None:
-        log.info("connected source=%s", self.host)
-        self.connected_us = _now_us()
-        if self.stored is None and repos.is_anybody_tracked():
-            # Nobody knows what this source said before we came.
-            self._gap("no cursor", 0)
-
-    def message(self, data: bytes | str) -> None:
-        metrics = self.owner.metrics
-        try:
-            event = decode_frame(data, self.owner.tracked.wants)
-        except BadFrame as bad:
-            metrics.drops.labels("unreadable").inc()
-            self._gap(f"undecodable frame: {bad}", self.event_ms)
-            return
-        except SourceError as error:
-            if error.name == "FutureCursor":
-                # The source has never said what our cursor stands for: its numbers are new.
-                self._forget("future cursor")
-            raise
-        metrics.count_frame(type(event).__name__)
-        if isinstance(event, Info):
-            self._info(event)
-            return
-        # The time in an event is the word of whoever wrote it: it may be long ago, but not to come.
-        time_ms = min(event.time_ms, _now_us() // 1000)
-        if self.first_events < FIRST_EVENTS:
-            self._compare_with_cursor(event.seq, time_ms)
-        self.seq = max(self.seq, event.seq)
-        self.event_ms = max(self.event_ms, time_ms)
-        self._add(event, time_ms)
-        if self.changes >= BATCH_CHANGES:
-            self._commit()
-
-    def tick(self) -> bool:
-        now = time.monotonic()
-        if now >= self.next_refresh:
-            self.next_refresh = now + REFRESH_SECONDS
-            self._refresh()
-        if now >= self.next_commit and self.first_events:
-            self._commit()
-        if now >= self.next_report:
-            self.next_report = now + REPORT_SECONDS
-            leases.report(self.owner.epoch, _now_us(), self.connected_us)
-        return not self.owner.stop.is_set()
-
-    def _compare_with_cursor(self, seq: int, time_ms: int) -> None:
-        """Look at the first events: they may not continue what we have."""
-        self.first_events += 1
-        if self.stored is None:
-            self.first_events = FIRST_EVENTS
-            return
-        if self.first_events == 1:
-            self.is_next = seq <= self.stored.seq + 1
-            if seq < self.stored.seq:
-                self._forget(f"numbers restarted at {seq}")
-                return
-        if not self.is_next and time_ms - self.stored.event_ms > OUTDATED_MS:
-            self.first_events = FIRST_EVENTS
-            self._gap("cursor outdated", self.stored.event_ms, time_ms)
-
-    def _info(self, event: Info) -> None:
-        if event.name == "OutdatedCursor" and self.stored is not None:
-            self._gap("cursor outdated", self.stored.event_ms)
-        else:
-            log.info("info of the source source=%s name=%s", self.host, event.name[:80])
-
-    def _add(self, event: Event, time_ms: int) -> None:
-        tracked = self.owner.tracked
-        wants = tracked.wants
-        match event:
-            case Commit():
-                changes = [project_op(op, time_ms) for op in event.ops]
-                valid = [change for change in changes if change is not None]
-                if len(valid) < len(changes):
-                    self.owner.metrics.drops.labels("bad_record").inc(len(changes) - len(valid))
-                kept = [change for change in valid if tracked.concerns(event.repo, change)]
-                self.batch.commits.append(
-                    RepoCommit(event.repo, event.rev, event.since, kept, event.hole)
-                )
-                self._grow(1 + len(kept))
-            case Account() if event.repo in wants:
-                self.batch.statuses[event.repo] = (event.active, event.status)
-                self._grow(1)
-            case Sync() if event.repo in wants:
-                self.batch.resets.add(event.repo)
-                self._grow(1)
-            case Identity() if event.repo in wants:
-                self.batch.identities.add(event.repo)
-                self._grow(1)
-            case _:
-                pass
-
-    def _grow(self, changes: int) -> None:
-        if self.changes == 0:
-            self.next_commit = min(self.next_commit, time.monotonic() + BATCH_SECONDS)
-        self.changes += changes
-
-    def _commit(self) -> None:
-        """Save what there is, with the cursor that stands for it."""
-        cursor = StreamCursor(self.host, self.seq, self.event_ms)
-        if self.batch or self.stored is None or cursor.seq != self.stored.seq:
-            began = time.monotonic()
-            result = commit_batch(self.batch, cursor, self.owner.epoch, _now_us())
-            self.owner.metrics.count_batch(
-                time.monotonic() - began,
-                result.saved,
-                result.dropped,
-                result.already_seen,
-                len(result.holes),
-            )
-            for number, reason in result.holes.items():
-                log.info("author to be fetched again author=%d reason=%s", number, reason)
-            self.stored = cursor
-            self.batch, self.changes = Batch(), 0
-        self.next_commit = time.monotonic() + CURSOR_SECONDS
-
-    def _refresh(self) -> None:
-        """Take new repos in, and say so: whatever is emitted from now on is read with them."""
-        tracked = self.owner.tracked
-        tracked.refresh()
-        if tracked.version != self.confirmed:
-            leases.confirm(self.owner.epoch, tracked.version)
-            self.confirmed = tracked.version
-
-    def _forget(self, reason: str) -> None:
-        """The stored cursor is of no use here any more."""
-        stored_ms = 0 if self.stored is None else self.stored.event_ms
-        self._gap(reason, stored_ms)
-        self.seq = 0
-
-    def _gap(self, reason: str, from_ms: int, to_ms: int | None = None) -> None:
-        """Write a hole down before anything after it is saved."""
-        now_us = _now_us()
-        if self.batch:
-            self._commit()
-        until_ms = now_us // 1000 if to_ms is None else to_ms
-        commit_gap(self.host, reason, from_ms, until_ms, self.owner.epoch, now_us)
-        self.owner.metrics.gaps_opened.labels("everybody").inc()
-        # The cursor went with the hole: the next commit writes one, events or not.
-        self.stored = None
-        log.warning("gap opened source=%s reason=%s", self.host, reason)
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
+async def _all(work: Sequence[Coroutine[object, object, None]]) -> None:
+    """Run these side by side until all are done, or one raises: then the others end as well."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -30,7 +30,7 @@ from picows import (
     ws_connect,
 )
 
-from server.core.errors import StreamBroken
+from server.core.errors import StreamBroken, StreamSilent
 
 # How often the caller gets to look at its clock and its stop event.
 TICK_SECONDS = 0.05
@@ -69,10 +69,11 @@ class Handler(Protocol):
 
 def read_stream(url: str, user_agent: str, handler: Handler) -> None:
     """Read `url` until the handler has enough (then return) or the stream ends (StreamBroken)."""
-    asyncio.run(_read(url, user_agent, handler))
+    asyncio.run(open_stream(url, user_agent, handler))
 
 
-async def _read(url: str, user_agent: str, handler: Handler) -> None:
+async def open_stream(url: str, user_agent: str, handler: Handler) -> None:
+    """The same beside other work of an event loop, all in one thread."""
     listener = _Listener(handler)
     try:
         transport, _ = await ws_connect(
@@ -113,7 +114,7 @@ async def _attend(transport: WSTransport, listener: "_Listener", handler: Handle
             if listener.heard:
                 last_message = time.monotonic()
             elif time.monotonic() - last_message > SILENCE_SECONDS:
-                raise StreamBroken(f"nothing was said for {SILENCE_SECONDS:.0f} s")
+                raise StreamSilent(f"nothing was said for {SILENCE_SECONDS:.0f} s")
             is_quiet = listener.heard < QUIET_MESSAGES
     finally:
         ended.cancel()
@@ -182,7 +183,10 @@ class _Listener(WSListener):
 
     def _other(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if kind == WSMsgType.CLOSE:
+        if kind == WSMsgType.TEXT and frame.fin and frame.payload_size <= MAX_MESSAGE_BYTES:
+            self.heard += 1
+            self.on_message(frame.get_payload_as_bytes().decode("utf-8", "replace"))
+        elif kind == WSMsgType.CLOSE:
             # The other side waits for ours before it lets go.
             transport.send_close()
             transport.disconnect()

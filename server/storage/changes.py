@@ -4,11 +4,17 @@ Promises. After `commit_batch` returns, everything up to the cursor is saved; if
 is. Rerunning a batch changes nothing: a commit at or before the rev that we have of its repo is
 passed over. A commit that does not continue the one before it opens a gap for its author, and is
 still applied. Somebody else's lead raises LeaseLost before anything is written.
+
+Some sources show no chain, and a commit in pieces (core/events.py: UNTOLD). A rev that came from
+there is not `is_chained`: what else has the same rev is applied too, and the commit that comes
+after it proves nothing.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from server.core.events import UNTOLD
 from server.core.projection import Change, DropRecord, SaveFollow, SaveItem
 from server.core.syntax import FOLLOW
 from server.storage import authors, follow_backs, gaps, items, leases, repos, tombstones
@@ -17,6 +23,8 @@ from server.storage.database import execute, retry_conflicts, rows, write_transa
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
 from server.storage.repos import LIVE, PENDING, Repo
+
+_CURSOR = "host, seq, event_ms, has_chain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +40,16 @@ class RepoCommit:
 
 @dataclass(frozen=True, slots=True)
 class StreamCursor:
-    """A place in a source: the last event whose changes are saved."""
+    """A place in a source: the last event whose changes are saved.
+
+    `event_ms`: everything that happened before is saved; it may be a little early, never late.
+    `has_chain`: the source shows which commit continues which, so that a lost one is noticed.
+    """
 
     host: str
     seq: int
     event_ms: int
+    has_chain: bool = True
 
 
 @dataclass(slots=True)
@@ -46,11 +59,13 @@ class Batch:
     commits: list[RepoCommit] = field(default_factory=list)
     # Account status by repo, the last word of each.
     statuses: dict[str, tuple[bool, str | None]] = field(default_factory=dict)
+    # Repos that have to be fetched again: after a #sync, and because something came too late.
     resets: set[str] = field(default_factory=set)
+    late: set[str] = field(default_factory=set)
     identities: set[str] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.commits or self.statuses or self.resets or self.identities)
+        return bool(self.commits or self.statuses or self.resets or self.late or self.identities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +82,21 @@ class BatchResult:
 
 
 @retry_conflicts
-def commit_batch(batch: Batch, cursor: StreamCursor, epoch: int, now_us: int) -> BatchResult:
-    """Save a batch and its cursor. Raises LeaseLost, or DatabaseError; then nothing is saved."""
+def commit_batch(
+    batch: Batch,
+    cursor: StreamCursor,
+    epoch: int,
+    now_us: int,
+    *,
+    beside: Sequence[StreamCursor] = (),
+) -> BatchResult:
+    """Save a batch and its cursor. Raises LeaseLost, or DatabaseError; then nothing is saved.
+
+    `beside` are the cursors of other sources that the batch came from as well.
+    """
     changes = [change for commit in batch.commits for change in commit.changes]
-    dids = {commit.repo for commit in batch.commits} | batch.resets | batch.statuses.keys()
+    dids = {commit.repo for commit in batch.commits} | batch.resets | batch.late
+    dids |= batch.statuses.keys()
     names = items.name(changes, dids)
     crash_point("batch: accounts numbered")
     with write_transaction():
@@ -83,21 +109,43 @@ def commit_batch(batch: Batch, cursor: StreamCursor, epoch: int, now_us: int) ->
             work.add(commit)
         for did in batch.resets:
             work.hole(names.authors[did], "sync")
+        for did in batch.late:
+            work.hole(names.authors[did], "told late")
         result = work.write(now_us)
         _apply_statuses(batch, names, known, result.holes)
         if batch.identities:
             authors.outdate_identities(batch.identities)
         gaps.open_for_authors(result.holes.items(), cursor.host, cursor.event_ms, now_us)
         crash_point("batch: inside")
-        _save_cursor(cursor, now_us)
+        for place in (cursor, *beside):
+            _save_cursor(place, now_us)
     crash_point("batch: committed")
     return result
 
 
 def load_cursor(host: str) -> StreamCursor | None:
     """Where to go on in a source; None if we never saved anything of it."""
-    found = rows("SELECT host, seq, event_ms FROM stream_cursors WHERE host = ?", (host,))
-    return StreamCursor(*found[0]) if found else None
+    found = rows(f"SELECT {_CURSOR} FROM stream_cursors WHERE host = ?", (host,))
+    return _cursor(found[0]) if found else None
+
+
+def load_position() -> StreamCursor | None:
+    """How far any source has taken us: everything before its `event_ms` is saved.
+
+    A cursor of long ago is as true as ever, so whichever got furthest counts.
+    """
+    found = rows(
+        f"SELECT {_CURSOR} FROM stream_cursors ORDER BY event_ms DESC, written_us DESC LIMIT 1"
+    )
+    return _cursor(found[0]) if found else None
+
+
+@retry_conflicts
+def void_chains(epoch: int) -> None:
+    """What comes from a source with chains now follows on one without: see repos.void_chains."""
+    with write_transaction():
+        leases.fence(epoch)
+        repos.void_chains()
 
 
 @retry_conflicts
@@ -110,6 +158,11 @@ def commit_gap(host: str, reason: str, from_ms: int, to_ms: int, epoch: int, now
         crash_point("gap: inside")
         execute("DELETE FROM stream_cursors WHERE host = ?", (host,))
     crash_point("gap: opened")
+
+
+def _cursor(row: Sequence[Any]) -> StreamCursor:
+    host, seq, event_ms, has_chain = row
+    return StreamCursor(host, seq, event_ms, bool(has_chain))
 
 
 class _Work:
@@ -132,14 +185,17 @@ class _Work:
         if repo is None:
             return
         last_rev = max(repo.rev, repo.snapshot_rev)
+        is_chained = commit.since != UNTOLD
         # Seen already: in a replay, or in what a backfill has read.
-        if commit.rev <= last_rev:
+        if commit.rev < last_rev or (commit.rev == last_rev and repo.is_chained):
             self.already_seen += 1
             return
         if repo.rev == 0:
-            repo.chain_since = commit.since
+            # Where no chain is shown, only a snapshot that has this commit itself is sure to be
+            # continued by it.
+            repo.chain_since = commit.since if is_chained else commit.rev
         self._note_holes(repo, commit, last_rev)
-        repo.rev = commit.rev
+        repo.rev, repo.is_chained = commit.rev, int(is_chained)
         self.moved[number] = repo
         for change in commit.changes:
             collection = FOLLOW if isinstance(change, SaveFollow) else change.collection
@@ -155,7 +211,7 @@ class _Work:
         if not repo.is_active:
             # Sources pass on no commits of inactive accounts: what we believe is out of date.
             reason = "commit of an inactive account"
-        if last_rev and commit.since != last_rev:
+        if last_rev and repo.is_chained and commit.since not in (last_rev, UNTOLD):
             reason = "chain"
         if reason is None:
             return
@@ -238,8 +294,9 @@ def _apply_statuses(
 
 def _save_cursor(cursor: StreamCursor, now_us: int) -> None:
     execute(
-        "INSERT INTO stream_cursors (host, seq, event_ms, written_us) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (host) DO UPDATE SET seq = excluded.seq, event_ms = excluded.event_ms,"
+        "INSERT INTO stream_cursors (host, seq, event_ms, has_chain, written_us)"
+        " VALUES (?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET seq = excluded.seq,"
+        " event_ms = excluded.event_ms, has_chain = excluded.has_chain,"
         " written_us = excluded.written_us",
-        (cursor.host, cursor.seq, cursor.event_ms, now_us),
+        (cursor.host, cursor.seq, cursor.event_ms, int(cursor.has_chain), now_us),
     )

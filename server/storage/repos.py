@@ -40,6 +40,7 @@ _NO_HORIZON = 2**63 - 1
 # it counts as a PDS's word, which the backfill confirms or takes back.
 _RESET = (
     "state = ?, epoch = epoch + 1, tracked_version = ?, rev = 0, chain_since = 0, snapshot_rev = 0,"
+    " is_chained = 1,"
     " status = CASE WHEN is_active = 0 AND substr(coalesce(status, ''), 1, 4) <> ?"
     " THEN ? || coalesce(status, 'unknown') ELSE status END"
 )
@@ -64,6 +65,7 @@ class Repo:
     chain_since: int
     snapshot_rev: int
     is_active: int
+    is_chained: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def track(author_ids: Iterable[int], wants: int, now_us: int, priority: int = NE
         fresh,
         "ON CONFLICT (author_id) DO UPDATE SET state = excluded.state, epoch = repos.epoch + 1,"
         " wants = repos.wants | excluded.wants, tracked_version = excluded.tracked_version,"
-        " rev = 0, chain_since = 0, snapshot_rev = 0",
+        " rev = 0, chain_since = 0, snapshot_rev = 0, is_chained = 1",
     )
     _queue(new, VIEWER_FOLLOWS if wants & FOLLOWS else priority, now_us)
 
@@ -113,10 +115,18 @@ def reset(author_ids: Sequence[int], now_us: int) -> None:
     _queue(author_ids, NEWEST_PAGE, now_us)
 
 
+def void_chains() -> None:
+    """The revs we have may not be the newest: no next commit has to continue them.
+
+    A source without chains leaves out whole commits (of likes, say), which is no hole.
+    """
+    _lock_tracked()
+    execute("UPDATE repos SET is_chained = 0 WHERE is_chained = 1 AND state <> ?", (LET_GO,))
+
+
 def reset_all(now_us: int) -> int:
     """The same for every repo that is tracked. Returns the version that marks them."""
-    lock = f"SELECT author_id FROM repos WHERE state <> ? ORDER BY author_id {for_update()}"
-    rows(lock, (LET_GO,))
+    _lock_tracked()
     version = _next_version()
     execute(
         f"UPDATE repos SET {_RESET} WHERE state <> ?",
@@ -161,7 +171,8 @@ def want_items_only(repo: Repo) -> None:
 def load_repos(author_ids: Iterable[int]) -> dict[int, Repo]:
     """These repos, locked until the transaction ends."""
     found = rows_in(
-        "SELECT author_id, state, wants, epoch, rev, chain_since, snapshot_rev, is_active"
+        "SELECT author_id, state, wants, epoch, rev, chain_since, snapshot_rev, is_active,"
+        " is_chained"
         " FROM repos WHERE author_id",
         sorted(set(author_ids)),
         f"ORDER BY author_id {for_update()}",
@@ -169,13 +180,26 @@ def load_repos(author_ids: Iterable[int]) -> dict[int, Repo]:
     return {row[0]: Repo(*row) for row in found}
 
 
+def known_revs(dids: Iterable[str]) -> dict[str, int]:
+    """The newest rev that we have of each of these repos, from the stream or from a backfill."""
+    found = rows_in(
+        "SELECT a.did, r.rev, r.snapshot_rev FROM authors a JOIN repos r ON r.author_id = a.id"
+        " WHERE a.did",
+        sorted(set(dids)),
+    )
+    return {did: max(rev, snapshot_rev) for did, rev, snapshot_rev in found}
+
+
 def save_revs(repos: Iterable[Repo]) -> None:
     """How far the stream has taken these repos."""
     update_rows(
         "repos",
-        ("rev", "chain_since"),
+        ("rev", "chain_since", "is_chained"),
         ("author_id", "epoch"),
-        [(repo.author_id, repo.epoch, repo.rev, repo.chain_since) for repo in repos],
+        [
+            (repo.author_id, repo.epoch, repo.rev, repo.chain_since, repo.is_chained)
+            for repo in repos
+        ],
     )
 
 
@@ -234,6 +258,11 @@ def _tracked(where: str, place: Sequence[int]) -> list[TrackedRepo]:
         (LET_GO, *place, TRACKED_PAGE),
     )
     return [TrackedRepo(*row) for row in found]
+
+
+def _lock_tracked() -> None:
+    lock = f"SELECT author_id FROM repos WHERE state <> ? ORDER BY author_id {for_update()}"
+    rows(lock, (LET_GO,))
 
 
 def _next_version() -> int:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from server.core.config import DEFAULTS, RELAY_PATH, UNPUBLISHED_DID, load_config
+from server.core.config import (
+    DEFAULTS,
+    JETSTREAM_V1_PATH,
+    JETSTREAM_V2_PATH,
+    RELAY_PATH,
+    UNPUBLISHED_DID,
+    ZSTD_DICTIONARY,
+    load_config,
+)
 from server.core.errors import ConfigError
 from tests.builders import did
 
@@ -55,6 +63,7 @@ def test_all_problems_are_named_at_once():
         "FEED_SERVICE_DID": "did:web:x#bsky_fg",
         "DATABASE_URL": "mysql://u:secret@host/db",
         "STREAM_URLS": "https://bsky.network",
+        "JETSTREAM_DICTIONARY": "/nowhere/zstd_dictionary",
         "PLC_URL": "plc.directory",
         "APPVIEW_URL": "public.api.bsky.app",
         "RETENTION_DAYS": "0",
@@ -128,7 +137,14 @@ def test_numbers_are_plain_digits_within_bounds(text):
 
 def test_several_streams_are_kept_in_their_order():
     one, two = f"wss://one.example{RELAY_PATH}", f"ws://127.0.0.1:2470{RELAY_PATH}"
-    assert load_config({"STREAM_URLS": f" {one} , {two},"}).stream_urls == (one, two)
+    assert load_config({"STREAM_URLS": f" {one} , {two},"}).stream_urls == ((one,), (two,))
+
+
+def test_streams_joined_by_a_plus_are_read_together():
+    one, two = f"wss://one.example{RELAY_PATH}", f"wss://two.example{JETSTREAM_V1_PATH}"
+    three = f"wss://three.example{JETSTREAM_V2_PATH}"
+    urls = load_config({"STREAM_URLS": f"{one} + {two},{three}"}).stream_urls
+    assert urls == ((one, two), (three,))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +152,9 @@ def test_several_streams_are_kept_in_their_order():
     [
         f"https://a.example{RELAY_PATH}",
         f"wss://{RELAY_PATH}",
-        "wss://a.example/subscribe",
+        "wss://a.example/subscribe/",
+        f"wss://a.example{RELAY_PATH}+wss://a.example/subscribe",
+        f"wss://a.example{RELAY_PATH}+",
         f"wss://a.example{RELAY_PATH}?cursor=0",
         f"wss://u:p@a.example{RELAY_PATH}",
         f"wss://a.example{RELAY_PATH}#x",
@@ -146,7 +164,7 @@ def test_several_streams_are_kept_in_their_order():
         f"wss://[a.example{RELAY_PATH}",
     ],
 )
-def test_what_is_no_relay_is_refused(url):
+def test_what_is_no_source_is_refused(url):
     assert problems(STREAM_URLS=url)[0].startswith("STREAM_URLS=")
 
 
@@ -173,3 +191,12 @@ def test_an_appview_is_asked_unless_it_is_switched_off():
     assert load_config({}).appview_url == "https://public.api.bsky.app"
     assert load_config({"APPVIEW_URL": "http://localhost:1/"}).appview_url == "http://localhost:1"
     assert load_config({"APPVIEW_URL": "off"}).appview_url is None
+
+
+def test_a_dictionary_is_a_file_that_begins_as_one(tmp_path):
+    path = tmp_path / "dictionary"
+    assert "cannot be read" in problems(JETSTREAM_DICTIONARY=str(path))[0]
+    path.write_bytes(b"something else")
+    assert "zstd dictionary" in problems(JETSTREAM_DICTIONARY=str(path))[0]
+    path.write_bytes(ZSTD_DICTIONARY + b"and so on")
+    assert load_config({"JETSTREAM_DICTIONARY": str(path)}).jetstream_dictionary == str(path)

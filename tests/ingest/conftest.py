@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from server.core.syntax import tid_to_int
-from server.ingest import subscriber, websocket
+from server.ingest import subscriber, websocket, writer
 from server.ingest.subscriber import Subscriber
 from server.storage import leases, pages, repos
 from server.storage.authors import author_ids
@@ -42,8 +42,8 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriber, "FIRST_DELAY_SECONDS", 0.01)
     monkeypatch.setattr(subscriber, "LONGEST_DELAY_SECONDS", 0.05)
     monkeypatch.setattr(subscriber, "REFRESH_SECONDS", 0.02)
-    monkeypatch.setattr(subscriber, "CURSOR_SECONDS", 0.05)
-    monkeypatch.setattr(subscriber, "BATCH_SECONDS", 0.02)
+    monkeypatch.setattr(writer, "CURSOR_SECONDS", 0.05)
+    monkeypatch.setattr(writer, "BATCH_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "TICK_SECONDS", 0.01)
 
 
@@ -53,7 +53,8 @@ class Running:
     def __init__(self, urls: tuple[str, ...], epoch: int) -> None:
         self.stop = threading.Event()
         self.error: BaseException | None = None
-        self.subscriber = Subscriber(urls, "Gapless/test", epoch, self.stop)
+        groups = [url.split("+") for url in urls]
+        self.subscriber = Subscriber(groups, "Gapless/test", epoch, self.stop)
         self.thread = threading.Thread(target=self._run, name="subscriber")
         self.thread.start()
 
@@ -68,7 +69,10 @@ class Running:
 
 @pytest.fixture
 def reading(brisk: None, lease: Lease) -> Callable[..., object]:
-    """Read some sources while the block runs; what the subscriber raised comes out at its end."""
+    """Read some sources while the block runs; what the subscriber raised comes out at its end.
+
+    Sources joined by `+` are read together.
+    """
 
     @contextmanager
     def run(*urls: str) -> Iterator[Running]:

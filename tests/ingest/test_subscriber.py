@@ -3,7 +3,7 @@
 import pytest
 
 from server.core.errors import LeaseLost
-from server.ingest import subscriber
+from server.ingest import subscriber, writer
 from server.storage import jobs, leases, repos
 from server.storage.authors import author_ids, load_identity, save_identity
 from server.storage.database import DatabaseError, execute, rows, value, write_transaction
@@ -54,15 +54,15 @@ def test_a_commit_that_fails_leaves_the_cursor_where_it_was(
     net, alice, at_rest, reading, monkeypatch, failures
 ):
     start, failed = cursor_seq(net), []
-    commit_batch = subscriber.commit_batch
+    commit_batch = writer.commit_batch
 
-    def fail_first(*args):
+    def fail_first(*args, **more):
         if len(failed) < failures:
             failed.append(args)
             raise DatabaseError("gone")
-        return commit_batch(*args)
+        return commit_batch(*args, **more)
 
-    monkeypatch.setattr(subscriber, "commit_batch", fail_first)
+    monkeypatch.setattr(writer, "commit_batch", fail_first)
     alice.post("one")
     for _ in range(failures):
         with pytest.raises(DatabaseError), reading(net.relay.url) as running:

@@ -1,0 +1,145 @@
+"""Several sources read at once, as one stream: what one loses, the others bring.
+
+Every event is taken from whoever tells it first; the same told again is dropped here. What needs
+thought is order. A source that loses a commit of a repo tells the next one early, and to apply that
+one would make the lost one old before the slower source brings it. So:
+
+- A commit whose `since` is later than what was passed on has a predecessor that somebody may still
+  tell. It waits, for HOLD_SECONDS at most. Then the predecessor is lost everywhere: the commit
+  is passed on, its chain is broken, and its author is fetched again (storage/changes.py).
+- A commit from a source without chains cannot say what came before. Each waits REORDER_SECONDS and
+  those of a repo are passed on by rev. One that comes still later, when a later rev has been passed
+  on without a chain to vouch for it, is not applied out of order: its author is fetched again.
+
+What waits is not saved, so the cursor of its source stays below it (`held_seq`). A source that
+comes back repeats what others told meanwhile; whatever is older than MEMORY_SECONDS is then left to
+the revs in the database, which drop what they have seen.
+
+Bounds: MEMORY_SECONDS of tracked authors' events, MAX_EVENTS of them; the oldest are forgotten, and
+nothing is judged by what is not remembered.
+"""
+
+from dataclasses import dataclass
+
+from server.core.events import UNTOLD, Account, Commit, Event, Identity, Info, Skipped, Sync
+from server.ingest.comparison import Comparison
+from server.storage import repos
+from server.storage.changes import Batch, RepoCommit
+
+HOLD_SECONDS = 5.0
+REORDER_SECONDS = 2.0
+# Longer than sources replay when they come back, so that a replay is known as one.
+MEMORY_SECONDS = 300.0
+MAX_EVENTS = 500_000
+# How far the clocks in events may be off before they are taken for older or younger than they are.
+CLOCK_SKEW_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    commit: RepoCommit
+    source: str
+    seq: int
+    time_ms: int
+    since_s: float
+
+
+class Merge:
+    """What the sources of one group told lately. Times are monotonic, but for `*_ms`."""
+
+    def __init__(self, comparison: Comparison, now_ms: int) -> None:
+        self.comparison = comparison
+        self.covered_from_ms = now_ms
+        self.seen: dict[tuple[object, ...], float] = {}
+        self.held: dict[str, list[_Held]] = {}
+        # The newest rev of each repo that was passed on, and whether a chain vouches for it.
+        self.passed: dict[str, tuple[int, bool]] = {}
+
+    def is_new(self, source: str, event: Event, now_s: float, now_ms: int) -> bool:
+        """Whether nobody has told this yet."""
+        if isinstance(event, Info | Skipped):
+            return False
+        key = _key(event)
+        is_new = key not in self.seen
+        if is_new:
+            self.seen[key] = now_s
+        if isinstance(event, Commit):
+            is_covered = self._is_covered(event.time_ms, now_ms)
+            self.comparison.hear(source, event, now_s, may_begin=is_covered)
+        return is_new
+
+    def hold(self, source: str, event: Commit, commit: RepoCommit, now_s: float) -> None:
+        """Take a commit in until its turn has come."""
+        held = _Held(commit, source, event.seq, event.time_ms, now_s)
+        self.held.setdefault(event.repo, []).append(held)
+
+    def held_seq(self, source: str) -> int | None:
+        """The first event of the source that is not passed on yet."""
+        seqs = [one.seq for held in self.held.values() for one in held if one.source == source]
+        return min(seqs, default=None)
+
+    def release(self, batch: Batch, now_s: float, now_ms: int) -> None:
+        """Pass on whatever has its turn."""
+        unknown = [repo for repo in self.held if repo not in self.passed]
+        known = repos.known_revs(unknown) if unknown else {}
+        for repo in list(self.held):
+            if repo not in self.passed:
+                self.passed[repo] = (known.get(repo, 0), True)
+            self._release_repo(repo, batch, now_s, now_ms)
+        self._forget(now_s, now_ms)
+
+    def _release_repo(self, repo: str, batch: Batch, now_s: float, now_ms: int) -> None:
+        waiting = sorted(self.held[repo], key=lambda one: (one.commit.rev, one.since_s))
+        count = 0
+        for one in waiting:
+            last_rev, is_vouched = self.passed[repo]
+            if not _has_turn(one, last_rev, now_s):
+                break
+            count += 1
+            rev, is_chained = one.commit.rev, one.commit.since != UNTOLD
+            if rev < last_rev and not is_vouched and self._is_covered(one.time_ms, now_ms):
+                batch.late.add(repo)
+            batch.commits.append(one.commit)
+            if rev > last_rev or (rev == last_rev and is_chained):
+                self.passed[repo] = (rev, is_chained)
+        self.held[repo] = waiting[count:]
+        if not self.held[repo]:
+            del self.held[repo]
+
+    def _is_covered(self, time_ms: int, now_ms: int) -> bool:
+        """Whether we would remember an event of that time, had anybody told it."""
+        from_ms = max(self.covered_from_ms, now_ms - int(MEMORY_SECONDS * 1000))
+        return time_ms > from_ms + CLOCK_SKEW_MS
+
+    def _forget(self, now_s: float, now_ms: int) -> None:
+        while self.seen:
+            key, told_s = next(iter(self.seen.items()))
+            is_full = len(self.seen) > MAX_EVENTS
+            if not is_full and now_s - told_s < MEMORY_SECONDS:
+                break
+            del self.seen[key]
+            if is_full:
+                self.covered_from_ms = now_ms
+        while len(self.passed) > MAX_EVENTS:
+            del self.passed[next(iter(self.passed))]
+
+
+def _has_turn(one: _Held, last_rev: int, now_s: float) -> bool:
+    waited_s = now_s - one.since_s
+    if one.commit.since == UNTOLD:
+        return waited_s >= REORDER_SECONDS
+    is_missing_one = 0 < last_rev < one.commit.since
+    return not is_missing_one or waited_s >= HOLD_SECONDS
+
+
+def _key(event: Commit | Account | Sync | Identity) -> tuple[object, ...]:
+    """What makes an event the same from any source."""
+    match event:
+        case Commit() if event.since == UNTOLD:
+            return ("piece", event.repo, event.rev, *((op.collection, op.rkey) for op in event.ops))
+        case Commit():
+            return ("commit", event.repo, event.rev)
+        case Account():
+            return ("account", event.repo, event.time_ms, event.active, event.status)
+        case _:
+            return (type(event).__name__, event.repo, event.time_ms)

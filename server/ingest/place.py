@@ -1,0 +1,47 @@
+"""How far one source has been read, and what of it may be promised to others.
+
+`event_ms` of a cursor says that everything before it is saved, so that another source can go on
+from there. The times in events are the word of whoever wrote them, and one clock that is ahead must
+not make us skip hours: so it is the time that three in four of the last events have reached. Too
+early a time costs a longer replay and nothing else.
+"""
+
+from collections import deque
+
+from server.ingest.source import Source
+from server.storage.changes import StreamCursor
+
+# How many of the last events say what time it is.
+WITNESSES = 16
+
+
+class Place:
+    """The reader's place in one source. `stored` is the cursor that the database has of it."""
+
+    def __init__(self, source: Source, stored: StreamCursor | None, saved_ms: int) -> None:
+        self.source = source
+        self.stored = stored
+        self.seq = 0 if stored is None else stored.seq
+        self.saved_ms = saved_ms
+        self.times: deque[int] = deque(maxlen=WITNESSES)
+        # Whether anything was read: without, there is nothing to save.
+        self.has_read = False
+
+    def note(self, seq: int, time_ms: int) -> None:
+        """An event was read; `time_ms` 0: it did not say when it happened."""
+        self.has_read = True
+        if seq > self.seq:
+            self.seq = seq
+        if time_ms:
+            self.times.append(time_ms)
+
+    def event_ms(self, now_ms: int) -> int:
+        """Everything that happened before this has been read."""
+        if not self.times:
+            return self.saved_ms
+        return min(sorted(self.times)[len(self.times) // 4], now_ms)
+
+    def cursor(self, now_ms: int, held_seq: int | None = None) -> StreamCursor:
+        """What may be saved when `held_seq` is the first event that is still in hand."""
+        seq = self.seq if held_seq is None else min(self.seq, held_seq - 1)
+        return StreamCursor(self.source.name, seq, self.event_ms(now_ms), self.source.has_chain)

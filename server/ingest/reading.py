@@ -1,0 +1,163 @@
+"""One connection to a source: decodes what it says, and looks whether it goes on where we were."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from server.core.errors import BadFrame, StreamSilent
+from server.core.events import Account, Commit, Identity, Info, Skipped, Sync
+from server.ingest.counters import SourceCounters
+from server.ingest.place import Place
+from server.ingest.relay import SourceError
+from server.ingest.source import Source
+from server.ingest.start import Start
+from server.ingest.writer import BatchWriter
+from server.storage import repos
+from server.storage.changes import void_chains
+
+log = logging.getLogger(__name__)
+
+# Sources do not say that a cursor is older than what they keep. They start at the oldest event, and
+# that is later than what we have by more than any pause of a busy network.
+OUTDATED_MS = 60_000
+# How many events are compared: the time in one of them may be anybody's joke.
+FIRST_EVENTS = 5
+
+Told = Commit | Sync | Account | Identity | Skipped
+
+
+class Reading:
+    """A websocket.Handler. `quiet_s`: how long a source may say nothing, if there is another."""
+
+    def __init__(
+        self,
+        source: Source,
+        start: Start,
+        writer: BatchWriter,
+        counters: SourceCounters,
+        is_over: Callable[[], bool],
+        quiet_s: float | None,
+    ) -> None:
+        self.source = source
+        self.start = start
+        self.writer = writer
+        self.counters = counters
+        self.is_over = is_over
+        self.quiet_s = quiet_s
+        self.place = Place(source, start.own, start.saved_ms)
+        self.first_events = 0
+        self.goes_on = False
+        self.last_messages = 0
+        self.last_change = time.monotonic()
+
+    def opened(self) -> None:
+        """The stream stands: say what is missing before its first event."""
+        log.info("connected source=%s", self.source.name)
+        self.counters.connected_us = _now_ms() * 1000
+        self.counters.connections += 1
+        is_first = not self.writer.places
+        self.writer.places[self.source.name] = self.place
+        if self.writer.merge is not None:
+            self.writer.merge.comparison.connected(self.source.name, time.monotonic())
+        if self.start.voids_chains:
+            void_chains(self.writer.epoch)
+        if self.start.hole is not None:
+            self._gap(self.start.hole, self.start.saved_ms)
+        elif self.start.cursor is None and is_first and repos.is_anybody_tracked():
+            # Nobody knows what was said before we came.
+            self._gap("no cursor", 0)
+
+    def message(self, data: bytes | str) -> None:
+        """One event."""
+        self.counters.messages += 1
+        try:
+            event = self.source.decode(data, self.writer.tracked.wants)
+        except BadFrame as bad:
+            self.counters.bad_messages += 1
+            self.writer.metrics.drops.labels("unreadable").inc()
+            self._gap(f"undecodable frame: {bad}", self.place.event_ms(_now_ms()))
+            return
+        except SourceError as error:
+            if error.name == "FutureCursor":
+                # The source has never said what our cursor stands for: its numbers are new.
+                self._forget("future cursor")
+            raise
+        self.writer.metrics.count_frame(type(event).__name__)
+        if isinstance(event, Skipped) and self.first_events >= FIRST_EVENTS:
+            # Nearly all of them: nothing is done for these but to note the place.
+            self.place.note(event.seq, event.time_ms)
+        elif isinstance(event, Info):
+            self._info(event)
+        else:
+            self._take(event)
+
+    def _take(self, event: Told) -> None:
+        # The time in an event is the word of whoever wrote it: it may be long ago, but not to come.
+        time_ms = min(event.time_ms, _now_ms())
+        if self.first_events < FIRST_EVENTS:
+            self._compare(event.seq, time_ms)
+        self.place.note(event.seq, event.time_ms)
+        if not isinstance(event, Skipped):
+            self.writer.add(self.place, event, time_ms)
+            if self.writer.is_due():
+                self.writer.commit()
+
+    def tick(self) -> bool:
+        """Commit what is due; False when the reading is over."""
+        if self.place.has_read and self.writer.is_due():
+            self.writer.commit()
+        if self.quiet_s is not None:
+            self._listen(self.quiet_s)
+        return not self.is_over()
+
+    def _listen(self, quiet_s: float) -> None:
+        now = time.monotonic()
+        if self.counters.messages != self.last_messages:
+            self.last_messages, self.last_change = self.counters.messages, now
+        if now - self.last_change > quiet_s:
+            raise StreamSilent(f"nothing was said for {quiet_s:.0f} s")
+
+    def ended(self) -> None:
+        """The connection is over: what it brought is as good as ever."""
+        self.counters.connected_us = None
+        if self.writer.merge is not None:
+            self.writer.merge.comparison.ended(self.source.name)
+        if self.place.has_read:
+            self.writer.commit()
+
+    def _compare(self, seq: int, time_ms: int) -> None:
+        """Look at the first events: they may not go on from what we have."""
+        self.first_events += 1
+        own, saved_ms = self.start.own, self.start.saved_ms
+        if self.start.cursor is None or self.start.hole is not None:
+            self.first_events = FIRST_EVENTS
+            return
+        if self.first_events == 1:
+            self.goes_on = time_ms <= saved_ms if own is None else seq <= own.seq + 1
+            if own is not None and seq < own.seq:
+                self.first_events = FIRST_EVENTS
+                self._forget(f"numbers restarted at {seq}")
+                return
+        if not self.goes_on and time_ms - saved_ms > OUTDATED_MS:
+            self.first_events = FIRST_EVENTS
+            self._gap("cursor outdated", saved_ms, time_ms)
+
+    def _info(self, event: Info) -> None:
+        if event.name == "OutdatedCursor" and self.start.cursor is not None:
+            self.first_events = FIRST_EVENTS
+            self._gap("cursor outdated", self.start.saved_ms)
+        else:
+            log.info("info of the source source=%s name=%s", self.source.name, event.name[:80])
+
+    def _forget(self, reason: str) -> None:
+        """The stored cursor is of no use here any more."""
+        self._gap(reason, self.start.saved_ms)
+        self.place.seq, self.place.has_read = 0, False
+
+    def _gap(self, reason: str, from_ms: int, to_ms: int | None = None) -> None:
+        self.counters.gaps += 1
+        self.writer.gap(self.place, reason, from_ms, to_ms)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,63 @@
+"""A source: where it is, what to ask it for, and what its messages mean. The path tells the kind.
+
+A relay numbers its events by itself: its cursor means nothing to anybody else. A Jetstream is asked
+by time, which all of them understand; so the number of its events is their time in microseconds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode, urlsplit
+
+from server.core.config import JETSTREAM_V1_PATH, JETSTREAM_V2_PATH
+from server.core.events import Event
+from server.core.projection import WANTED_COLLECTIONS
+from server.ingest import jetstream, relay
+from server.ingest.compression import Dictionary, DownloadedDictionary, FileDictionary
+
+Decode = Callable[[bytes | str, Mapping[str, int]], Event]
+
+_V1_QUERY = [("wantedCollections", name) for name in sorted(WANTED_COLLECTIONS)]
+_V2_QUERY = [("collections", name) for name in sorted(WANTED_COLLECTIONS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One upstream stream. `name` is its key in `stream_cursors`.
+
+    `has_chain`: its commits say which commit they continue, so a lost one is noticed.
+    `counts_time`: its cursors are microseconds, and good for any other source that counts time.
+    """
+
+    url: str
+    name: str
+    decode: Decode
+    has_chain: bool
+    counts_time: bool
+    query: Sequence[tuple[str, str]] = ()
+    dictionary: Dictionary | None = None
+
+    def address(self, cursor: int | None) -> str:
+        """Where to connect to go on at `cursor`; None: from now on."""
+        query = list(self.query)
+        if self.dictionary is not None:
+            query += self.dictionary.query()
+        if cursor is not None:
+            query.append(("cursor", str(cursor)))
+        return f"{self.url}?{urlencode(query)}" if query else self.url
+
+
+def source_of(url: str, user_agent: str, dictionary_file: str | None = None) -> Source:
+    """The source behind a URL of STREAM_URLS."""
+    parts = urlsplit(url)
+    if parts.path == JETSTREAM_V1_PATH:
+        file = None if dictionary_file is None else FileDictionary(dictionary_file)
+        decode = jetstream.decoder(jetstream.decode_v1, file)
+        name = f"{parts.netloc}{parts.path}"
+        return Source(url, name, decode, False, True, _V1_QUERY, file)
+    if parts.path == JETSTREAM_V2_PATH:
+        downloaded = DownloadedDictionary(url, user_agent)
+        decode = jetstream.decoder(jetstream.decode_v2, downloaded)
+        # The two methods of one host are two sources, each with its cursor.
+        name = f"{parts.netloc}/{parts.path.rpartition('.')[2]}"
+        return Source(url, name, decode, False, True, _V2_QUERY, downloaded)
+    return Source(url, parts.netloc, relay.decode_frame, True, False)

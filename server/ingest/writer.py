@@ -1,0 +1,143 @@
+"""The batch at hand: what the events mean, until it is committed with the cursors it stands for.
+
+One writer serves one source, or several that are read together (merge.py). Everything happens in
+the one thread that reads, so nothing is locked; while a batch commits, nothing is read.
+
+Bounds: a batch is closed at BATCH_CHANGES changes or after BATCH_SECONDS.
+"""
+
+import logging
+import time
+
+from server.core.events import Account, Commit, Event, Identity, Sync
+from server.core.metrics import IngestMetrics
+from server.core.projection import project_op
+from server.ingest.merge import Merge
+from server.ingest.place import Place
+from server.ingest.tracked import TrackedSet
+from server.storage.changes import Batch, RepoCommit, commit_batch, commit_gap
+
+log = logging.getLogger(__name__)
+
+BATCH_CHANGES = 5_000
+# Half of what a reader may wait for a post to show, at the live rate of the network.
+BATCH_SECONDS = 0.25
+# How often the cursor moves when nothing of ours happens.
+CURSOR_SECONDS = 1.0
+
+
+class BatchWriter:
+    """Takes events in, and commits. `merge` is there when several sources tell the same."""
+
+    def __init__(
+        self,
+        tracked: TrackedSet,
+        epoch: int,
+        metrics: IngestMetrics,
+        merge: Merge | None = None,
+    ) -> None:
+        self.tracked = tracked
+        self.epoch = epoch
+        self.metrics = metrics
+        self.merge = merge
+        self.places: dict[str, Place] = {}
+        self.batch = Batch()
+        self.changes = 0
+        self.next_commit = time.monotonic() + CURSOR_SECONDS
+
+    def add(self, place: Place, event: Event, time_ms: int) -> None:
+        """Take an event in; `time_ms` is when it happened, but never to come."""
+        name = place.source.name
+        if self.merge is not None:
+            now_ms = time.time_ns() // 1_000_000
+            if not self.merge.is_new(name, event, time.monotonic(), now_ms):
+                return
+        wants = self.tracked.wants
+        match event:
+            case Commit():
+                self._add_commit(name, event, time_ms)
+            case Account() if event.repo in wants:
+                self.batch.statuses[event.repo] = (event.active, event.status)
+                self._grow(1)
+            case Sync() if event.repo in wants:
+                self.batch.resets.add(event.repo)
+                self._grow(1)
+            case Identity() if event.repo in wants:
+                self.batch.identities.add(event.repo)
+                self._grow(1)
+            case _:
+                pass
+
+    def _add_commit(self, name: str, event: Commit, time_ms: int) -> None:
+        changes = [project_op(op, time_ms) for op in event.ops]
+        valid = [change for change in changes if change is not None]
+        if len(valid) < len(changes):
+            self.metrics.drops.labels("bad_record").inc(len(changes) - len(valid))
+        kept = [change for change in valid if self.tracked.concerns(event.repo, change)]
+        commit = RepoCommit(event.repo, event.rev, event.since, kept, event.hole)
+        if self.merge is None:
+            self.batch.commits.append(commit)
+        else:
+            self.merge.hold(name, event, commit, time.monotonic())
+        self._grow(1 + len(kept))
+
+    def _grow(self, changes: int) -> None:
+        if self.changes == 0:
+            self.next_commit = min(self.next_commit, time.monotonic() + BATCH_SECONDS)
+        self.changes += changes
+
+    def is_due(self) -> bool:
+        """Whether it is time to commit."""
+        return self.changes >= BATCH_CHANGES or time.monotonic() >= self.next_commit
+
+    def commit(self) -> None:
+        """Save what there is, with the cursors that stand for it."""
+        now_us = time.time_ns() // 1000
+        if self.merge is not None:
+            self.merge.release(self.batch, time.monotonic(), now_us // 1000)
+            reached = {name: one.event_ms(now_us // 1000) for name, one in self.places.items()}
+            self.merge.comparison.judge(reached, time.monotonic())
+        cursors = [
+            place.cursor(now_us // 1000, None if self.merge is None else self.merge.held_seq(name))
+            for name, place in self.places.items()
+        ]
+        moved = [one for one in cursors if self._has_moved(one.host, one.seq)]
+        if self.batch or moved:
+            first, *beside = moved or [one for one in cursors if self.places[one.host].has_read]
+            began = time.monotonic()
+            result = commit_batch(self.batch, first, self.epoch, now_us, beside=beside)
+            self.metrics.count_batch(
+                time.monotonic() - began,
+                result.saved,
+                result.dropped,
+                result.already_seen,
+                len(result.holes),
+            )
+            for number, reason in result.holes.items():
+                log.info("author to be fetched again author=%d reason=%s", number, reason)
+            for cursor in moved:
+                self.places[cursor.host].stored = cursor
+            self.batch = Batch()
+        self.changes = 0
+        is_holding = self.merge is not None and self.merge.held
+        pause_s = BATCH_SECONDS if is_holding else CURSOR_SECONDS
+        self.next_commit = time.monotonic() + pause_s
+
+    def _has_moved(self, name: str, seq: int) -> bool:
+        place = self.places[name]
+        if not place.has_read:
+            return False
+        return place.stored is None or seq != place.stored.seq
+
+    def gap(self, place: Place, reason: str, from_ms: int, to_ms: int | None = None) -> None:
+        """Write a hole down before anything after it is saved."""
+        if self.batch:
+            self.commit()
+        now_us = time.time_ns() // 1000
+        until_ms = now_us // 1000 if to_ms is None else to_ms
+        name = place.source.name
+        commit_gap(name, reason, from_ms, until_ms, self.epoch, now_us)
+        self.metrics.gaps_opened.labels("everybody").inc()
+        # The cursor went with the hole: the next commit writes one, events or not.
+        place.stored = None
+        log.warning("gap opened source=%s reason=%s", name, reason)

@@ -1,0 +1,162 @@
+"""A Jetstream: the network's events as JSON, one message an op, numbered by the time it saw them.
+
+Serves both versions on one address, with the faults of every stream. What it leaves out of the real
+one: cursors that are numbers of version 2 and not times, DID filters, the archive.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import zstandard
+
+from simnet.clock import iso
+from simnet.event_log import Window
+from simnet.faults import Faults
+from simnet.frames import Body
+from simnet.http_server import LoopbackServer, Reply, Request, Upgrade, xrpc_error
+from simnet.repo import Commit
+from simnet.stream import Stream
+from simnet.websocket import serialize
+from simnet.world import World
+
+V1_PATH = "/subscribe"
+V2_PATH = "/xrpc/network.bsky.jetstream.subscribeEvents"
+DICTIONARY_PATH = "/xrpc/network.bsky.jetstream.getZstdDictionary"
+_V2 = "network.bsky.jetstream.subscribeEvents"
+# Below it, a cursor of version 2 is a number, and those are not kept here.
+LEAST_TIME = 10**15
+
+Event = dict[str, Any]
+
+
+class Jetstream:
+    """Fed by `receive`, in the order of the calls."""
+
+    def __init__(
+        self,
+        name: str,
+        world: World,
+        clock: Callable[[], int],
+        faults: Faults,
+        window: Window | None = None,
+    ) -> None:
+        self.stream = _EventStream(
+            name, clock, faults, announces_cursor_trouble=False, window=window
+        )
+        self.server = LoopbackServer(name, self._handle, faults)
+        self.dictionary = _dictionary()
+        self._data = zstandard.ZstdCompressionDict(self.dictionary)
+        self._world = world
+        self._clock = clock
+
+    @property
+    def v1_url(self) -> str:
+        """The address of version 1 for STREAM_URLS."""
+        return f"ws://127.0.0.1:{self.server.port}{V1_PATH}"
+
+    @property
+    def v2_url(self) -> str:
+        """The address of version 2 for STREAM_URLS."""
+        return f"ws://127.0.0.1:{self.server.port}{V2_PATH}"
+
+    def receive(self, kind: str, body: Body, commit: Commit | None) -> None:
+        """Take an event that the relay passes on."""
+        did = body.get("repo") or body["did"]
+        if kind != "#commit":
+            inner = {key: value for key, value in body.items() if key != "blocks"}
+            self.stream.say({"kind": kind[1:], "did": did, "inner": inner})
+            return
+        for op in body["ops"]:
+            collection, _, rkey = op["path"].partition("/")
+            event = {"kind": "commit", "did": did, "rev": body["rev"], "operation": op["action"]}
+            event |= {"collection": collection, "rkey": rkey}
+            stored = self._world.accounts[did].repo.get(collection, rkey)
+            if op["cid"] is not None and stored is not None:
+                event |= {"record": stored.value, "cid": op["cid"].text}
+            self.stream.say(event)
+
+    def _handle(self, request: Request) -> Reply | Upgrade:
+        if request.path == DICTIONARY_PATH:
+            return Reply(self.dictionary, content_type="application/octet-stream")
+        if request.path not in (V1_PATH, V2_PATH):
+            return xrpc_error(404, "MethodNotFound", "no such method")
+        is_v2 = request.path == V2_PATH
+        render = _v2 if is_v2 else _v1
+        wanted = set(request.lists.get("collections" if is_v2 else "wantedCollections", ()))
+        compressor = self._compressor(request)
+        cursor = int(request.query.get("cursor", 0))
+        if 0 < cursor < LEAST_TIME:
+            return xrpc_error(400, "CursorTooOld", "only times are kept here")
+
+        def wire(event: Event) -> bytes | None:
+            if wanted and event["kind"] == "commit" and event["collection"] not in wanted:
+                return None
+            message = render(event)
+            if message is None or compressor is None:
+                return None if message is None else serialize(message)
+            return serialize(compressor.compress(message.encode()))
+
+        first = [serialize(_V2_OUTDATED)] if is_v2 and self.stream.is_outdated(cursor) else []
+        # Cursors of a Jetstream are inclusive.
+        return self.stream.take_in(cursor - 1 if cursor else None, wire, first)
+
+    def _compressor(self, request: Request) -> zstandard.ZstdCompressor | None:
+        query = request.query
+        is_asked = query.get("compress") == "true" or "zstdDictionary" in query
+        return zstandard.ZstdCompressor(dict_data=self._data) if is_asked else None
+
+
+class _EventStream(Stream):
+    """Keeps events, not frames: each reader is told in its own version."""
+
+    def say(self, event: Event) -> None:
+        """Number an event by the time and tell it; an armed fault may spoil it."""
+        with self._changed:
+            self.next_seq = max(self.next_seq, self._clock())
+            context = {"host": self.host, "kind": f"#{event['kind']}", "repo": event["did"]}
+            seq = self._number()
+            if self._faults.take("stream-drop", **context) is None:
+                self._add(seq, {**event, "seq": seq})
+            if self._faults.take("stream-duplicate", **context) is not None:
+                self._add(seq, {**event, "seq": seq})
+
+    def is_outdated(self, cursor: int) -> bool:
+        """Whether events from this time on are forgotten already."""
+        return 0 < cursor <= self.log.last_forgotten_seq
+
+
+def _v1(event: Event) -> str | None:
+    shown: Event = {"did": event["did"], "time_us": event["seq"], "kind": event["kind"]}
+    if event["kind"] == "sync":
+        return None
+    shown[event["kind"]] = event["inner"] if "inner" in event else _op(event)
+    return json.dumps(shown, separators=(",", ":"))
+
+
+def _v2(event: Event) -> str:
+    seconds, micros = divmod(event["seq"], 1_000_000)
+    time = f"{iso(seconds * 1_000_000)[:19]}.{micros:06}Z"
+    payload = {"$type": f"{_V2}#{event['kind']}", "seq": event["seq"], "did": event["did"]}
+    payload["time"] = time
+    payload |= {event["kind"]: event["inner"]} if "inner" in event else _op(event)
+    return json.dumps({"$type": "message", "payload": payload}, separators=(",", ":"))
+
+
+def _op(event: Event) -> Event:
+    return {key: value for key, value in event.items() if key not in ("kind", "did", "seq")}
+
+
+_V2_OUTDATED = json.dumps(
+    {"$type": "message", "payload": {"$type": f"{_V2}#info", "name": "OutdatedCursor"}}
+)
+
+
+def _dictionary() -> bytes:
+    """A dictionary trained on what a network like this one says."""
+    samples = [
+        _v2({"kind": "commit", "did": f"did:plc:{n * 7919:024}", "seq": 10**15 + n, "rev": f"{n}"})
+        for n in range(2000)
+    ]
+    data = zstandard.train_dictionary(4096, [sample.encode() for sample in samples], dict_id=77)
+    return data.as_bytes()

@@ -1,0 +1,180 @@
+"""A change of source: whoever is read next goes on where the last one was, and leaves no hole."""
+
+import threading
+
+import pytest
+
+from server.ingest import place, start, subscriber
+from server.storage.changes import load_position
+from server.storage.database import value
+from simnet import Network
+from tests.ingest.asking import age_cursor, item_count, queued, reasons, wait_for_all
+from tests.ingest.conftest import wait_until
+
+pytestmark = pytest.mark.usefixtures("db", "quick_change")
+
+
+@pytest.fixture
+def net():
+    with Network(seed=5, relays=2, jetstreams=2) as network:
+        yield network
+
+
+@pytest.fixture
+def quick_change(monkeypatch, brisk):
+    """Changes of source as they are, but soon; a network of a second has an overlap of less."""
+    monkeypatch.setattr(subscriber, "TRIES_A_SOURCE", 1)
+    monkeypatch.setattr(subscriber, "FIRST_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(subscriber, "PROBE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(start, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(start, "PROBE_EVENTS", 1)
+    monkeypatch.setattr(start, "OVERLAP_MS", 0)
+    monkeypatch.setattr(place, "WITNESSES", 1)
+
+
+class Outage:
+    """A host that cuts everybody off and lets nobody in."""
+
+    def __init__(self, net, host):
+        self.net, self.host = net, host
+        self.name = host.server.name
+
+    def begin(self):
+        self.net.faults.arm("http-503-html", times=None, where={"host": self.name})
+        self.host.stream.cut("reset")
+
+    def end(self):
+        self.net.faults.disarm("http-503-html")
+
+
+def holes():
+    """But for the #sync with which accounts begin: read twice, it makes its author be fetched."""
+    return [(who, reason) for who, reason in reasons() if reason != "sync"]
+
+
+def is_read(host):
+    return host.stream.readers == 1
+
+
+def urls_of(net, kind):
+    second = net.jetstreams[1]
+    return {
+        "relay": net.relays[1].url,
+        "v1": second.v1_url,
+        "v2": second.v2_url,
+    }[kind], (net.relays[1] if kind == "relay" else second)
+
+
+@pytest.mark.parametrize("kind", ["relay", "v1", "v2"])
+def test_another_source_goes_on_where_the_last_one_was(net, alice, bob, at_rest, reading, kind):
+    url, second = urls_of(net, kind)
+    outage = Outage(net, net.relay)
+    with reading(net.relay.url, url) as running:
+        post = alice.post("before")
+        wait_for_all(net)
+        outage.begin()
+        alice.post("during")
+        bob.repost(post)
+        wait_until(lambda: is_read(second))
+        alice.post("after")
+        wait_until(lambda: item_count() == 4)
+        assert not is_read(net.relay)
+    assert holes() == []
+    assert running.subscriber.counters[f"127.0.0.1:{net.relay.server.port}"].broken == {"cut": 1}
+
+
+@pytest.mark.parametrize("kind", ["relay", "v1", "v2"])
+def test_a_source_that_does_not_reach_back_opens_a_gap_first(
+    net, alice, bob, at_rest, reading, kind
+):
+    url, second = urls_of(net, kind)
+    Outage(net, net.relay).begin()
+    alice.post("forgotten")
+    alice.post("kept")
+    second.stream.forget(keep=1)
+    age_cursor(net, 3_600_000)
+    with reading(net.relay.url, url):
+        wait_until(lambda: item_count() == 1)
+    assert len([reason for who, reason in holes() if who is None]) == 1
+    assert queued() == {alice.did, bob.did}
+
+
+def test_the_preferred_source_gets_its_turn_back(net, alice, at_rest, reading):
+    second = net.relays[1]
+    outage, over = Outage(net, net.relay), threading.Event()
+
+    def chatter():
+        somebody = net.account("somebody")
+        while not over.wait(0.02):
+            somebody.like(first)
+
+    first = alice.post("first")
+    talking = threading.Thread(target=chatter, name="chatter")
+    with reading(net.relay.url, second.url):
+        wait_for_all(net)
+        outage.begin()
+        wait_until(lambda: is_read(second))
+        talking.start()
+        alice.post("at the second")
+        wait_until(lambda: item_count() == 2)
+        outage.end()
+        alice.post("between")
+        wait_until(lambda: is_read(net.relay) and second.stream.readers == 0)
+        alice.post("at home")
+        wait_until(lambda: item_count() == 4)
+        over.set()
+        talking.join()
+    assert holes() == []
+    assert load_position().host == f"127.0.0.1:{net.relay.server.port}"
+
+
+def test_likes_that_a_jetstream_left_out_break_no_chain(net, alice, bob, at_rest, reading):
+    """Its filter leaves out whole commits; back on a relay the next one continues an unseen one."""
+    jetstream, second = net.jetstreams[0], net.relays[1]
+    post = alice.post("one")
+    with reading(net.relay.url):
+        wait_for_all(net)
+    with reading(jetstream.v1_url):
+        wait_until(lambda: is_read(jetstream))
+        alice.like(post)
+        bob.like(post)
+        alice.post("two")
+        wait_until(lambda: item_count() == 2)
+        assert load_position().has_chain is False
+        second.stream.forget(keep=1)
+    bob.like(alice.post("three"))
+    with reading(second.url):
+        wait_until(lambda: is_read(second))
+        bob.post("four")
+        wait_until(lambda: item_count() == 4)
+        assert holes() == []
+        # And from then on a break is a break again.
+        net.faults.arm("stream-drop", where={"host": "relay1", "repo": bob.did})
+        bob.post("lost")
+        bob.post("five")
+        wait_until(lambda: holes() == [(bob.did, "chain")])
+
+
+def test_a_source_that_says_nothing_is_left_for_one_that_speaks(
+    net, alice, at_rest, reading, monkeypatch
+):
+    monkeypatch.setattr(subscriber, "QUIET_SECONDS", 0.3)
+    with reading(net.relay.url, net.relays[1].url) as running:
+        wait_until(lambda: is_read(net.relay))
+        net.relay.stream.stall()
+        alice.post("heard elsewhere")
+        wait_until(lambda: item_count() == 1)
+        counters = running.subscriber.counters[f"127.0.0.1:{net.relay.server.port}"]
+        assert counters.broken == {"silent": 1}
+    assert net.faults.fired["stream-stall"] == 1
+    assert holes() == []
+
+
+def test_repos_are_confirmed_while_no_source_answers(net, alice, at_rest, reading):
+    Outage(net, net.relay).begin()
+    with reading(net.relay.url):
+        wait_until(
+            lambda: (
+                value("SELECT confirmed_version FROM leases") == value("SELECT value FROM counters")
+            )
+        )

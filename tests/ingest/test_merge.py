@@ -1,0 +1,181 @@
+"""Merge and Comparison: what two sources tell, with losses and delays, comes out whole."""
+
+import logging
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.core.events import UNTOLD, Account, Commit, RecordOp, Sync
+from server.ingest import comparison, merge
+from server.ingest.comparison import JUDGE_SECONDS, REPORT_SECONDS, Comparison
+from server.ingest.counters import SourceCounters
+from server.ingest.merge import HOLD_SECONDS, MEMORY_SECONDS, REORDER_SECONDS, Merge
+from server.storage.changes import Batch, RepoCommit
+from tests.builders import NOW_MS, did, tid
+
+ALICE = did("alice")
+POST = "app.bsky.feed.post"
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    """What the database has of each repo."""
+    revs = {ALICE: 1}
+    monkeypatch.setattr(
+        merge.repos, "known_revs", lambda dids: {one: revs.get(one, 0) for one in dids}
+    )
+    return revs
+
+
+def event(rev, *, has_chain=True, repo=ALICE, at_s=100.0):
+    ops = (RecordOp(POST, tid(rev), None, None),)
+    since = rev - 1 if has_chain else UNTOLD
+    return Commit(rev, NOW_MS + int(at_s * 1000), repo, rev, since, ops)
+
+
+class Told:
+    """Two sources that tell a merge what they tell, and what came out."""
+
+    def __init__(self):
+        self.counters = {"one": SourceCounters(), "two": SourceCounters()}
+        self.comparison = Comparison(self.counters, 0.0)
+        self.merge = Merge(self.comparison, NOW_MS)
+        self.batch = Batch()
+        for name in self.counters:
+            self.comparison.connected(name, 0.0)
+
+    def tell(self, source, told, now_s):
+        if self.merge.is_new(source, told, now_s, NOW_MS + int(now_s * 1000)):
+            commit = RepoCommit(told.repo, told.rev, told.since, (), None)
+            self.merge.hold(source, told, commit, now_s)
+
+    def release(self, now_s):
+        self.merge.release(self.batch, now_s, NOW_MS + int(now_s * 1000))
+        reached = dict.fromkeys(self.counters, NOW_MS + int(now_s * 1000))
+        self.comparison.judge(reached, now_s)
+
+    @property
+    def revs(self):
+        return [commit.rev for commit in self.batch.commits]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), has_chain=st.booleans())
+def test_what_one_loses_the_other_brings_whole_and_in_order(data, has_chain):
+    count = data.draw(st.integers(1, 12))
+    longest_s = HOLD_SECONDS if has_chain else REORDER_SECONDS
+    lost = [data.draw(st.sampled_from(("", "one", "two"))) for _ in range(count)]
+    telling = []
+    for name in ("one", "two"):
+        delay_s = data.draw(st.floats(0, longest_s * 0.8))
+        for number in range(count):
+            if lost[number] != name:
+                at_s = 100.0 + number * 0.1
+                told = event(number + 2, has_chain=has_chain, at_s=at_s)
+                telling.append((at_s + delay_s, name, told))
+    told = Told()
+    telling.sort(key=lambda one: one[0])
+    for at_s, name, one in telling:
+        told.tell(name, one, at_s)
+        told.release(at_s)
+        held = told.merge.held_seq(name)
+        assert held is None or held > max(told.revs, default=0)
+    end_s = telling[-1][0] if telling else 0
+    told.release(end_s + longest_s)
+    assert told.revs == list(range(2, count + 2))
+    assert (told.batch.late, told.merge.held) == (set(), {})
+
+
+def test_a_commit_that_everybody_lost_is_waited_for_and_then_passed_over():
+    told = Told()
+    for name in ("one", "two"):
+        told.tell(name, event(2), 100.0)
+        told.tell(name, event(4), 100.0)
+    told.release(100.0)
+    assert (told.revs, told.merge.held_seq("one")) == ([2], 4)
+    assert told.merge.held_seq("two") is None
+    told.release(100.0 + HOLD_SECONDS)
+    assert told.revs == [2, 4]
+
+
+def test_a_first_commit_follows_on_what_the_database_has():
+    told = Told()
+    told.tell("one", event(3), 100.0)
+    told.release(100.0)
+    assert told.revs == []
+    told.tell("two", event(2), 101.0)
+    told.release(101.0)
+    assert told.revs == [2, 3]
+
+
+def test_a_commit_without_a_chain_that_comes_too_late_has_its_author_fetched():
+    told = Told()
+    told.tell("one", event(1, has_chain=False), 100.0)
+    told.tell("one", event(3, has_chain=False), 100.0)
+    told.release(100.0 + REORDER_SECONDS)
+    told.tell("two", event(2, has_chain=False), 110.0)
+    told.release(110.0 + REORDER_SECONDS)
+    assert told.batch.late == {ALICE}
+
+
+def test_a_replay_of_what_is_not_remembered_any_more_is_not_late():
+    told, later_s = Told(), 100.0 + MEMORY_SECONDS * 2
+    told.tell("one", event(1, has_chain=False), 100.0)
+    told.tell("one", event(9, has_chain=False, at_s=later_s), later_s)
+    told.release(later_s + REORDER_SECONDS)
+    told.tell("two", event(1, has_chain=False), later_s + 5)
+    told.tell("two", event(2, has_chain=False), later_s + 5)
+    told.release(later_s + 20)
+    assert told.batch.late == set()
+
+
+def test_news_of_an_account_are_taken_once():
+    told = Told()
+    news = [Account(1, NOW_MS, ALICE, False, "deactivated"), Sync(2, NOW_MS, ALICE)]
+    assert [told.merge.is_new("one", one, 1.0, NOW_MS) for one in news] == [True, True]
+    assert [told.merge.is_new("two", one, 2.0, NOW_MS) for one in news] == [False, False]
+    back = Account(3, NOW_MS + 1, ALICE, True, None)
+    assert told.merge.is_new("two", back, 3.0, NOW_MS)
+
+
+def test_memory_is_bounded_and_what_it_lost_is_not_judged(monkeypatch):
+    monkeypatch.setattr(merge, "MAX_EVENTS", 10)
+    told = Told()
+    for rev in range(1, 100):
+        told.tell("one", event(rev, at_s=100.0 + rev), 100.0 + rev)
+        told.release(100.0 + rev)
+    assert len(told.merge.seen) <= 10
+    assert len(told.merge.passed) <= 10
+    assert told.merge.covered_from_ms > NOW_MS
+
+
+def test_a_loss_is_counted_for_who_lost_it_and_told_in_the_log(caplog):
+    caplog.set_level(logging.INFO, logger=comparison.__name__)
+    told = Told()
+    for rev in range(1, 101):
+        at_s = 100.0 + rev / 10
+        told.tell("one", event(rev, at_s=at_s), at_s)
+        if rev % 50:
+            told.tell("two", event(rev, at_s=at_s), at_s + 0.25)
+    told.release(111.0 + JUDGE_SECONDS + REPORT_SECONDS)
+    one, two = told.counters["one"], told.counters["two"]
+    assert (one.told, one.missing, one.late_ms) == (100, 0, 0)
+    assert (two.told, two.missing) == (98, 2)
+    assert two.late_ms == pytest.approx(98 * 250, rel=0.01)
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert line.startswith(
+        "source loses events source=two missing=2 percent=2.00 told=98 late_ms=2"
+    )
+
+
+def test_who_was_away_or_is_still_behind_is_not_judged():
+    told = Told()
+    told.comparison.ended("two")
+    told.tell("one", event(1), 100.0)
+    told.comparison.connected("two", 101.0)
+    told.release(101.0 + JUDGE_SECONDS)
+    assert told.counters["two"].missing == 0
+    told.tell("one", event(2, at_s=200.0), 200.0)
+    told.comparison.judge(dict.fromkeys(told.counters, NOW_MS), 200.0 + JUDGE_SECONDS)
+    assert (told.counters["one"].told, told.counters["two"].missing) == (2, 0)
