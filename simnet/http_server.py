@@ -34,7 +34,6 @@ class Request:
     lists: dict[str, list[str]]
     headers: dict[str, str]
     body: bytes
-    lists: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def context(self) -> dict[str, object]:
