@@ -18,10 +18,10 @@ from server.storage.database import (
     close_database,
     execute,
     insert_rows,
-    open_database,
     write_transaction,
 )
 from server.storage.migrate import migrate
+from server.storage.opening import open_database
 
 LOOK_UPS = 200_000
 CHUNK = 50_000

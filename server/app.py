@@ -18,7 +18,8 @@ from server.identity.fetcher import Fetcher
 from server.logs import configure_logging
 from server.metrics_folder import VARIABLE
 from server.storage import authors
-from server.storage.database import open_database, release
+from server.storage.database import release
+from server.storage.opening import open_database
 from server.version import VERSION, user_agent
 from server.web.errors import register_error_handlers
 from server.web.first_load import FirstLoads

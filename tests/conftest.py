@@ -15,9 +15,10 @@ import psycopg2
 import pytest
 
 from server.storage import leases
-from server.storage.database import close_database, open_database
+from server.storage.database import close_database
 from server.storage.leases import Lease
 from server.storage.migrate import migrate
+from server.storage.opening import open_database
 from tests.builders import EMPTY_ALL, NOW_US
 from tests.devnet.postgres import Postgres
 

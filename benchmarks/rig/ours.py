@@ -17,12 +17,12 @@ from server.storage.changes import load_cursor
 from server.storage.database import (
     database,
     insert_rows,
-    open_database,
     rows,
     value,
     write_transaction,
 )
 from server.storage.migrate import migrate
+from server.storage.opening import open_database
 
 _WAIT_SECONDS = 600
 _ITEMS = """
@@ -48,7 +48,7 @@ class Ours:
         assert lease is not None
         self.lease = lease
         self.stop = threading.Event()
-        self.subscriber = Subscriber((task.url,), "Gapless/benchmark", lease.epoch, self.stop)
+        self.subscriber = Subscriber(((task.url,),), "Gapless/benchmark", lease.epoch, self.stop)
         self.thread = threading.Thread(target=self._run)
 
     def connect(self) -> None:

@@ -11,7 +11,7 @@ from server.commands.command import Command
 from server.commands.schema import open_up_to_date
 from server.core.config import Config
 from server.runtime import run_ingest
-from server.storage.database import open_database
+from server.storage.opening import open_database
 from server.supervisor import die_with_parent
 
 # The threads that speak to the database: the reader, the backfill's two, those that look up

@@ -15,8 +15,9 @@ from server.core.config import Config
 from server.core.errors import ConfigError
 from server.storage import backup
 from server.storage.backup import Backup
-from server.storage.database import is_sqlite, open_database, sqlite_path
+from server.storage.database import is_sqlite, sqlite_path
 from server.storage.migrate import known_names
+from server.storage.opening import open_database
 
 
 def _add_arguments(parser: ArgumentParser) -> None:

@@ -1,8 +1,8 @@
 """How a command opens the database: brought up to date, or as it is."""
 
 from server.core.config import Config
-from server.storage.database import open_database
 from server.storage.migrate import check_schema, migrate
+from server.storage.opening import open_database
 from server.supervisor import is_supervised
 
 

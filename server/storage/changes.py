@@ -95,8 +95,7 @@ def commit_batch(
     `beside` are the cursors of other sources that the batch came from as well.
     """
     changes = [change for commit in batch.commits for change in commit.changes]
-    dids = {commit.repo for commit in batch.commits} | batch.resets | batch.late
-    dids |= batch.statuses.keys()
+    dids = {c.repo for c in batch.commits} | batch.resets | batch.late | batch.statuses.keys()
     names = items.name(changes, dids)
     crash_point("batch: accounts numbered")
     with write_transaction():
@@ -134,9 +133,8 @@ def load_position() -> StreamCursor | None:
 
     A cursor of long ago is as true as ever, so whichever got furthest counts.
     """
-    found = rows(
-        f"SELECT {_CURSOR} FROM stream_cursors ORDER BY event_ms DESC, written_us DESC LIMIT 1"
-    )
+    newest = "ORDER BY event_ms DESC, written_us DESC LIMIT 1"
+    found = rows(f"SELECT {_CURSOR} FROM stream_cursors {newest}")
     return _cursor(found[0]) if found else None
 
 

@@ -7,8 +7,9 @@ from server.identity.cache import PLC_STRANGERS, WEB_STRANGERS, IdentityCache
 from server.identity.did import Identity
 from server.storage import authors
 from server.storage.authors import StoredIdentity
-from server.storage.database import close_database, open_database
+from server.storage.database import close_database
 from server.storage.migrate import migrate
+from server.storage.opening import open_database
 from tests.identity.builders import numbered
 
 DAY_S = 86_400

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from server.ingest import subscriber
+from server.ingest import writer
 from server.storage import repos
 from server.storage.authors import author_ids
 from server.storage.changes import StreamCursor, commit_batch, load_cursor
@@ -31,7 +31,7 @@ GROWTH_MB = 6
 def test_a_database_that_is_slow_delays_everything_and_loses_nothing(
     net, alice, bob, at_rest, reading, monkeypatch
 ):
-    monkeypatch.setattr(subscriber, "BATCH_CHANGES", 20)
+    monkeypatch.setattr(writer, "BATCH_CHANGES", 20)
     commits = []
 
     def slowly(batch, *args, **named):
@@ -39,7 +39,7 @@ def test_a_database_that_is_slow_delays_everything_and_loses_nothing(
         time.sleep(0.1)
         return commit_batch(batch, *args, **named)
 
-    monkeypatch.setattr(subscriber, "commit_batch", slowly)
+    monkeypatch.setattr(writer, "commit_batch", slowly)
     with reading(net.relay.url):
         for number in range(POSTS // 2):
             alice.post(str(number))

@@ -11,7 +11,8 @@ import pytest
 
 from server.core.errors import BackupFailed
 from server.storage import backup
-from server.storage.database import close_database, execute, open_database, release, rows, value
+from server.storage.database import close_database, execute, release, rows, value
+from server.storage.opening import open_database
 from tests.builders import NOW_US, Stream, make_live, post, tid, track
 
 SECOND_US = 1_000_000

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from server.core.errors import LeaseLost
-from server.storage import database, leases, locks
+from server.storage import database, leases, locks, opening
 from server.storage.database import write_transaction
 from tests.builders import NOW_US
 
@@ -17,7 +17,7 @@ from tests.builders import NOW_US
 HOLDER = """
 import sys, time
 from server.storage import leases
-from server.storage.database import open_database
+from server.storage.opening import open_database
 open_database(sys.argv[1])
 lease = leases.acquire("child", 1)
 print("none" if lease is None else lease.epoch, flush=True)
@@ -58,8 +58,8 @@ def test_the_lead_is_held_by_one(db):
 def test_a_leader_that_is_paused_inside_a_transaction_keeps_the_lead_from_nobody(
     postgres_url, monkeypatch
 ):
-    monkeypatch.setattr(database, "IDLE_TRANSACTION_MS", 500)
-    database.open_database(postgres_url)
+    monkeypatch.setattr(opening, "IDLE_TRANSACTION_MS", 500)
+    opening.open_database(postgres_url)
     first = leases.acquire("a", NOW_US)
     paused, wakes = threading.Event(), threading.Event()
     late = []

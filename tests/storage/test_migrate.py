@@ -22,7 +22,7 @@ from tests.conftest import DATABASES
 
 MIGRATE = """
 import sys
-from server.storage.database import open_database
+from server.storage.opening import open_database
 from server.storage.migrate import migrate
 open_database(sys.argv[1])
 print(len(migrate()))

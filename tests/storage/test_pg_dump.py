@@ -5,8 +5,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from server.storage.database import close_database, open_database, rows
+from server.storage.database import close_database, rows
 from server.storage.migrate import check_schema
+from server.storage.opening import open_database
 from tests.builders import Stream, make_live, post, tid, track
 from tests.devnet.postgres import _programs
 

@@ -3,7 +3,8 @@
 import pytest
 
 from server.storage import departures, repos
-from server.storage.database import close_database, open_database
+from server.storage.database import close_database
+from server.storage.opening import open_database
 from simnet import Network
 from simnet.clock import wall_clock_us
 from tests.builders import NOW_US

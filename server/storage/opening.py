@@ -1,0 +1,73 @@
+"""Binds the house's database: which one it is, and what each connection to it is told.
+
+Bounds: BUSY_SECONDS for a lock of SQLite, STATEMENT_MS for a statement of PostgreSQL,
+IDLE_TRANSACTION_MS for a transaction of it in which nothing happens, `max_connections` for the
+pool.
+"""
+
+from pathlib import Path
+
+from peewee import SqliteDatabase
+from playhouse.pool import PooledPostgresqlDatabase
+
+from server.core.errors import ConfigError
+from server.storage.database import database
+
+# How long a writer waits for another process's transaction. Ours last milliseconds; a backup or a
+# migration may take longer.
+BUSY_SECONDS = 15
+# A statement that takes longer is a bug or a sick server; the AppView has given up by then.
+STATEMENT_MS = 20_000
+# A process that is paused inside a transaction (stopped, swapped out, cut off) keeps its rows
+# locked, among them the lead's, and nobody could take over. Ours are never idle for a second.
+IDLE_TRANSACTION_MS = 10_000
+
+# What a connection to SQLite is told at first.
+_READ_PRAGMAS: dict[str, object] = {
+    "cache_size": -64_000,
+    "mmap_size": 1 << 30,
+    "temp_store": "memory",
+}
+_WRITE_PRAGMAS: dict[str, object] = {
+    # Readers and the writer do not wait for each other.
+    "journal_mode": "wal",
+    # With WAL this survives a crash of ours untorn; a power cut may take the last transactions,
+    # whole ones, cursor and rows together.
+    "synchronous": "normal",
+}
+
+
+def open_database(
+    url: str, max_connections: int = 8, *, must_exist: bool = False, read_only: bool = False
+) -> None:
+    """Bind `database` to a `sqlite:///FILE` or `postgresql://…` URL. Connects at first use.
+
+    `read_only`: the database itself refuses every write. Raises ConfigError when the folder of an
+    SQLite file cannot be made, or the file must be there and is not.
+    """
+    if url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        if must_exist and not path.is_file():
+            raise ConfigError([f"DATABASE_URL: there is no database yet at {path}"])
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError([f"DATABASE_URL: the folder cannot be made: {error}"]) from error
+        pragmas = _READ_PRAGMAS | ({"query_only": 1} if read_only else _WRITE_PRAGMAS)
+        database.initialize(SqliteDatabase(str(path), timeout=BUSY_SECONDS, pragmas=pragmas))
+        return
+    options = (
+        f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC"
+        f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
+    )
+    if read_only:
+        options += " -c default_transaction_read_only=on"
+    database.initialize(
+        PooledPostgresqlDatabase(
+            url,
+            max_connections=max_connections,
+            stale_timeout=300,
+            timeout=10,
+            options=options,
+        )
+    )
