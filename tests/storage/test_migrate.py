@@ -13,11 +13,11 @@ from server.storage.database import (
     close_database,
     current,
     execute,
-    open_database,
     rows,
     value,
 )
 from server.storage.migrate import DIRECTORY, check_schema, migrate
+from server.storage.opening import open_database
 from tests.conftest import DATABASES
 
 MIGRATE = """
