@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flask import Flask
+from flask import Flask, Response
 
 from feeds import FEEDS
 from server.arming import arm_crash_point
@@ -23,6 +23,7 @@ from server.storage.opening import open_database
 from server.version import VERSION, user_agent
 from server.web.errors import register_error_handlers
 from server.web.first_load import FirstLoads
+from server.web.limits import ViewerLimits
 from server.web.observe import observe_requests
 from server.web.ops import ops
 from server.web.pages import pages
@@ -54,6 +55,7 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
         config,
         FEEDS,
         make_identities(config, make_fetcher(config), metrics),
+        ViewerLimits(config.viewer_requests_per_minute),
         Sightings(metrics.cache("viewer")),
         # Half of the threads always stay free for those who need not wait.
         FirstLoads(max(1, config.web_threads // 2)),
@@ -62,6 +64,12 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
     for blueprint in (xrpc, well_known, ops, pages):
         app.register_blueprint(blueprint)
     register_error_handlers(app)
+
+    @app.after_request
+    def forbid_guessing(response: Response) -> Response:
+        """No browser shall take what we say for another kind of thing than we say it is."""
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
 
     @app.teardown_request
     def give_connection_back(_error: BaseException | None) -> None:

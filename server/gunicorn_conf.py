@@ -15,7 +15,7 @@ _config = load_config(os.environ)
 bind = f"0.0.0.0:{_config.port}" if not _config.is_local_trial else f"127.0.0.1:{_config.port}"
 workers = _config.web_workers
 threads = _config.web_threads
-worker_class = "gthread"
+worker_class = "server.gunicorn_worker.Worker"
 # A worker that does not answer for this long is replaced. The AppView gives up after 5 s.
 timeout = 30
 # `stop` must be over within 10 s.
@@ -26,21 +26,25 @@ keepalive = 75
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
+# Connections of one worker, most of them idle; more of them wait in the kernel, as its backlog.
+worker_connections = 1000
+backlog = 2048
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
 
-# How long one read from a client may take. gunicorn's threads read a request's head without any
-# limit of their own: a few clients that say half a sentence would hold them all.
-READ_SECONDS = 5
+# How long one read from a client, or one write to it, may take. gunicorn's threads have no limit of
+# their own: clients that say half a sentence, or do not listen, would hold them all.
+CLIENT_SECONDS = 5
 
 
 def when_ready(server: Arbiter) -> None:
-    """Set the limit on the listening sockets: connections inherit it (on Linux)."""
+    """Set the limits on the listening sockets: connections inherit them (on Linux)."""
+    limit = struct.pack("ll", CLIENT_SECONDS, 0)
     for listener in server.LISTENERS:
-        limit = struct.pack("ll", READ_SECONDS, 0)
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
 def on_exit(_server: Arbiter) -> None:

@@ -28,6 +28,7 @@ DEFAULTS: dict[str, str] = {
     "PORT": "8000",
     "WEB_WORKERS": "2",
     "WEB_THREADS": "4",
+    "VIEWER_REQUESTS_PER_MINUTE": "600",
     "BACKFILL_WORKERS": "128",
     "LOG_FORMAT": "text",
     "LOG_LEVEL": "INFO",
@@ -76,6 +77,7 @@ class Config:
     port: int
     web_workers: int
     web_threads: int
+    viewer_requests_per_minute: int
     backfill_workers: int
     log_format: str
     log_level: str
@@ -115,6 +117,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         port=port,
         web_workers=reader.integer("WEB_WORKERS", 1, 64),
         web_threads=reader.integer("WEB_THREADS", 1, 64),
+        viewer_requests_per_minute=reader.integer("VIEWER_REQUESTS_PER_MINUTE", 10, 1_000_000),
         backfill_workers=reader.integer("BACKFILL_WORKERS", 1, 256),
         log_format=reader.choice("LOG_FORMAT", ("text", "json")),
         log_level=reader.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR")),

@@ -8,6 +8,7 @@ FeedError
 │   │   ├── MalformedCursor
 │   │   └── UnknownFeed
 │   ├── AuthRequired        401, a token is missing or not valid
+│   ├── TooManyRequests     429, one viewer asks more often than any app does
 │   └── IdentityUnavailable 503, we could not look a key up: never the caller's fault
 ├── BadRecord               the network's fault: drop the record, count it, go on
 ├── BadFrame                the network's fault: a frame of the stream that cannot be read
@@ -40,6 +41,8 @@ class XrpcError(FeedError):
 
     status = 500
     name = "InternalServerError"
+    # Seconds after which it may go better.
+    retry_after_s: int | None = None
 
     def __init__(self, message: str, name: str | None = None) -> None:
         super().__init__(message)
@@ -76,11 +79,20 @@ class AuthRequired(XrpcError):
         self.reason = reason
 
 
+class TooManyRequests(XrpcError):
+    """More requests of one viewer than an app has reason to make."""
+
+    status = 429
+    name = "RateLimitExceeded"
+    retry_after_s = 5
+
+
 class IdentityUnavailable(XrpcError):
     """The issuer's key could not be looked up. No 401: clients would throw their session away."""
 
     status = 503
     name = "IdentityUnavailable"
+    retry_after_s = 5
 
 
 class BadRecord(FeedError):

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from server.core.budget import Budget
 from server.core.errors import FetchFailed, NotFound
 from server.core.syntax import is_did
-from server.identity.budget import Budget
 from server.identity.did import Directory, Identity
 from server.storage.authors import StoredIdentity
 

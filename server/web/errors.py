@@ -25,8 +25,8 @@ def _xrpc_error(error: XrpcError) -> Response:
         log.info("token refused reason=%s", error.reason)
         g.token_refusal = error.reason
         response.headers["WWW-Authenticate"] = "Bearer"
-    elif error.status == 503:
-        response.headers["Retry-After"] = "5"
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
 

@@ -21,6 +21,5 @@ def home() -> Response:
     text = render_template("home.html", links=links, is_local_trial=ours.config.is_local_trial)
     response = Response(text, mimetype="text/html")
     response.headers["Content-Security-Policy"] = _POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

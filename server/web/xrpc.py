@@ -11,12 +11,14 @@ from server.core.errors import BadRequest, XrpcError
 from server.core.feed import Feed, FeedCursor, to_skeleton
 from server.core.interactions import furthest_seen, make_req_id
 from server.identity.cache import IdentityCache
+from server.identity.service_auth import ServiceToken
 from server.identity.strict_json import parse_json
 from server.storage import follow_backs, read_positions, viewers
 from server.storage.timeline import timeline_page
 from server.web import reading_place
 from server.web.auth import requester
 from server.web.first_load import NEW_US, FirstLoads
+from server.web.limits import ViewerLimits
 from server.web.parameters import SkeletonParameters, feed_of, parse_skeleton
 from server.web.sightings import Sightings
 from server.web.spent_tokens import SpentTokens
@@ -37,6 +39,7 @@ class Service:
     config: Config
     feeds: tuple[Feed, ...]
     identities: IdentityCache
+    limits: ViewerLimits
     sightings: Sightings
     first_loads: FirstLoads
     spent_tokens: SpentTokens
@@ -48,12 +51,17 @@ def service() -> Service:
     return found
 
 
+def _requester(method: str) -> ServiceToken:
+    ours = service()
+    return requester(request, method, ours.config.service_did, ours.identities, ours.limits)
+
+
 @xrpc.get(f"/{GET_FEED_SKELETON}")
 def get_feed_skeleton() -> Response:
     """One page of the requester's own feed; the AppView hydrates it."""
     ours = service()
     wanted = parse_skeleton(request.args, ours.feeds, ours.config.publisher_did)
-    token = requester(request, GET_FEED_SKELETON, ours.config.service_did, ours.identities)
+    token = _requester(GET_FEED_SKELETON)
     now_us = time.time_ns() // 1000
     viewer = ours.sightings.see(token.iss, now_us)
     is_new = wanted.is_first_page and now_us - viewer.first_us < NEW_US
@@ -109,7 +117,7 @@ def describe_feed_generator() -> Response:
 def send_interactions() -> Response:
     """What an app showed to whom; only feeds that are read from the bottom want to know."""
     ours = service()
-    token = requester(request, SEND_INTERACTIONS, ours.config.service_did, ours.identities)
+    token = _requester(SEND_INTERACTIONS)
     body = _read_body()
     interactions = body.get("interactions")
     if not isinstance(interactions, list) or len(interactions) > MAX_INTERACTIONS:

@@ -62,6 +62,7 @@ class Service:
             "PORT": str(self.port),
             "FEED_PUBLISHER_DID": publisher.did,
             "ALLOW_PRIVATE_HOSTS": "1",
+            "VIEWER_REQUESTS_PER_MINUTE": "1000000",
         }
 
     def feed_uri(self, rkey: str) -> str:

@@ -1,8 +1,9 @@
 """Bytes that are no HTTP, or only just: refused, and nobody else notices."""
 
+import json
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -46,6 +47,12 @@ def test_garbage_ends_only_its_own_connection(site, name):
     status = answer.split(b"\r\n")[0]
     assert status == b"" or int(status.split()[1]) in REFUSALS
     assert b"Traceback" not in answer
+    if status != b"":
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"Content-Type: application/json\r\n" in head + b"\r\n"
+        assert b"Server:" not in head
+        assert b"gunicorn" not in answer
+        assert json.loads(body).keys() == {"error", "message"}
     assert site.get("/health").status == 200
 
 
@@ -72,6 +79,43 @@ def test_requests_that_were_given_up_leave_nothing_behind(site):
     began = time.monotonic()
     assert site.skeleton("feed=" + site.reader.uri()).status == 200
     assert time.monotonic() - began < 5
+
+
+def test_clients_that_do_not_hang_up_hold_nobody(site):
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(10):
+            sock = socket.create_connection(("127.0.0.1", site.service.port), timeout=10)
+            stack.callback(sock.close)
+            sock.sendall(request)
+            assert sock.recv(100).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        assert site.get("/health").status == 200
+        assert time.monotonic() - began < 1
+
+
+def test_a_client_that_drips_its_request_is_hung_up_on(site):
+    with socket.create_connection(("127.0.0.1", site.service.port), timeout=10) as sock:
+        began = time.monotonic()
+        sock.sendall(b"GET / HTTP/1.1\r\n")
+        with suppress(ConnectionError):
+            while time.monotonic() - began < 15:
+                sock.sendall(b"X: 1\r\n")
+                time.sleep(0.2)
+        assert 4 < time.monotonic() - began < 12
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_listen_is_hung_up_on(site):
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        sock.settimeout(40)
+        sock.connect(("127.0.0.1", site.service.port))
+        # Not a timeout, which would be raised.
+        with suppress(ConnectionError):
+            while True:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
+    assert site.get("/health").status == 200
 
 
 def test_a_connection_serves_many_requests(site):

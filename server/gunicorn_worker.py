@@ -1,0 +1,185 @@
+"""gunicorn's threaded worker, with the manners that a server on the open internet needs.
+
+Promises. What gunicorn answers by itself is an XRPC error in JSON, in our own words, and tells
+nothing about what we run on. A client that drips its request loses the thread that reads it; one
+that does not hang up holds nobody (gunicorn would wait for it in the thread that accepts all
+connections). A request that has waited for a thread until its sender will
+give up is refused at once, so that an overload ends as soon as its cause does. Requests that cannot
+be read are not logged as failures of ours. Knows no method and no feed.
+"""
+
+import json
+import logging
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+from gunicorn.http import errors, wsgi
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+log = logging.getLogger(__name__)
+
+# Seconds that a request may wait for a thread. The AppView gives up after 5 s, and a first page may
+# take half of that.
+MAX_WAIT_SECONDS = 2.0
+RETRY_SECONDS = 5
+
+# Where requests are refused. Platforms ask /health whether we are alive: too busy is not dead.
+REFUSED_PATHS = "/xrpc/app.bsky."
+
+# Seconds in which a request has to be here as a whole, head and body, once a thread has begun to
+# read. A single read is bounded by gunicorn_conf.py: a client can take that much longer.
+MAX_READ_SECONDS = 5.0
+
+# Bytes still read from a client whose connection we close. Closing with unread ones would take our
+# last answer away from it.
+MAX_LAST_BYTES = 65_536
+
+_REASONS = {
+    400: "Bad Request",
+    414: "URI Too Long",
+    417: "Expectation Failed",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+}
+
+# The first line that fits is taken. The names are those that Flask's answers have, too.
+_ANSWERS: tuple[tuple[type[Exception], int, str, str], ...] = (
+    (
+        errors.LimitRequestLine,
+        414,
+        "RequestURITooLong",
+        "the request line is longer than 8190 bytes",
+    ),
+    (
+        errors.LimitRequestHeaders,
+        431,
+        "RequestHeaderFieldsTooLarge",
+        "the request has more than 64 headers, or one of more than 8190 bytes",
+    ),
+    (errors.ExpectationFailed, 417, "ExpectationFailed", "only 100-continue can be expected"),
+    (
+        errors.UnsupportedTransferCoding,
+        501,
+        "NotImplemented",
+        "chunked is the only transfer coding known here",
+    ),
+    (errors.ParseException, 400, "InvalidRequest", "the request is not proper HTTP/1.1"),
+)
+# Of the same family, but faults of ours: a header that the application wrote, a wrong setting.
+_OURS = (
+    errors.InvalidResponseHeader,
+    errors.InvalidResponseHeaderName,
+    errors.ConfigurationProblem,
+)
+
+
+class NamelessResponse(wsgi.Response):  # type: ignore[misc]
+    """A response without the header that says which server wrote it."""
+
+    def default_headers(self) -> list[str]:
+        """As gunicorn's, but for one."""
+        lines: list[str] = super().default_headers()
+        return [line for line in lines if not line.startswith("Server:")]
+
+
+class ImpatientSocket(socket.socket):
+    """A client's connection, which has until `deadline` to say what it wants."""
+
+    deadline = float("inf")
+    is_answered = False
+
+    def recv(self, *args: Any) -> bytes:
+        """Read. Every single read may take the time that the socket's own limit allows."""
+        if time.monotonic() > self.deadline:
+            raise BlockingIOError("the request did not come to its end in time")
+        return super().recv(*args)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """One process that answers requests."""
+
+    def init_process(self) -> None:
+        """Change what gunicorn has no setting for, in this process."""
+        wsgi.Response = NamelessResponse
+        self.log.error_log.addFilter(_is_worth_a_line)
+        super().init_process()
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Give a connection with something to read to the threads."""
+        if not isinstance(conn.sock, ImpatientSocket):
+            conn.sock = ImpatientSocket(fileno=conn.sock.detach())
+        conn.queued_s = time.monotonic()
+        super().enqueue_req(conn)
+
+    def handle(self, conn: TConn) -> Any:
+        """Answer one request, in a thread; whether the connection goes on."""
+        now = time.monotonic()
+        conn.waited_s, conn.sock.deadline = now - conn.queued_s, now + MAX_READ_SECONDS
+        conn.sock.is_answered = False
+        goes_on = super().handle(conn)
+        if goes_on is False:
+            _hang_up(conn.sock)
+        return goes_on
+
+    def handle_request(self, req: Any, conn: TConn) -> bool:
+        """Answer a request whose head has been read."""
+        if conn.waited_s > MAX_WAIT_SECONDS and req.path.startswith(REFUSED_PATHS):
+            log.warning("too busy: request refused waited_s=%.1f", conn.waited_s)
+            message = "too many people are here at once: try again in a few seconds"
+            _answer(conn.sock, 503, "NotEnoughResources", message, f"Retry-After: {RETRY_SECONDS}")
+            return False
+        goes_on = bool(super().handle_request(req, conn))
+        conn.sock.is_answered = True
+        return goes_on
+
+    def handle_error(self, req: Any, client: ImpatientSocket, addr: Any, exc: Exception) -> None:
+        """Answer what never reached the application, or broke on the way."""
+        del req, addr
+        if client.is_answered:
+            # What came after the request is of no use; a second answer would be one too many.
+            return
+        for kind, status, name, message in _ANSWERS:
+            if isinstance(exc, kind) and not isinstance(exc, _OURS):
+                log.info("request refused unread status=%d kind=%s", status, type(exc).__name__)
+                _answer(client, status, name, message)
+                return
+        log.error("unexpected error", exc_info=exc)
+        _answer(client, 500, "InternalServerError", "something went wrong here")
+
+
+def _answer(client: socket.socket, status: int, name: str, message: str, *headers: str) -> None:
+    """The last words on a connection."""
+    body = json.dumps({"error": name, "message": message}).encode() + b"\n"
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}",
+        "Connection: close",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "X-Content-Type-Options: nosniff",
+        *headers,
+    )
+    with suppress(OSError):
+        # Whoever reads too slowly for these few bytes does not get them.
+        client.setblocking(False)
+        client.send("\r\n".join(head).encode("ascii") + b"\r\n\r\n" + body)
+
+
+def _hang_up(client: socket.socket) -> None:
+    """End a connection, and wait for nobody: what was not read by now is given up."""
+    with suppress(OSError):
+        client.shutdown(socket.SHUT_WR)
+        client.setblocking(False)
+        for _ in range(MAX_LAST_BYTES // 4096):
+            if not socket.socket.recv(client, 4096):
+                break
+    with suppress(OSError):
+        client.shutdown(socket.SHUT_RD)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Not a client that fell silent in the middle of a request: that is its affair."""
+    return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
