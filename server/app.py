@@ -57,7 +57,7 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
         make_identities(config, make_fetcher(config), metrics),
         ViewerLimits(config.viewer_requests_per_minute),
         Sightings(metrics.cache("viewer")),
-        # Half of the threads always stay free for those who need not wait.
+        # A quarter of the threads always stays free for those who need not wait.
         FirstLoads(max(1, config.web_threads // 2)),
         SpentTokens(),
     )
@@ -92,7 +92,11 @@ def make_identities(config: Config, fetcher: Fetcher, metrics: WebMetrics) -> Id
     """Identities of those who ask: from memory, from the database, from the network."""
     directory = Directory(config.plc_url, fetcher)
     return IdentityCache(
-        directory, authors, lambda: time.time_ns() // 1000, metrics.cache("identity")
+        directory,
+        authors,
+        lambda: time.time_ns() // 1000,
+        metrics.cache("identity"),
+        max_waiting=max(1, config.web_threads // 4),
     )
 
 

@@ -26,6 +26,7 @@ from server.core.backoff import delay_s
 from server.core.config import Config
 from server.core.metrics import IngestMetrics
 from server.identity.did import Directory
+from server.identity.upkeep import IdentityUpkeep
 from server.ingest.subscriber import Subscriber
 from server.schedule import Schedule
 from server.storage import exported_metrics, leases
@@ -89,6 +90,7 @@ class _Lead:
             config.jetstream_dictionary,
             self.metrics,
         )
+        upkeep = IdentityUpkeep(directory, self.end)
         workers = BackfillWorkers(sources, config.backfill_workers, self.end, self.metrics)
         self.threads = [
             threading.Thread(target=self._body, args=(name, body), name=name, daemon=True)
@@ -97,7 +99,7 @@ class _Lead:
                 ("backfill", workers.run),
                 ("outside", OutsidePosts(sources, self.end).run),
                 ("mutuals", Mutuals(fetcher, config.appview_url, self.end).run),
-                ("schedule", Schedule(config, sources, self.end, self.metrics).run),
+                ("schedule", Schedule(config, sources, upkeep, self.end, self.metrics).run),
             )
         ]
 

@@ -16,6 +16,7 @@ from server.core.config import Config
 from server.core.errors import BackupFailed
 from server.core.metrics import IngestMetrics
 from server.core.projection import sort_key
+from server.identity.upkeep import IdentityUpkeep
 from server.storage import (
     backup,
     departures,
@@ -52,11 +53,17 @@ class Schedule:
     """The recurring jobs. `run` returns when stopped, or raises what a job raised."""
 
     def __init__(
-        self, config: Config, sources: Sources, stop: StopEvent, metrics: IngestMetrics
+        self,
+        config: Config,
+        sources: Sources,
+        upkeep: IdentityUpkeep,
+        stop: StopEvent,
+        metrics: IngestMetrics,
     ) -> None:
         self.config = config
         self.metrics = metrics
         self.epoch = sources.epoch
+        self.upkeep = upkeep
         self.stop = stop
         self.error: BaseException | None = None
         self.accounts = Accounts(sources, stop)
@@ -81,6 +88,7 @@ class Schedule:
             )
         scheduler.add_job(self._guarded(self.accounts.run), "interval", seconds=MINUTE)
         scheduler.add_job(self._guarded(self.reconcile.run), "interval", seconds=MINUTE)
+        scheduler.add_job(self._guarded(self._check_identities), "interval", seconds=MINUTE)
         scheduler.start()
         try:
             while not self.stop.wait(0.5) and self.error is None:
@@ -107,6 +115,9 @@ class Schedule:
         closed = gaps.close_healed(_now_us())
         if closed:
             log.info("gaps healed count=%d", closed)
+
+    def _check_identities(self) -> None:
+        self.upkeep.check_some()
 
     def _trim(self) -> None:
         before_ms = _now_us() // 1000 - self.config.retention_days * DAY_MS

@@ -27,7 +27,7 @@ DEFAULTS: dict[str, str] = {
     "VIEWER_DAYS": "30",
     "PORT": "8000",
     "WEB_WORKERS": "2",
-    "WEB_THREADS": "4",
+    "WEB_THREADS": "16",
     "VIEWER_REQUESTS_PER_MINUTE": "600",
     "BACKFILL_WORKERS": "128",
     "LOG_FORMAT": "text",

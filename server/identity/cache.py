@@ -2,8 +2,10 @@
 
 Promises. One look-up of a DID at a time in a process. What was found is fresh for FRESH_S, and
 usable for USABLE_S while the directory fails us. Failures are remembered. Strangers' look-ups have
-a budget: whoever sends tokens with made-up issuers uses that up, and nobody else's time. Nothing
-here starts a thread; a look-up happens in the thread that asks.
+a budget: whoever sends tokens with made-up issuers uses that up, and nobody else's time. Look-ups
+and those who wait for them hold MAX_WAITING threads at most, however slow the directory is. What
+the database learned (of a changed document, of another process's look-up) is noticed within a
+minute. Nothing here starts a thread; a look-up happens in the thread that asks.
 """
 
 import threading
@@ -16,12 +18,8 @@ from server.core.budget import Budget
 from server.core.errors import FetchFailed, NotFound
 from server.core.syntax import is_did
 from server.identity.did import Directory, Identity
+from server.identity.entry import Entry, again
 from server.storage.authors import StoredIdentity
-
-# Seconds after which a document is looked up again, and after which it proves nothing any more. The
-# protocol's reference implementation has the same numbers.
-FRESH_S = 3600
-USABLE_S = 86_400
 
 # Identities in memory, about half a kilobyte each.
 MAX_IDENTITIES = 20_000
@@ -36,15 +34,17 @@ RECHECK_S = 1.0
 NOT_FOUND_S = (60, 600)
 FAILED_S = (10, 60)
 
-# A DID is looked up again on demand this often: a bad signature must not become a way to make us
-# ask the directory.
-REFRESH_EVERY_S = 60
-
 # Look-ups at once, and then for each second. Strangers with a did:plc; everybody's did:web, where
 # the host is the stranger's own and may be slow on purpose; look-ups on demand.
 PLC_STRANGERS = (50, 10.0)
 WEB_STRANGERS = (3, 0.5)
 REFRESHES = (20, 2.0)
+
+
+# Threads that look up, or wait for the look-up of another, at the same time.
+MAX_WAITING = 8
+
+_TOO_MANY = "too many look-ups of identities, try again soon"
 
 
 class IdentityStore(Protocol):
@@ -74,15 +74,18 @@ class IdentityCache:
         store: IdentityStore,
         now_us: Callable[[], int],
         count: Callable[[bool], None] = lambda is_hit: None,
+        *,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         """`count` is told for each `get` whether the answer was in memory or the database."""
         self._count = count
         self._directory = directory
         self._store = store
         self._now_us = now_us
+        self._places = threading.BoundedSemaphore(max_waiting)
         # Guards everything below. Never held during a look-up or a statement.
         self._lock = threading.Lock()
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._flights: dict[str, _Flight] = {}
         self._plc_strangers = Budget(*PLC_STRANGERS)
         self._web_strangers = Budget(*WEB_STRANGERS)
@@ -133,23 +136,28 @@ class IdentityCache:
             if entry is not None:
                 entry.outdated_us = self._now_us()
 
-    def _entry(self, did: str, now_us: int) -> "_Entry":
+    def _entry(self, did: str, now_us: int) -> Entry:
         with self._lock:
             entry = self._entries.get(did)
             if entry is not None:
                 self._entries.move_to_end(did)
-                if entry.is_fresh(now_us) or now_us < entry.retry_us:
+                if entry.needs_no_look(now_us):
                     return entry
         if not is_did(did):
             raise FetchFailed("not the DID of an account, not looked up")
-        # Another process may have looked it up meanwhile.
         stored = self._store.load_identity(did)
-        if stored is None or (entry and stored.checked_us <= entry.checked_us):
-            return entry or _Entry()
-        identity = Identity(did, stored.handle, stored.pds_url, stored.signing_key)
-        return self._remember(did, _Entry(identity, stored.checked_us))
+        if entry is not None:
+            entry.compared_us = now_us
+        # Another process may have looked it up meanwhile.
+        if stored is not None and (entry is None or stored.checked_us > entry.checked_us):
+            identity = Identity(did, stored.handle, stored.pds_url, stored.signing_key)
+            return self._remember(did, Entry(identity, stored.checked_us, compared_us=now_us))
+        # Or the stream may have said that the document has changed.
+        if stored is not None and stored.checked_us == 0 and entry is not None:
+            entry.outdated_us = now_us
+        return entry or Entry()
 
-    def _recheck(self, did: str, entry: "_Entry", now_us: int) -> Identity:
+    def _recheck(self, did: str, entry: Entry, now_us: int) -> Identity:
         """Look a known account up again, but do not make it wait for a directory that is down."""
         with self._lock:
             is_under_way = did in self._flights
@@ -164,12 +172,20 @@ class IdentityCache:
                 return entry.known()
             raise
 
-    def _look_up(self, did: str, deadline_s: float, budget: "Budget | None") -> Identity:
+    def _look_up(self, did: str, deadline_s: float, budget: Budget | None) -> Identity:
+        if not self._places.acquire(blocking=False):
+            raise FetchFailed(_TOO_MANY, 1.0)
+        try:
+            return self._look_up_or_wait(did, deadline_s, budget)
+        finally:
+            self._places.release()
+
+    def _look_up_or_wait(self, did: str, deadline_s: float, budget: Budget | None) -> Identity:
         with self._lock:
             flight = self._flights.get(did)
             if flight is None:
                 if budget is not None and not budget.take(self._now_us()):
-                    raise FetchFailed("too many look-ups of identities, try again soon", 1.0)
+                    raise FetchFailed(_TOO_MANY, 1.0)
                 flight = self._flights[did] = _Flight()
                 is_mine = True
             else:
@@ -196,7 +212,7 @@ class IdentityCache:
         except FetchFailed as error:
             self._remember_failure(did, error)
             raise
-        self._remember(did, _Entry(found, asked_us))
+        self._remember(did, Entry(found, asked_us, compared_us=asked_us))
         self._store.save_identity(did, found.handle, found.pds_url, found.signing_key, asked_us)
         return found
 
@@ -205,19 +221,20 @@ class IdentityCache:
         is_gone = isinstance(error, NotFound)
         first_s, most_s = NOT_FOUND_S if is_gone else FAILED_S
         with self._lock:
-            old = self._entries.get(did) or _Entry()
+            old = self._entries.get(did) or Entry()
         failures = old.failures + 1
         delay_s = min(first_s * 2 ** min(failures - 1, 10), most_s)
-        entry = _Entry(
+        entry = Entry(
             identity=None if is_gone else old.identity,
             checked_us=old.checked_us,
             error=error,
             failures=failures,
             retry_us=now_us + delay_s * 1_000_000,
+            compared_us=now_us,
         )
         self._remember(did, entry)
 
-    def _remember(self, did: str, entry: "_Entry") -> "_Entry":
+    def _remember(self, did: str, entry: Entry) -> Entry:
         with self._lock:
             old = self._entries.get(did)
             if old is not None:
@@ -228,47 +245,6 @@ class IdentityCache:
             if len(self._entries) > MAX_IDENTITIES:
                 self._entries.popitem(last=False)
         return entry
-
-
-@dataclass(slots=True)
-class _Entry:
-    """What is known of one DID. Without an identity it is the memory of a failure, or nothing."""
-
-    identity: Identity | None = None
-    checked_us: int = 0
-    error: FetchFailed | None = None
-    failures: int = 0
-    retry_us: int = 0
-    outdated_us: int = 0
-
-    def age_s(self, now_us: int) -> float:
-        # Another machine wrote the time: one from the future is as odd as one from the past.
-        return abs(now_us - self.checked_us) / 1_000_000
-
-    def is_usable(self, now_us: int) -> bool:
-        return self.identity is not None and self.age_s(now_us) < USABLE_S
-
-    def is_fresh(self, now_us: int) -> bool:
-        return (
-            self.identity is not None
-            and self.age_s(now_us) < FRESH_S
-            # Doubts wait until the last look-up is a little older; then they count.
-            and (self.outdated_us < self.checked_us or self.was_looked_up(now_us))
-        )
-
-    def was_looked_up(self, now_us: int) -> bool:
-        """Whether a look-up succeeded a moment ago."""
-        return self.identity is not None and self.age_s(now_us) < REFRESH_EVERY_S
-
-    def known(self) -> Identity:
-        if self.identity is None:
-            raise again(self.error)
-        return self.identity
-
-    def usable(self, now_us: int) -> Identity:
-        if self.identity is None or not self.is_usable(now_us):
-            raise again(self.error)
-        return self.identity
 
 
 @dataclass(slots=True)
@@ -283,15 +259,6 @@ class _Flight:
         if self.identity is None:
             raise again(self.error)
         return self.identity
-
-
-def again(error: FetchFailed | None) -> FetchFailed:
-    """A fresh copy: one exception raised by two threads would mix their tracebacks."""
-    if isinstance(error, NotFound):
-        return NotFound(str(error), error.name)
-    if error is None:
-        return FetchFailed("the identity is not known yet")
-    return FetchFailed(str(error), error.retry_after_s)
 
 
 def _is_web(did: str) -> bool:

@@ -77,6 +77,19 @@ def forget(number: int, before_us: int) -> bool:
     return execute(sql, (number, before_us)) > 0
 
 
+def with_old_identity(
+    after: int, *, seen_after_us: int, checked_before_us: int, limit: int
+) -> list[tuple[int, str]]:
+    """Numbers and DIDs of did:plc viewers of late whose identity is old, from `after` on."""
+    found = rows(
+        "SELECT a.id, a.did FROM viewers v JOIN authors a ON a.id = v.author_id"
+        " WHERE v.author_id > ? AND v.last_us > ? AND a.did LIKE ?"
+        " AND (a.checked_us IS NULL OR a.checked_us < ?) ORDER BY v.author_id LIMIT ?",
+        (after, seen_after_us, "did:plc:%", checked_before_us, limit),
+    )
+    return [(int(number), str(did)) for number, did in found]
+
+
 def readiness(number: int) -> Readiness:
     """How much of this viewer's feed is there now.
 

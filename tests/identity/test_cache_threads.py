@@ -9,6 +9,7 @@ from server.identity.cache import IdentityCache
 from server.identity.did import Identity
 from server.storage.authors import StoredIdentity
 from tests.identity.builders import numbered
+from tests.system.waiting import wait_until
 
 
 class SlowDirectory:
@@ -92,3 +93,18 @@ def test_a_doubt_that_comes_up_during_a_lookup_is_kept(store, clock):
     clock.pass_s(61)
     cache.get(did)
     assert slow.asked == 2
+
+
+def test_a_directory_that_is_slow_holds_few_threads(store, clock):
+    slow = SlowDirectory(Identity(numbered(1), None, None, None))
+    cache = IdentityCache(slow, store, clock, max_waiting=2)
+    threads, outcomes = ask_from_threads(cache, numbered(1), 6)
+    for number in range(2, 6):
+        threads += ask_from_threads(cache, numbered(number), 1)[0]
+    wait_until(lambda: len(outcomes) >= 4, 5, "the others were refused at once")
+    assert slow.asked <= 2
+    slow.go_on.set()
+    for thread in threads:
+        thread.join(5)
+    refused = [one for one in outcomes if isinstance(one, FetchFailed)]
+    assert [str(one) for one in refused] == ["too many look-ups of identities, try again soon"] * 4
