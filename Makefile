@@ -11,7 +11,7 @@ ARGS ?=
 .DELETE_ON_ERROR:
 # Two installs into one .venv at a time would break it.
 .NOTPARALLEL:
-.PHONY: help run test test-all check judge demo bench publish publish-check devnet lock audit clean
+.PHONY: help run test test-all check judge fuzz demo bench publish publish-check devnet lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,11 @@ judge: $(VENV)/installed-dev ## Run the tests that `test` leaves out: long ones,
 
 test-all: $(VENV)/installed-dev ## Run every test
 	@exec $(VENV)/bin/python -m pytest $(ARGS)
+
+# FUZZ=1 is what `make test` does; 100 takes about an hour.
+FUZZ ?= 100
+fuzz: $(VENV)/installed-dev ## Try very many odd tokens, cursors, frames, records, documents, answers
+	@FUZZ=$(FUZZ) exec $(VENV)/bin/python -m pytest -m fuzz -o faulthandler_timeout=0 $(ARGS)
 
 demo: $(VENV)/installed-run ## Show a feed from a small network on this machine; needs no internet
 	@exec $(VENV)/bin/python -m simnet.demo $(ARGS)

@@ -14,6 +14,7 @@ from server.core.feed import (
     to_skeleton,
 )
 from tests.builders import did, tid
+from tests.fuzzing import fuzz
 
 POST_URI = f"at://{did('ann')}/app.bsky.feed.post/{tid(1)}"
 REPOST_URI = f"at://{did('ben')}/app.bsky.feed.repost/{tid(2)}"
@@ -23,6 +24,7 @@ Response = models.AppBskyFeedGetFeedSkeleton.Response
 KEYS = st.integers(0, 2**63 - 1)
 
 
+@fuzz(100)
 @given(KEYS, st.one_of(st.none(), KEYS))
 def test_a_cursor_is_read_as_written(key, began):
     # A page that is read upwards ends above the place where it began.
@@ -62,6 +64,16 @@ def test_a_cursor_that_we_did_not_write_is_refused(text):
     with pytest.raises(MalformedCursor) as refused:
         FeedCursor.decode(text)
     assert (refused.value.status, refused.value.name) == (400, "InvalidRequest")
+
+
+@fuzz(200)
+@given(st.text() | st.from_regex(r"[0-9+ ]?-?[0-9_.]{0,40}\s?", fullmatch=True))
+def test_any_text_is_a_cursor_within_bounds_or_malformed(text):
+    try:
+        cursor = FeedCursor.decode(text)
+    except MalformedCursor:
+        return
+    assert 0 <= (cursor.began or 0) <= cursor.key < 2**63
 
 
 def test_a_skeleton_names_posts_reposts_and_where_to_go_on():

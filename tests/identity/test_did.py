@@ -1,11 +1,12 @@
 """DID documents, and where they are looked for."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.errors import FetchFailed, NotFound
 from server.identity.did import MAX_DOCUMENT_BYTES, Directory, Identity, parse_document
+from tests.fuzzing import fuzz
 
 ALICE = "did:plc:" + "a" * 24
 JUNK = st.recursive(
@@ -104,7 +105,7 @@ def test_the_handle_is_the_first_alias_that_is_a_host_name(make):
     assert parse_document(ALICE, make.document(alsoKnownAs={"at://a.b": 1})).handle is None
 
 
-@settings(max_examples=150, deadline=None)
+@fuzz(150)
 @given(JUNK, JUNK, JUNK)
 def test_no_document_with_the_right_id_raises_anything(methods, services, aliases):
     document = {

@@ -2,10 +2,11 @@
 
 import pytest
 from atproto_crypto.multibase import bytes_to_multibase
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.identity.keys import key_alg, signing_key, verify_signature
+from tests.fuzzing import fuzz
 
 N_K256 = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 N_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -83,7 +84,7 @@ def test_what_is_no_key_is_none(make):
     assert signing_key("Ed25519VerificationKey2018", key.multikey) is None
 
 
-@settings(max_examples=100, deadline=None)
+@fuzz(100)
 @given(st.text(max_size=120), st.binary(max_size=70))
 def test_odd_keys_and_signatures_are_refused_and_raise_nothing(key, signature):
     for text in (key, "z" + key, bytes_to_multibase("z", b"\xe7\x01" + signature)):

@@ -4,11 +4,12 @@ import json
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.errors import AuthRequired, FetchFailed, IdentityUnavailable, NotFound
 from server.identity.service_auth import REFUSALS
+from tests.fuzzing import fuzz
 from tests.identity.builders import SERVICE, reason_for
 
 
@@ -86,9 +87,7 @@ CLAIMS = st.dictionaries(
 HEADERS = st.dictionaries(st.sampled_from(["alg", "typ", "kid", "crit"]), JSONISH, max_size=2)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@fuzz(150)
 @given(CLAIMS, HEADERS, st.text(max_size=30), st.integers(0, 600))
 def test_no_token_raises_anything_but_a_refusal(check, make, key, claims, header, text, at):
     forged = make.token(key, header, **claims)

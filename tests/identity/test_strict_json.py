@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.identity.strict_json import MAX_CONTAINERS, MAX_DEPTH, parse_json
+from tests.fuzzing import fuzz
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -15,14 +16,14 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@fuzz(100)
 @given(VALUES, st.booleans())
 def test_ordinary_json_is_read_as_it_was_written(value, ascii_only):
     text = json.dumps(value, ensure_ascii=ascii_only)
     assert parse_json(text.encode(), unique_keys=True) == value
 
 
-@settings(max_examples=200, deadline=None)
+@fuzz(200)
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}"\\,:1 a', max_size=60).map(str.encode))
 def test_anything_else_is_a_value_error(body):
     try:

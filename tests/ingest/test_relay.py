@@ -1,7 +1,7 @@
 """decode_frame: equal to a slow decoder where a frame is sound, and sane where it is not."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.errors import BadFrame
@@ -13,6 +13,7 @@ from simnet.dag_cbor import Cid, encode
 from simnet.frames import STRANGE, error, message
 from simnet.repo import car
 from tests.builders import NOW_MS, did, iso, tid
+from tests.fuzzing import fuzz
 from tests.ingest.frames import (
     LIKE,
     POST,
@@ -253,7 +254,7 @@ def assert_sane(frame, wants):
     assert "\0" not in reason
 
 
-@settings(max_examples=1500, deadline=None)
+@fuzz(1500)
 @given(data=st.data())
 def test_mutated_frames_give_an_event_or_a_refusal_and_nothing_else(told, data):
     frames, dids = told
@@ -273,7 +274,7 @@ def test_mutated_frames_give_an_event_or_a_refusal_and_nothing_else(told, data):
     assert_sane(mutated, dict.fromkeys(dids, ITEMS | FOLLOWS))
 
 
-@settings(max_examples=500, deadline=None)
+@fuzz(500)
 @given(st.binary(max_size=200))
 def test_noise_gives_an_event_or_a_refusal_and_nothing_else(noise):
     assert_sane(noise, WANTS)

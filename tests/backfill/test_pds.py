@@ -1,0 +1,72 @@
+"""What a PDS may answer: a page that is about what was asked for, or nothing that counts."""
+
+from contextlib import suppress
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.backfill.pds import get_record, latest_rev, list_records
+from server.core.errors import FetchFailed
+from tests.builders import did, tid
+from tests.fuzzing import JSONISH, fuzz
+
+ALICE = did("alice")
+POST = "app.bsky.feed.post"
+PDS = "https://pds.example.com"
+PREFIX = f"at://{ALICE}/{POST}/"
+
+URIS = (
+    st.integers(0, 9).map(lambda number: PREFIX + tid(number))
+    | st.text(max_size=8).map(lambda text: PREFIX + text)
+    | st.sampled_from([f"at://{did('mallory')}/{POST}/{tid(1)}", f"at://{ALICE}/x.y.z/{tid(1)}"])
+)
+ENTRIES = st.fixed_dictionaries({"uri": URIS}, optional={"cid": JSONISH, "value": JSONISH})
+ANSWERS = (
+    st.fixed_dictionaries(
+        {"records": st.lists(ENTRIES | JSONISH, max_size=5)},
+        optional={"cursor": st.text(max_size=5) | JSONISH},
+    )
+    | st.fixed_dictionaries({}, optional={"rev": st.just(tid(3)) | JSONISH, "uri": URIS})
+    | JSONISH
+)
+
+
+class OneAnswer:
+    """A fetcher for which every host says the same."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def get_json(self, url, params=None, *, deadline_s, max_bytes):
+        assert url.startswith(PDS + "/xrpc/")
+        assert 0 < deadline_s <= 30
+        assert max_bytes <= 8_000_000
+        return self.answer
+
+
+@fuzz(100)
+@given(ANSWERS, st.none() | st.integers(0, 9).map(tid))
+def test_a_page_is_about_the_repo_that_was_asked_for_or_counts_for_nothing(answer, cursor):
+    try:
+        page = list_records(OneAnswer(answer), PDS, ALICE, POST, cursor, 5)
+    except FetchFailed:
+        return
+    keys = [record.rkey for record in page.records]
+    assert keys == sorted(set(keys), reverse=True)
+    assert cursor is None or all(key < cursor for key in keys)
+    assert [PREFIX + key for key in keys] == [entry["uri"] for entry in answer["records"]]
+    # A listing that goes on goes down.
+    assert page.cursor is None or page.cursor == keys[-1]
+
+
+@fuzz(60)
+@given(ANSWERS)
+def test_other_answers_are_what_they_should_be_or_count_for_nothing(answer):
+    with suppress(FetchFailed):
+        assert 0 < latest_rev(OneAnswer(answer), PDS, ALICE) < 2**63
+    try:
+        value = get_record(OneAnswer(answer), PDS, ALICE, POST, tid(1))
+    except FetchFailed:
+        return
+    assert answer["uri"] == PREFIX + tid(1)
+    assert value == answer.get("value") or value != value
