@@ -6,7 +6,7 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -23,6 +23,37 @@ from tests.builders import EMPTY_ALL, NOW_US
 from tests.devnet.postgres import Postgres
 
 DATABASES = ("sqlite", "postgresql")
+
+# Kind of attack -> how many were tried, how many were refused as they should be.
+_ATTACKS: pytest.StashKey[dict[str, list[int]]] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ATTACKS] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count the tests that are marked as attacks: one case, one attack."""
+    report = yield
+    for mark in item.iter_markers("attack"):
+        if report.when == "call" and not report.skipped:
+            tried = item.config.stash[_ATTACKS].setdefault(mark.args[0], [0, 0])
+            tried[0] += 1
+            tried[1] += report.passed
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    attacks = config.stash[_ATTACKS]
+    if attacks:
+        got_in = sum(tried - refused for tried, refused in attacks.values())
+        each = ", ".join(f"{kind} {tried}" for kind, (tried, _) in sorted(attacks.items()))
+        terminalreporter.write_line(f"attacks tried: {each}; got in: {got_in}")
 
 
 @pytest.fixture(scope="session", autouse=True)

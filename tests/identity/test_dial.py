@@ -86,6 +86,7 @@ def test_only_addresses_of_the_open_internet_are_public():
     assert [text for text in PUBLIC if not is_public_address(text)] == []
 
 
+@pytest.mark.attack("strangers' servers")
 @pytest.mark.parametrize("private", ["127.0.0.1", "::1", "169.254.169.254", "::ffff:10.0.0.1"])
 def test_one_private_address_among_many_forbids_them_all(dialled, private):
     dialler = Dialler(False, lambda host, port: answer("1.1.1.1", "2606:4700::1", private))
@@ -94,6 +95,7 @@ def test_one_private_address_among_many_forbids_them_all(dialled, private):
     assert dialled == []
 
 
+@pytest.mark.attack("strangers' servers")
 def test_the_address_that_was_checked_is_the_one_that_is_dialled(dialled):
     answers = [answer("1.1.1.1"), answer("127.0.0.1"), answer("127.0.0.1")]
     dialler = Dialler(False, lambda host, port: answers.pop(0))
@@ -106,6 +108,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_dialled(dialled):
     assert len(dialled) == 1
 
 
+@pytest.mark.attack("strangers' servers")
 def test_a_request_to_a_name_that_changes_its_address_ends_the_same_way(dialled):
     answers = [answer("1.1.1.1"), answer("127.0.0.1")]
     fetcher = Fetcher(False, user_agent="x", resolve=lambda host, port: answers.pop(0))
@@ -116,6 +119,7 @@ def test_a_request_to_a_name_that_changes_its_address_ends_the_same_way(dialled)
     fetcher.close()
 
 
+@pytest.mark.attack("strangers' servers")
 def test_a_long_list_of_addresses_is_not_worked_through(dialled):
     many = [f"1.1.1.{number}" for number in range(1, 200)]
     with pytest.raises(ConnectionRefusedError):
@@ -143,6 +147,7 @@ def test_names_that_do_not_resolve_are_failures_like_any_other():
         fetcher.close()
 
 
+@pytest.mark.attack("addresses")
 @pytest.mark.parametrize(
     "url",
     [

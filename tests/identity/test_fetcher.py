@@ -38,6 +38,7 @@ def test_a_connection_that_the_host_closed_meanwhile_is_replaced(fetcher, serve)
     assert server.connections == 5
 
 
+@pytest.mark.attack("strangers' servers")
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
 def test_redirects_are_not_followed(fetcher, serve, status):
     target = serve(respond())
@@ -47,6 +48,7 @@ def test_redirects_are_not_followed(fetcher, serve, status):
     assert target.connections == 0
 
 
+@pytest.mark.attack("strangers' servers")
 def test_the_body_of_a_redirect_is_not_read(fetcher, serve):
     bomb = gzip.compress(b" " * 60_000_000, compresslevel=1)
     headers = ["Location: https://a.example.com/", "Content-Encoding: gzip"]

@@ -11,6 +11,8 @@ from server.core.errors import FetchFailed
 from server.identity.fetcher import Fetcher
 from tests.identity.wire import SHORT_S, assert_late, get, read_request, respond
 
+pytestmark = pytest.mark.attack("strangers' servers")
+
 
 @pytest.mark.parametrize(
     "drip",

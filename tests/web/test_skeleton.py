@@ -71,6 +71,7 @@ def test_sound_parameters_are_taken(site, extra, items):
     assert count(site.skeleton(feed(site) + extra)) == items
 
 
+@pytest.mark.attack("parameters")
 @pytest.mark.parametrize(
     "extra",
     [

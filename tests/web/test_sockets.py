@@ -41,6 +41,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.attack("sockets")
 @pytest.mark.parametrize("name", GARBAGE)
 def test_garbage_ends_only_its_own_connection(site, name):
     answer = site.raw(GARBAGE[name])
@@ -63,6 +64,7 @@ def open_half_requests(site, stack, count):
         sock.sendall(b"GET / HTTP/1.1\r\nHost:")
 
 
+@pytest.mark.attack("sockets")
 def test_requests_that_never_end_leave_room_for_others(site):
     with ExitStack() as stack:
         # One less than there are threads. More than that is for a proxy to keep away.
@@ -81,6 +83,7 @@ def test_requests_that_were_given_up_leave_nothing_behind(site):
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.attack("sockets")
 def test_clients_that_do_not_hang_up_hold_nobody(site):
     request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with ExitStack() as stack:
@@ -94,6 +97,7 @@ def test_clients_that_do_not_hang_up_hold_nobody(site):
         assert time.monotonic() - began < 1
 
 
+@pytest.mark.attack("sockets")
 def test_a_client_that_drips_its_request_is_hung_up_on(site):
     with socket.create_connection(("127.0.0.1", site.service.port), timeout=10) as sock:
         began = time.monotonic()
@@ -105,6 +109,7 @@ def test_a_client_that_drips_its_request_is_hung_up_on(site):
         assert 4 < time.monotonic() - began < 12
 
 
+@pytest.mark.attack("sockets")
 @pytest.mark.slow
 def test_a_client_that_does_not_listen_is_hung_up_on(site):
     with socket.socket() as sock:
@@ -135,6 +140,7 @@ def test_a_connection_serves_many_requests(site):
                 received += sock.recv(65_536)
 
 
+@pytest.mark.attack("sockets")
 def test_a_body_larger_than_allowed_is_not_waited_for(site):
     began = time.monotonic()
     answer = site.raw(

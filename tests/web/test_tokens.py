@@ -1,10 +1,12 @@
 """Who may read: a token that proves it, and a refusal in the right words for everything else."""
 
+import base64
 import json
 import time
 from urllib.parse import quote
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from simnet import OMIT, key_from_seed
 from tests.web.conftest import GET_SKELETON, ON_SQLITE, SKELETON
@@ -41,6 +43,7 @@ def test_the_audience_may_name_the_service_within_the_did(site):
     assert site.get(target(site), Authorization=token).status == 200
 
 
+@pytest.mark.attack("tokens")
 @pytest.mark.parametrize(
     "header",
     [
@@ -56,6 +59,13 @@ def test_the_audience_may_name_the_service_within_the_did(site):
         "{token}",
         "Bearer {token} x",
         "Bearer {token}.x",
+        "Bearer {two}",
+        "Bearer {token}.",
+        "Bearer .{token}",
+        "Bearer  {token}",
+        "Bearer\t{token}",
+        "Bearer {token}\xe9",
+        "Bearer {token}%3D",
         "Bearer {token}, Bearer {token}",
         "Bearer {token}=",
         "Bearer " + "x" * 5000,
@@ -64,19 +74,29 @@ def test_the_audience_may_name_the_service_within_the_did(site):
 )
 def test_what_is_no_token_is_refused(site, header):
     token = site.token().removeprefix("Bearer ")
-    headers = {} if header is None else {"Authorization": header.replace("{token}", token)}
+    text = (header or "").replace("{token}", token).replace("{two}", token.rpartition(".")[0])
+    headers = {} if header is None else {"Authorization": text}
     name = refused(site.ask("GET", target(site), headers))
     if header in (None, ""):
         assert name == "AuthenticationRequired"
 
 
+@pytest.mark.attack("tokens")
 @pytest.mark.parametrize(
     ("forged", "name"),
     [
         ({"aud": "did:web:feeds.example.com"}, "BadJwtAudience"),
         ({"aud": "{did}.evil.example"}, "BadJwtAudience"),
         ({"aud": "{did}#atproto_labeler"}, "BadJwtAudience"),
+        ({"aud": "{did}/"}, "BadJwtAudience"),
+        ({"aud": "{did} "}, "BadJwtAudience"),
+        ({"aud": "{did}#"}, "BadJwtAudience"),
+        ({"aud": "{did}#bsky_fg#bsky_fg"}, "BadJwtAudience"),
+        ({"aud": "{did}?service=bsky_fg"}, "BadJwtAudience"),
+        ({"aud": ""}, "BadJwtAudience"),
         ({"payload": {"aud": ["{did}"]}}, "BadJwt"),
+        ({"payload": {"aud": {"{did}": 1}}}, "BadJwt"),
+        ({"payload": {"aud": None}}, "BadJwt"),
         ({"payload": {"aud": OMIT}}, "BadJwt"),
         ({"lxm": "app.bsky.feed.getFeed"}, "BadJwtLexiconMethod"),
         ({"lxm": SEND_METHOD}, "BadJwtLexiconMethod"),
@@ -84,7 +104,21 @@ def test_what_is_no_token_is_refused(site, header):
         ({"payload": {"exp": NOW - 120}}, "JwtExpired"),
         ({"payload": {"exp": OMIT}}, "BadJwt"),
         ({"payload": {"exp": NOW + 86_400}}, "BadJwt"),
+        ({"payload": {"lxm": ["{method}"]}}, "BadJwt"),
+        ({"lxm": "{method}.x"}, "BadJwtLexiconMethod"),
+        ({"lxm": "*"}, "BadJwtLexiconMethod"),
         ({"payload": {"exp": True}}, "BadJwt"),
+        ({"payload": {"exp": None}}, "BadJwt"),
+        ({"payload": {"exp": str(NOW + 60)}}, "BadJwt"),
+        ({"payload": {"exp": NOW + 60.5}}, "BadJwt"),
+        ({"payload": {"exp": -1}}, "BadJwt"),
+        ({"payload": {"exp": 10**400}}, "BadJwt"),
+        ({"payload": {"exp": float("inf")}}, "BadJwt"),
+        ({"payload": {"nbf": NOW + 86_400}}, "BadJwt"),
+        ({"payload": {"iat": True}}, "BadJwt"),
+        ({"payload": {"jti": 5}}, "BadJwt"),
+        ({"payload": {"jti": "x" * 600}}, "BadJwt"),
+        ({"payload": {"x": [[[[]]]] * 9, "iss": ["{iss}"]}}, "BadJwt"),
         ({"payload": {"iat": NOW + 86_400}}, "BadJwt"),
         ({"payload": {"iss": OMIT}}, "BadJwt"),
         ({"payload": {"iss": "viewer.test"}}, "BadJwtIssuer"),
@@ -92,12 +126,40 @@ def test_what_is_no_token_is_refused(site, header):
             {"payload": {"iss": "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"}},
             "BadJwtIssuer",
         ),
+        ({"payload": {"iss": "{iss}#atproto"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "{iss}#bsky_fg"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "{iss}/"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "{iss}?x"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": " {iss}"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "{iss}\n"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "{ISS}"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:plc:../../export"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:plc:" + "a" * 23}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:plc:" + "1" * 24}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:web:10.0.0.1"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:web:169.254.169.254"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:web:2130706433"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:web:[::1]"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:web:localhost%3A8000"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:web:a.example.com%3A22"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:web:a.example.com:users:eve"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:web:a.example.com/users"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:web:eve@10.0.0.1"}}, "BadJwtIssuer"),
+        ({"payload": {"iss": "did:web:169.254.169.254/x?"}}, "BadJwtIssuer"),
         ({"payload": {"iss": "did:web:127.0.0.1"}}, "BadJwtIssuer"),
         ({"payload": {"iss": "did:web:localhost"}}, "BadJwtIssuer"),
         ({"payload": {"iss": "did:plc:" + "a" * 24}}, "BadJwtIssuer"),
         ({"header": {"alg": "none"}}, "BadJwt"),
         ({"header": {"alg": "HS256"}}, "BadJwt"),
+        ({"header": {"alg": OMIT}}, "BadJwt"),
+        ({"header": {"alg": "RS256"}}, "BadJwt"),
+        ({"header": {"alg": ["ES256K"]}}, "BadJwt"),
+        ({"header": {"crit": ["exp"]}}, "BadJwt"),
         ({"header": {"alg": "ES256"}}, "BadJwtSignature"),
+        ({"header": {"typ": "refresh+jwt"}}, "BadJwtType"),
+        ({"header": {"typ": None}}, "BadJwtType"),
+        ({"header": {"kid": None}}, "BadJwt"),
+        ({"header": {"kid": "#atproto_labeler"}}, "BadJwt"),
         ({"header": {"typ": "at+jwt"}}, "BadJwtType"),
         ({"header": {"typ": "dpop+jwt"}}, "BadJwtType"),
         ({"header": {"kid": "#other"}}, "BadJwt"),
@@ -107,7 +169,9 @@ def test_what_is_no_token_is_refused(site, header):
 def test_forged_tokens_are_refused_by_name(site, forged, name):
     def filled(value):
         if isinstance(value, str):
-            return value.replace("{did}", site.service.did)
+            iss = site.viewer.did
+            value = value.replace("{iss}", iss).replace("{ISS}", iss.upper())
+            return value.replace("{did}", site.service.did).replace("{method}", GET_SKELETON)
         if isinstance(value, list):
             return [filled(entry) for entry in value]
         if isinstance(value, dict):
@@ -118,12 +182,72 @@ def test_forged_tokens_are_refused_by_name(site, forged, name):
     assert refused(answer) == name
 
 
+def signed_otherwise(token, change):
+    """The token with another signature: `change` makes it of the bytes of the true one."""
+    message, _, signature = token.rpartition(".")
+    changed = change(base64.urlsafe_b64decode(signature + "=="))
+    return f"{message}.{base64.urlsafe_b64encode(changed).rstrip(b'=').decode()}"
+
+
+def der(signature):
+    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
+    return encode_dss_signature(r, s)
+
+
+@pytest.mark.attack("tokens")
+@pytest.mark.parametrize(
+    "change",
+    [
+        der,
+        lambda signature: signature + b"\0",
+        lambda signature: signature[:63],
+        lambda signature: signature * 2,
+        lambda signature: bytes(64),
+        lambda signature: b"\xff" * 64,
+        lambda signature: signature[32:] + signature[:32],
+        lambda signature: bytes(32) + signature[32:],
+        lambda signature: signature[:32] + bytes(32),
+        lambda signature: bytes((signature[0] ^ 1,)) + signature[1:],
+    ],
+)
+def test_other_signatures_are_refused(site, change):
+    token = signed_otherwise(site.token(), change)
+    assert refused(site.get(target(site), Authorization=token)) == "BadJwtSignature"
+
+
+@pytest.mark.attack("tokens")
+@pytest.mark.parametrize(
+    ("header", "payload"),
+    [
+        (b'{"alg":"ES256K","alg":"ES256K"}', None),
+        (b'["ES256K"]', None),
+        (b"null", None),
+        (b"\xff\xfe{}", None),
+        (b'{"alg":' + b"[" * 1000, None),
+        (None, b'{"iss":"a","iss":"b"}'),
+        (None, b"[" * 1500),
+        (None, b'{"exp":NaN}'),
+        (None, b"{}" * 2),
+        (None, b'"' + b"\\u0000" * 50 + b'"'),
+    ],
+)
+def test_improper_json_is_refused(site, header, payload):
+    parts = [part.encode() for part in site.token().removeprefix("Bearer ").split(".")]
+    for place, data in enumerate((header, payload)):
+        if data is not None:
+            parts[place] = base64.urlsafe_b64encode(data).rstrip(b"=")
+    text = "Bearer " + b".".join(parts).decode()
+    assert refused(site.get(target(site), Authorization=text)) == "BadJwt"
+
+
+@pytest.mark.attack("tokens")
 def test_the_token_of_one_proves_nothing_for_another(site):
     mallory = site.net.create_account("mallory")
     token = site.token(mallory, payload={"iss": site.viewer.did})
     assert refused(site.get(target(site), Authorization=token)) == "BadJwtSignature"
 
 
+@pytest.mark.attack("tokens")
 def test_two_authorization_headers_are_refused(site):
     request = (
         f"GET {target(site)} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
