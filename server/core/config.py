@@ -66,6 +66,7 @@ class Config:
     publisher_did: str
     service_did: str
     service_endpoint: str
+    # It may hold a password, and reports of errors show the values of variables.
     database_url: str = field(repr=False)
     stream_urls: tuple[tuple[str, ...], ...]  # by preference; those in one tuple are read together
     jetstream_dictionary: str | None
@@ -254,8 +255,8 @@ def _dictionary(text: str) -> str:
 
 def _http_url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-        raise ValueError("must be an http:// or https:// address")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+        raise ValueError("must be an http:// or https:// address, with no user name or query")
     return text.rstrip("/")
 
 
