@@ -27,9 +27,13 @@ DATABASES = ("sqlite", "postgresql")
 # Kind of attack -> how many were tried, how many were refused as they should be.
 _ATTACKS: pytest.StashKey[dict[str, list[int]]] = pytest.StashKey()
 
+# What tests measured, for people: it is shown at the end of the run.
+_REPORT = pytest.StashKey[list[str]]()
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ATTACKS] = {}
+    config.stash[_REPORT] = []
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,11 +53,19 @@ def pytest_runtest_makereport(
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    for line in config.stash[_REPORT]:
+        terminalreporter.write_line(line)
     attacks = config.stash[_ATTACKS]
     if attacks:
         got_in = sum(tried - refused for tried, refused in attacks.values())
         each = ", ".join(f"{kind} {tried}" for kind, (tried, _) in sorted(attacks.items()))
         terminalreporter.write_line(f"attacks tried: {each}; got in: {got_in}")
+
+
+@pytest.fixture
+def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Say something at the end of the run, whether tests fail or not."""
+    return pytestconfig.stash[_REPORT].append
 
 
 @pytest.fixture(scope="session", autouse=True)

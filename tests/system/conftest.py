@@ -15,26 +15,6 @@ from tests.system.truth import Reader
 MakeDatabase = Callable[[str, Path], Database]
 MakeService = Callable[..., Service]
 
-# What tests measured, for people: it is shown at the end of the run.
-_REPORT = pytest.StashKey[list[str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_REPORT] = []
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for line in config.stash.get(_REPORT, []):
-        terminalreporter.write_line(line)
-
-
-@pytest.fixture
-def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """Say something at the end of the run, whether tests fail or not."""
-    return pytestconfig.stash.setdefault(_REPORT, []).append
-
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[StoppablePostgres]:
