@@ -9,7 +9,8 @@ from peewee import SqliteDatabase
 
 # One statement a string; {…} is filled in for the database at hand, see up().
 STATEMENTS = [
-    # Every account that anything here speaks of; identity only where we needed it.
+    # Every account that anything here speaks of; identity only where we needed it. checked_us: when
+    # its document was asked for; negative: when the stream said that it may have changed since.
     """CREATE TABLE authors (
         id {serial} PRIMARY KEY,
         did TEXT NOT NULL UNIQUE,
@@ -17,7 +18,7 @@ STATEMENTS = [
         pds_url TEXT,
         signing_key TEXT,
         checked_us BIGINT)""",
-    "CREATE INDEX authors_outdated ON authors (id) WHERE checked_us = 0",
+    "CREATE INDEX authors_outdated ON authors (id) WHERE checked_us <= 0",
     # The repos that we follow on the stream. state: 0 let go, 1 nothing fetched yet, 2 newest page
     # fetched, 3 complete. wants: 1 posts and reposts, 2 follows as well (a viewer's repo).
     # snapshot_rev: the rev that a backfill under way reads at least. horizon_rkey: it is, or was

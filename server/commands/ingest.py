@@ -7,6 +7,7 @@ import signal
 import threading
 from argparse import Namespace
 
+from server.commands.announce import announce
 from server.commands.command import Command
 from server.commands.schema import open_up_to_date
 from server.core.config import Config
@@ -22,6 +23,7 @@ MAX_FILES = 8192
 
 def _run(config: Config, _arguments: Namespace) -> int:
     open_up_to_date(config)
+    announce(config)
     die_with_parent()
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):

@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from server.commands.announce import announce
 from server.commands.command import Command
 from server.commands.schema import open_up_to_date
 from server.core.config import Config
@@ -16,6 +17,7 @@ _CONF = Path(__file__).resolve().parents[1] / "gunicorn_conf.py"
 
 def _run(config: Config, _arguments: Namespace) -> int:
     open_up_to_date(config)
+    announce(config)
     die_with_parent()
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", str(_CONF), "server.app:from_environment()"]
     os.environ[VARIABLE] = str(make_metrics_folder())

@@ -70,24 +70,32 @@ def load_identity(did: str) -> StoredIdentity | None:
         " WHERE did = ? AND checked_us IS NOT NULL",
         (did,),
     )
-    return StoredIdentity(did, *found[0]) if found else None
+    if not found:
+        return None
+    handle, pds_url, signing_key, checked_us = found[0]
+    return StoredIdentity(did, handle, pds_url, signing_key, max(checked_us, 0))
 
 
 def save_identity(
     did: str, handle: str | None, pds_url: str | None, signing_key: str | None, checked_us: int
 ) -> None:
-    """Remember an identity, of an account that we know: a flood of strangers writes nothing."""
+    """Remember an identity, of an account that we know: a flood of strangers writes nothing.
+
+    A doubt that came up while the document was being asked for is not settled by it.
+    """
     execute(
-        "UPDATE authors SET handle = ?, pds_url = ?, signing_key = ?, checked_us = ? WHERE did = ?",
-        (handle, pds_url, signing_key, checked_us, did),
+        "UPDATE authors SET handle = ?, pds_url = ?, signing_key = ?,"
+        " checked_us = CASE WHEN checked_us < ? THEN checked_us ELSE ? END WHERE did = ?",
+        (handle, pds_url, signing_key, -checked_us, checked_us, did),
     )
 
 
-def outdate_identities(dids: Iterable[str]) -> None:
+def outdate_identities(dids: Iterable[str], now_us: int) -> None:
     """Their DID documents may have changed: whoever needs one looks it up anew."""
     execute_in(
-        "UPDATE authors SET checked_us = 0 WHERE checked_us IS NOT NULL AND did",
+        "UPDATE authors SET checked_us = ? WHERE checked_us IS NOT NULL AND did",
         sorted(set(dids)),
+        [-now_us],
     )
 
 
@@ -95,7 +103,7 @@ def outdated_after(number: int, limit: int) -> list[Account]:
     """Accounts whose document may have changed, of those that are tracked and shown."""
     found = rows(
         "SELECT a.id, a.did FROM authors a JOIN repos r ON r.author_id = a.id"
-        " WHERE a.checked_us = 0 AND r.state <> 0 AND r.is_active = 1 AND a.id > ?"
+        " WHERE a.checked_us <= 0 AND r.state <> 0 AND r.is_active = 1 AND a.id > ?"
         " ORDER BY a.id LIMIT ?",
         (number, limit),
     )

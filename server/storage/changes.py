@@ -113,7 +113,7 @@ def commit_batch(
         result = work.write(now_us)
         _apply_statuses(batch, names, known, result.holes)
         if batch.identities:
-            authors.outdate_identities(batch.identities)
+            authors.outdate_identities(batch.identities, now_us)
         gaps.open_for_authors(result.holes.items(), cursor.host, cursor.event_ms, now_us)
         crash_point("batch: inside")
         for place in (cursor, *beside):

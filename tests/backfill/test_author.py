@@ -179,7 +179,7 @@ def test_a_repo_that_moved_is_read_where_it_lives_now(net, alice, sources):
 def test_an_address_that_may_be_out_of_date_is_looked_up(net, alice, sources):
     fetch(alice, sources)
     execute("UPDATE authors SET pds_url = ?", ("http://127.0.0.1:9",))
-    outdate_identities([alice.did])
+    outdate_identities([alice.did], 1)
     reset(alice)
     alice.post("where it lives")
     fetch(alice, sources)

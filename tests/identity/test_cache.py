@@ -137,7 +137,7 @@ def test_the_database_keeps_accounts_that_it_knows_and_no_strangers(
     other = IdentityCache(directory, authors, clock)
     assert other.get(alice) == found[0]
     assert directory.asked == [alice, stranger]
-    authors.outdate_identities([alice])
+    authors.outdate_identities([alice], clock())
     IdentityCache(directory, authors, clock).get(alice)
     assert directory.asked == [alice, stranger, alice]
 

@@ -12,9 +12,11 @@ from server.identity.fetcher import Fetcher
 from tests.identity.wire import get, read_request, respond
 
 
-def test_a_request_says_who_asks_and_nothing_more(fetcher, serve, monkeypatch):
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+def test_a_request_says_who_asks_and_nothing_more(fetcher, serve, monkeypatch, tmp_path):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password secret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     seen = []
     server = serve(respond(body=b'{"a":1}', headers=["Set-Cookie: id=7"], requests=seen, keep=True))
     for _ in range(2):

@@ -40,7 +40,7 @@ def test_a_viewer_is_looked_up_before_a_web_process_would_do_it(upkeep, director
 def test_a_changed_document_is_looked_up_in_the_next_round(upkeep, directory, clock):
     welcome(directory, clock, numbered(1), numbered(2))
     upkeep.check_some()
-    authors.outdate_identities([numbered(2)])
+    authors.outdate_identities([numbered(2)], clock())
     clock.pass_s(60)
     upkeep.check_some()
     assert directory.asked == [numbered(1), numbered(2), numbered(2)]
@@ -87,7 +87,7 @@ def test_a_web_process_notices_within_a_minute_that_a_document_has_changed(
     cache.get(did)
     # What ingest does when the stream says #identity.
     directory.documents[did] = make_document(did, make.k256().multikey)
-    authors.outdate_identities([did])
+    authors.outdate_identities([did], clock())
     clock.pass_s(COMPARE_S - 1)
     assert cache.get(did).signing_key == old
     clock.pass_s(2)

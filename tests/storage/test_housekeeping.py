@@ -156,8 +156,13 @@ def test_an_identity_is_kept_of_those_whom_we_know(db):
     assert load_identity(did("alice")) is None
     save_identity(did("alice"), "alice.test", "https://pds.test", "key", 5)
     assert load_identity(did("alice")).checked_us == 5
-    outdate_identities([did("alice"), did("stranger")])
+    outdate_identities([did("alice"), did("stranger")], 7)
     assert load_identity(did("alice")).checked_us == 0
+    # Asked before the doubt came up: it goes on. Asked after it: it is settled.
+    save_identity(did("alice"), "alice.test", "https://pds.test", "key", 6)
+    assert load_identity(did("alice")).checked_us == 0
+    save_identity(did("alice"), "alice.test", "https://pds.test", "key", 8)
+    assert load_identity(did("alice")).checked_us == 8
 
 
 def test_record_keys_come_back_as_they_were(db):

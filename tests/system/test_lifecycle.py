@@ -171,6 +171,7 @@ def test_web_alone_serves_and_says_what_is_missing(world, net, database, make_se
     wait_until(lambda: web.status_of("/ready") == 503, 5, "/ready sees it")
     assert web.stop() == 0
     for process in (web, ingest):
+        assert "ALLOW_PRIVATE_HOSTS is on" in process.log_path.read_text(), process.log_text()
         assert "Traceback" not in process.log_path.read_text(), process.log_text()
 
 

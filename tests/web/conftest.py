@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -97,6 +98,20 @@ class Site:
     def skeleton(self, query: str, account: Account | None = None) -> Answer:
         """getFeedSkeleton of the viewer with this query as it is."""
         return self.get(f"{SKELETON}?{query}", Authorization=self.token(account))
+
+
+def target(site):
+    return f"{SKELETON}?feed=" + quote(site.reader.uri(), safe="")
+
+
+def refused(answer):
+    """The name of a refusal; all of them have status, header and body right."""
+    status, name = answer.error()
+    assert status == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    # Clients take these two for trouble with their own session.
+    assert name not in ("ExpiredToken", "InvalidToken")
+    return name
 
 
 def _postgres(request: pytest.FixtureRequest) -> Postgres:
