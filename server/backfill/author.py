@@ -13,7 +13,7 @@ from threading import Event as StopEvent
 from typing import Any
 
 from server.backfill import pds
-from server.backfill.locate import look_up_home, remember
+from server.backfill.locate import Home, look_up_home, remember
 from server.backfill.pds import Listing
 from server.core.errors import BadRecord, FetchFailed, NotFound
 from server.core.projection import (
@@ -24,7 +24,7 @@ from server.core.projection import (
     tie_of_cid_text,
 )
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
-from server.identity.did import Directory, Identity
+from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.storage import pages, repos
 from server.storage.crash_points import crash_point
@@ -71,7 +71,7 @@ class Backfill:
         self.progress = job.progress
         self.pds_url = ""
         # To be remembered with the next rows that are written.
-        self.looked_up: Identity | None = None
+        self.looked_up: Home | None = None
 
     def run(self) -> None:
         """Fetch what is due: a viewer's follows, then the newest pages, then the rest."""
@@ -192,8 +192,8 @@ class Backfill:
         # After a failure it may be the address that is wrong.
         if self.job.pds_url is not None and self.job.attempts == 0:
             return self.job.pds_url
-        pds_url, self.looked_up = look_up_home(self.sources.directory, self.job.did)
-        return pds_url
+        self.looked_up = look_up_home(self.sources.directory, self.job.did)
+        return self.looked_up.pds_url
 
     def _settle_absence(self, gone: NotFound) -> None:
         """Believe that the repo is gone only from the PDS that the directory names now.
@@ -205,7 +205,8 @@ class Backfill:
         if status is None:
             raise FetchFailed(f"the PDS refuses: {gone.name} {gone}") from gone
         try:
-            home, self.looked_up = look_up_home(self.sources.directory, self.job.did)
+            self.looked_up = look_up_home(self.sources.directory, self.job.did)
+            home = self.looked_up.pds_url
         except NotFound:
             home = self.pds_url
         if home != self.pds_url:

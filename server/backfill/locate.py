@@ -1,6 +1,7 @@
 """Where a repo lives: the PDS that its DID document names, remembered in `authors`."""
 
 import time
+from dataclasses import dataclass
 
 from server.core.errors import FetchFailed, NotFound
 from server.identity.did import Directory, Identity
@@ -9,34 +10,39 @@ from server.storage import authors
 LOOKUP_SECONDS = 10.0
 
 
-def look_up_home(directory: Directory, did: str) -> tuple[str, Identity]:
-    """The PDS as the directory names it now, and all that it says.
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A PDS, and all that the directory said; `asked_us`: before the question."""
+
+    pds_url: str
+    identity: Identity
+    asked_us: int
+
+
+def look_up_home(directory: Directory, did: str) -> Home:
+    """The PDS as the directory names it now.
 
     Raises NotFound (named RepoNotFound) when there is no such account any more, FetchFailed when
     that cannot be said or the document names no PDS.
     """
+    asked_us = time.time_ns() // 1000
     try:
         identity = directory.resolve(did, LOOKUP_SECONDS)
     except NotFound as gone:
         raise NotFound(f"the account is gone: {gone}", "RepoNotFound") from gone
     if identity.pds_url is None:
         raise FetchFailed("the DID document names no PDS")
-    return identity.pds_url, identity
+    return Home(identity.pds_url, identity, asked_us)
 
 
-def remember(identity: Identity) -> None:
+def remember(home: Home) -> None:
     """Spare the next one the look-up."""
-    authors.save_identity(
-        identity.did,
-        identity.handle,
-        identity.pds_url,
-        identity.signing_key,
-        time.time_ns() // 1000,
-    )
+    found = home.identity
+    authors.save_identity(found.did, found.handle, found.pds_url, found.signing_key, home.asked_us)
 
 
 def look_up_pds(directory: Directory, did: str) -> str:
     """The PDS of a repo, looked up now and remembered; raises like `look_up_home`."""
-    pds_url, identity = look_up_home(directory, did)
-    remember(identity)
-    return pds_url
+    home = look_up_home(directory, did)
+    remember(home)
+    return home.pds_url

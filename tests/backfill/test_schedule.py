@@ -7,6 +7,8 @@ import pytest
 from server import schedule
 from server.backfill import reconcile
 from server.core.config import load_config
+from server.core.metrics import IngestMetrics
+from server.identity.upkeep import IdentityUpkeep
 from server.schedule import Schedule
 from server.storage import departures, repos, retention, viewers
 from server.storage.authors import author_ids, load_identity, outdate_identities
@@ -28,7 +30,9 @@ def scheduled(sources, monkeypatch):
 
     def body():
         try:
-            Schedule(load_config({"VIEWER_DAYS": "7"}), sources, stop).run()
+            config = load_config({"VIEWER_DAYS": "7"})
+            upkeep = IdentityUpkeep(sources.directory, stop)
+            Schedule(config, sources, upkeep, stop, IngestMetrics()).run()
         except Exception as error:  # noqa: BLE001  the test looks at it
             errors.append(error)
         finally:
