@@ -156,6 +156,7 @@ class Subscriber:
                 except StreamBroken:
                     reading.ended()
                     raise
+                reading.ended()
             except StreamBroken as broken:
                 lasted_s = time.monotonic() - began
                 is_well = lasted_s > HEALTHY_SECONDS and counters.messages > before
