@@ -8,9 +8,9 @@ from pathlib import Path
 from server.commands.command import DONE, Command
 from server.commands.progress import Progress
 from server.commands.schema import open_as_it_is
-from server.commands.wording import size
 from server.core.config import Config
 from server.core.errors import ConfigError
+from server.core.wording import size
 from server.storage import backup
 
 

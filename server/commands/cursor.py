@@ -10,9 +10,9 @@ from argparse import ArgumentParser, Namespace
 
 from server.commands.command import DONE, FAILED, Command
 from server.commands.schema import open_as_it_is
-from server.commands.wording import duration, moment
 from server.core.config import Config
 from server.core.errors import ConfigError
+from server.core.wording import duration, moment
 from server.storage import leases, overview
 from server.storage.changes import commit_gap
 from server.storage.overview import Source

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from server.commands.findings import FAIL, OK, WARN, Check, Finding, at_worst
 from server.commands.schema import open_as_it_is
-from server.commands.wording import duration, moment, size
 from server.core.config import Config
 from server.core.errors import ConfigError
+from server.core.wording import duration, moment, size
 from server.storage import backup, overview, readings
 from server.storage.database import DatabaseError, is_sqlite
 from server.storage.readings import Readings

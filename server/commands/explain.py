@@ -15,11 +15,11 @@ from server.commands.command import DONE, Command
 from server.commands.schema import open_as_it_is
 from server.commands.status import shortfall
 from server.commands.verdict import InFeed, Record, Verdict, judge
-from server.commands.wording import moment
 from server.core.config import Config
 from server.core.errors import ConfigError
 from server.core.feed import Feed
 from server.core.syntax import POST, REPOST, is_rkey
+from server.core.wording import moment
 from server.storage.ledger import Window
 
 _WHY = {

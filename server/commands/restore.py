@@ -10,9 +10,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from server.commands.command import DONE, FAILED, Command
-from server.commands.wording import duration, moment, size
 from server.core.config import Config
 from server.core.errors import ConfigError
+from server.core.wording import duration, moment, size
 from server.storage import backup
 from server.storage.backup import Backup
 from server.storage.database import is_sqlite, sqlite_path

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from server.commands.accounts import find_account
 from server.commands.command import DONE, Command
 from server.commands.schema import open_as_it_is
-from server.commands.wording import duration, moment, size, span
 from server.core.config import Config
+from server.core.wording import duration, moment, size, span
 from server.storage import gaps, leases, ledger, overview
 from server.storage.gaps import Gap
 from server.storage.leases import Leader

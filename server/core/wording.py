@@ -1,4 +1,4 @@
-"""How commands say times, durations and sizes to people."""
+"""How times, durations and sizes are said to people. Pure."""
 
 from datetime import UTC, datetime
 
