@@ -176,6 +176,13 @@ STATEMENTS = [
         name TEXT NOT NULL PRIMARY KEY,
         author_id INTEGER NOT NULL,
         began_us BIGINT NOT NULL)""",
+    # The last hour in numbers, for the charts of /status: storage/history.py.
+    """CREATE TABLE history (
+        at_us BIGINT NOT NULL PRIMARY KEY,
+        lag_ms BIGINT,
+        frames BIGINT NOT NULL,
+        waiting INTEGER NOT NULL,
+        items BIGINT NOT NULL)""",
     # Numbers that are given out in the order of commits: their row is locked until the commit.
     "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)",
     "INSERT INTO counters (name, value) VALUES ('tracked', 0)",

@@ -22,6 +22,7 @@ from server.storage import (
     departures,
     follow_backs,
     gaps,
+    history,
     outside_posts,
     read_positions,
     retention,
@@ -76,6 +77,12 @@ class Schedule:
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1}
         )
         scheduler.add_job(self._guarded(self._close_gaps), "interval", seconds=10)
+        scheduler.add_job(
+            self._guarded(self._note),
+            "interval",
+            seconds=history.SAMPLE_SECONDS,
+            next_run_time=datetime.now(UTC),
+        )
         scheduler.add_job(self._guarded(self._trim), "interval", seconds=MINUTE)
         scheduler.add_job(self._guarded(self._let_go), "interval", seconds=MINUTE)
         scheduler.add_job(self._guarded(self._expire), "interval", hours=1)
@@ -118,6 +125,9 @@ class Schedule:
 
     def _check_identities(self) -> None:
         self.upkeep.check_some()
+
+    def _note(self) -> None:
+        history.note(sum(self.metrics.frames.copy().values()), _now_us())
 
     def _trim(self) -> None:
         before_ms = _now_us() // 1000 - self.config.retention_days * DAY_MS

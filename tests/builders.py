@@ -37,7 +37,7 @@ EMPTY_ALL = """
 DELETE FROM authors; DELETE FROM repos; DELETE FROM feed_items; DELETE FROM odd_rkeys;
 DELETE FROM follows; DELETE FROM tombstones; DELETE FROM stream_cursors; DELETE FROM viewers;
 DELETE FROM backfill_jobs; DELETE FROM gaps; DELETE FROM leases; DELETE FROM outside_posts;
-DELETE FROM exported_metrics;
+DELETE FROM exported_metrics; DELETE FROM history;
 DELETE FROM follow_backs; DELETE FROM read_positions;
 DELETE FROM rounds; DELETE FROM departures; UPDATE counters SET value = 0
 """
