@@ -11,7 +11,8 @@ ARGS ?=
 .DELETE_ON_ERROR:
 # Two installs into one .venv at a time would break it.
 .NOTPARALLEL:
-.PHONY: help run test test-all check judge fuzz demo bench publish publish-check devnet lock audit clean
+.PHONY: help run test test-all check judge fuzz demo bench publish publish-check screenshots devnet \
+	lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,15 +21,15 @@ run: $(VENV)/installed-run ## Run the service: web and ingest together, until Ct
 	@exec $(VENV)/bin/python -m server run $(ARGS)
 
 test: $(VENV)/installed-dev ## Run the tests that take seconds
-	@exec $(VENV)/bin/python -m pytest -m "not slow and not devnet" $(ARGS)
+	@exec $(VENV)/bin/python -m pytest -m "not slow and not devnet and not browser" $(ARGS)
 
 check: $(VENV)/installed-dev ## Check format, style and types
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 
-judge: $(VENV)/installed-dev ## Run the tests that `test` leaves out: long ones, and against the official servers
-	@exec $(VENV)/bin/python -m pytest -m "slow or devnet" $(ARGS)
+judge: $(VENV)/installed-dev ## Run the tests that `test` leaves out: long ones, in a browser, against the official servers
+	@exec $(VENV)/bin/python -m pytest -m "slow or devnet or browser" $(ARGS)
 
 test-all: $(VENV)/installed-dev ## Run every test
 	@exec $(VENV)/bin/python -m pytest $(ARGS)
@@ -51,6 +52,9 @@ publish: $(VENV)/installed-run ## Publish the feeds, or bring their records up t
 publish-check: $(VENV)/installed-run ## Say what `publish` would change; fail if that is anything
 	@exec $(VENV)/bin/python publish_feed.py check $(ARGS)
 
+screenshots: $(VENV)/installed-dev ## Take the pictures in docs/images anew; needs Chromium
+	@exec $(VENV)/bin/python -m tests.browser.screenshots
+
 devnet: $(VENV)/installed-dev ## Run the official servers on this machine, until Ctrl-C
 	@exec $(VENV)/bin/python -m tests.devnet $(ARGS)
 
@@ -72,7 +76,7 @@ audit: $(VENV)/installed-dev ## Look the locked packages up among known vulnerab
 			exit 1; }; done
 
 clean: ## Remove .venv and all caches; data and settings stay
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/devnet/.state
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/devnet/.state tests/browser/.state
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Makes .venv if there is none, if it was only half made, or if its Python is gone or too old.

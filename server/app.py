@@ -19,9 +19,11 @@ from server.logs import configure_logging
 from server.metrics_folder import VARIABLE
 from server.storage import authors
 from server.storage.database import release
+from server.storage.ledger import Window
 from server.storage.opening import open_database
 from server.version import VERSION, user_agent
 from server.web.errors import register_error_handlers
+from server.web.feed_check import FeedChecks
 from server.web.first_load import FirstLoads
 from server.web.limits import ViewerLimits
 from server.web.observe import observe_requests
@@ -29,6 +31,7 @@ from server.web.ops import ops
 from server.web.pages import pages
 from server.web.sightings import Sightings
 from server.web.spent_tokens import SpentTokens
+from server.web.standing import Standing, Standings, look
 from server.web.well_known import well_known
 from server.web.xrpc import Service, xrpc
 
@@ -60,6 +63,8 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
         # A quarter of the threads always stays free for those who need not wait.
         FirstLoads(max(1, config.web_threads // 2)),
         SpentTokens(),
+        Standings(lambda: _look(config, metrics, metrics_folder)),
+        make_checks(config),
     )
     for blueprint in (xrpc, well_known, ops, pages):
         app.register_blueprint(blueprint)
@@ -78,6 +83,19 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
     return app
 
 
+def _look(config: Config, metrics: WebMetrics, folder: Path | None) -> Standing:
+    now_us = _now_us()
+    window = Window.at(now_us, config.backfill_days, config.retention_days)
+    return look(VERSION, window, metrics, None if folder is None else str(folder), now_us)
+
+
+def make_checks(config: Config) -> FeedChecks:
+    """What answers "is my feed complete?", by a way out of its own: others do not wait for it."""
+    fetcher = Fetcher(config.allow_private_hosts, 1, user_agent=user_agent(config))
+    uris = {feed.uri(config.publisher_did) for feed in FEEDS}
+    return FeedChecks(fetcher, Directory(config.plc_url, fetcher), uris, _now_us)
+
+
 def make_fetcher(config: Config) -> Fetcher:
     """The one way out of this process."""
     return Fetcher(
@@ -94,10 +112,14 @@ def make_identities(config: Config, fetcher: Fetcher, metrics: WebMetrics) -> Id
     return IdentityCache(
         directory,
         authors,
-        lambda: time.time_ns() // 1000,
+        _now_us,
         metrics.cache("identity"),
         max_waiting=max(1, config.web_threads // 4),
     )
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def from_environment() -> Flask:

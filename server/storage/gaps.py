@@ -100,12 +100,12 @@ def count_open() -> int:
     return int(value("SELECT count(*) FROM gaps WHERE closed_us IS NULL"))
 
 
-def open_gaps(limit: int) -> list[Gap]:
-    """The open ones, oldest first."""
+def open_gaps(limit: int, *, of_everybody: bool = False) -> list[Gap]:
+    """The open ones, oldest first; or only those that concern everybody."""
     found = rows(
         "SELECT a.did, g.host, g.reason, g.from_ms, g.to_ms, g.opened_us, g.detail"
-        " FROM gaps g LEFT JOIN authors a ON a.id = g.author_id"
-        " WHERE g.closed_us IS NULL ORDER BY g.opened_us LIMIT ?",
+        " FROM gaps g LEFT JOIN authors a ON a.id = g.author_id WHERE g.closed_us IS NULL"
+        f"{' AND g.author_id IS NULL' if of_everybody else ''} ORDER BY g.opened_us LIMIT ?",
         (limit,),
     )
     return [Gap(*row) for row in found]

@@ -21,6 +21,8 @@ from server.storage.database import rows
 # `pending`: nothing is fetched yet. `horizon`: complete, but only since later than BACKFILL_DAYS.
 WHY = ("untracked", "inactive", "failing", "gap", "newest page", "pending", "horizon")
 COMPLETE = "complete"
+# Of these nothing is shown anywhere, so that nothing is missing either.
+AWAY = "inactive"
 
 _WHY_SQL = f"""CASE
     WHEN r.author_id IS NULL OR r.state = {repos.LET_GO} THEN 'untracked'

@@ -17,11 +17,13 @@ from server.storage import follow_backs, read_positions, viewers
 from server.storage.timeline import timeline_page
 from server.web import reading_place
 from server.web.auth import requester
+from server.web.feed_check import FeedChecks
 from server.web.first_load import NEW_US, FirstLoads
 from server.web.limits import ViewerLimits
 from server.web.parameters import SkeletonParameters, feed_of, parse_skeleton
 from server.web.sightings import Sightings
 from server.web.spent_tokens import SpentTokens
+from server.web.standing import Standings
 
 GET_FEED_SKELETON = "app.bsky.feed.getFeedSkeleton"
 SEND_INTERACTIONS = "app.bsky.feed.sendInteractions"
@@ -43,6 +45,8 @@ class Service:
     sightings: Sightings
     first_loads: FirstLoads
     spent_tokens: SpentTokens
+    standings: Standings
+    checks: FeedChecks
 
 
 def service() -> Service:

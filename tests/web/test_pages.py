@@ -10,6 +10,7 @@ from tests.web.conftest import ON_SQLITE
 
 pytestmark = ON_SQLITE
 
+PAGES = ("/", "/status", "/check", "/status.json")
 PLAIN = ("/health", "/ready", "/xrpc/_health", "/.well-known/did.json", "/.well-known/atproto-did")
 DESCRIBE = "/xrpc/app.bsky.feed.describeFeedGenerator"
 
@@ -60,14 +61,13 @@ def test_the_home_page_loads_nothing_from_anywhere(site):
     assert "frame-ancestors 'none'" in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
-    assert "<script" not in text
-    assert " src=" not in text
+    assert "http" not in text.replace("https://bsky.app/profile/", "")
     assert "url(" not in text
     for rkey in ("following", "everything", "posts-only"):
         assert f"/feed/{rkey}" in text
 
 
-@pytest.mark.parametrize("path", ["/", DESCRIBE, *PLAIN])
+@pytest.mark.parametrize("path", [DESCRIBE, *PAGES, *PLAIN])
 def test_head_is_get_without_a_body(site, path):
     head, get = site.ask("HEAD", path), site.get(path)
     assert (head.status, head.body) == (get.status, b"")

@@ -1,0 +1,71 @@
+"""How fast feeds are answered, and how often sources broke off: read from what is counted anyway.
+
+Of the web processes of this machine, since they started. The client library adds their numbers up.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from server.core.metrics import REQUEST_BUCKETS, WebMetrics
+
+_ENDPOINT = "get_feed_skeleton"
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """`shares`: of pages of feeds, how many were answered within each of `within_s`, from 0 to 1.
+
+    `median_s` and `p95_s` are the least of `within_s` that hold for so many; None: slower.
+    """
+
+    within_s: list[float]
+    shares: list[float]
+    median_s: float | None
+    p95_s: float | None
+
+
+def latency(metrics: WebMetrics, folder: str | None) -> Latency | None:
+    """Of pages of feeds; None before the first. `folder`: where web processes share numbers."""
+    counts = dict.fromkeys(REQUEST_BUCKETS, 0.0)
+    total = 0.0
+    for sample in _samples(metrics, folder):
+        if sample.name.endswith("_count"):
+            total += sample.value
+        elif sample.name.endswith("_bucket") and sample.labels["le"] != "+Inf":
+            counts[float(sample.labels["le"])] += sample.value
+    if total == 0:
+        return None
+    shares = [round(counts[edge] / total, 2) for edge in REQUEST_BUCKETS]
+    return Latency(
+        list(REQUEST_BUCKETS), shares, _least(shares, counts, 0.5), _least(shares, counts, 0.95)
+    )
+
+
+def breaks_by_source(text: str) -> dict[str, int]:
+    """How often the connection to each source ended, from the leader's metrics as text."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == "gapless_stream_breaks_total":
+                found[sample.labels["source"]] = int(sample.value)
+    return found
+
+
+def _samples(metrics: WebMetrics, folder: str | None) -> Iterator[Sample]:
+    registry = metrics.registry
+    if folder is not None:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    for family in registry.collect():
+        if family.name == "gapless_http_request_seconds":
+            yield from (one for one in family.samples if one.labels["endpoint"] == _ENDPOINT)
+
+
+def _least(shares: list[float], counts: dict[float, float], wanted: float) -> float | None:
+    held = (edge for edge, share in zip(counts, shares, strict=True) if share >= wanted)
+    return next(held, None)

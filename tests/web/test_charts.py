@@ -1,0 +1,58 @@
+"""Charts and latencies: drawn from numbers alone."""
+
+import pytest
+
+from server.core.metrics import WebMetrics
+from server.web.charts import HEIGHT, WIDTH, bars, line
+from server.web.latency import breaks_by_source, latency
+
+S = 1_000_000
+
+
+def test_a_line_runs_from_left_to_right_and_up_to_its_highest_value():
+    chart = line([(0, 0.0), (30 * S, 5.0), (60 * S, 10.0)], 0, 60 * S, str)
+    assert chart.path == f"M0.0 {HEIGHT - 2}h.1L120.0 24.0L{WIDTH} 2.0"
+    assert chart.said == "lowest 0.0, highest 10.0, last 10.0"
+
+
+def test_what_nobody_measured_is_not_drawn():
+    chart = line([(0, 1.0), (10 * S, 1.0), (600 * S, 1.0)], 0, 600 * S, str)
+    assert (chart.path.count("M"), chart.path.count("L")) == (2, 1)
+    assert line([], 0, S, str) is None
+
+
+def test_a_line_of_noughts_lies_on_the_ground():
+    assert line([(0, 0.0), (S, 0.0)], 0, S, str).path.count(f" {HEIGHT - 2}") == 2
+
+
+def test_bars_are_the_parts_of_a_whole():
+    drawn = bars([0.5, 0.75, 0.75], ["1 s", "2 s", "3 s"])
+    assert [(bar.label, bar.share) for bar in drawn] == [
+        ("1 s", 0.5),
+        ("2 s", 0.25),
+        ("3 s", 0.0),
+        ("more", 0.25),
+    ]
+    assert max(bar.height for bar in drawn) < HEIGHT
+    assert drawn[-1].x + drawn[-1].width < WIDTH
+
+
+def test_latency_is_of_pages_of_feeds_alone():
+    metrics = WebMetrics()
+    assert latency(metrics, None) is None
+    metrics.request_seconds.labels("home", "").observe(4.0)
+    assert latency(metrics, None) is None
+    for seconds in (0.004, 0.004, 0.02, 9.0):
+        metrics.request_seconds.labels("get_feed_skeleton", "following").observe(seconds)
+    found = latency(metrics, None)
+    assert (found.median_s, found.p95_s) == (0.005, None)
+    assert found.shares[:3] == [0.5, 0.5, 0.75]
+    assert found.shares[-1] == pytest.approx(0.75)
+
+
+def test_breaks_are_read_from_what_the_leader_left():
+    text = (
+        '# TYPE gapless_stream_breaks_total counter\ngapless_stream_breaks_total{source="a"} 2.0\n'
+    )
+    assert breaks_by_source(text) == {"a": 2}
+    assert breaks_by_source("") == {}
