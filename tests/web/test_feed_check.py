@@ -29,11 +29,11 @@ def net():
 
 @pytest.fixture
 def likes(net):
-    """`fan` and `liker` like a feed of ours, `stranger` likes something else."""
+    """`fan` and `liker` like a feed of ours, `silent` likes something else."""
     feed = net.publish_feed(net.account("publisher"), "following", "did:web:localhost")
     other = net.publish_feed(net.account("publisher"), "of-others", "did:web:localhost")
     made = {name: net.account(name).like(feed) for name in ("fan", "liker")}
-    made["stranger"] = net.account("stranger").like(other)
+    made["silent"] = net.account("silent").like(other)
     yield made
     for name, like in made.items():
         if net.world.lookup(like.uri) is not None:

@@ -16,6 +16,7 @@ from server.core.metrics import IngestMetrics, WebMetrics
 from server.storage import exported_metrics, gaps, history, jobs, leases, repos, viewers
 from server.storage.database import DatabaseError, current, execute, insert_rows, write_transaction
 from server.storage.ledger import Window
+from server.web import pages
 from server.web.standing import FRESH_SECONDS, Standings, about, look
 from tests.builders import Stream, did, follow, job_of, make_live, post, tid, track
 
@@ -197,6 +198,19 @@ def test_what_somebody_types_is_shown_as_text(page_of):
 def test_what_is_no_handle_asks_nobody(page_of):
     for text in ("x", "did:plc:short", "ann@bsky", "a" * 300, "🦋.test", "1.2.3.4", "a.b/c", "\0"):
         assert page_of("/check", account=text).status_code == 400, text
+
+
+def test_a_picture_that_a_feed_gets_is_shown(page_of, monkeypatch, tmp_path):
+    monkeypatch.setattr(pages, "AVATARS", tmp_path)
+    assert "<img" not in page_of("/").get_data(as_text=True)
+    (tmp_path / f"{FEEDS[0].rkey}.png").write_bytes(b"\x89PNG")
+    (tmp_path / f"{FEEDS[1].rkey}.jpg").write_bytes(b"\xff\xd8")
+    (tmp_path / "secret.png").write_bytes(b"not of a feed")
+    assert page_of("/").get_data(as_text=True).count("<img") == 2
+    first, second = (page_of(f"/avatar/{feed.rkey}") for feed in FEEDS[:2])
+    assert (first.mimetype, first.data) == ("image/png", b"\x89PNG")
+    assert second.mimetype == "image/jpeg"
+    assert page_of("/avatar/secret").status_code == 404
 
 
 def test_each_feed_has_its_picture_if_there_is_one(page_of):
