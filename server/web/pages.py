@@ -139,6 +139,8 @@ def check() -> Response:
     )
     response = _html(text, code)
     response.headers["Cache-Control"] = "private, no-store"
+    # Handles that somebody typed are not for search engines.
+    response.headers["X-Robots-Tag"] = "noindex"
     return response
 
 

@@ -63,9 +63,9 @@ def test_the_form_works_without_javascript(page, place):
 
 def test_status_refreshes_itself_and_keeps_the_focus(page, place):
     read(page, place, "/status")
-    page.evaluate("document.querySelector('#numbers').dataset.old = 'yes'")
+    page.evaluate("document.querySelector('#numbers dl').dataset.old = 'yes'")
     page.evaluate("document.querySelector('nav a').focus()")
-    page.wait_for("!document.querySelector('#numbers').dataset.old", 40)
+    page.wait_for("!document.querySelector('#numbers dl').dataset.old", 40)
     assert page.evaluate("document.activeElement === document.querySelector('nav a')")
     # The first numbers of a service that has just begun come after a while, and by themselves.
     page.wait_for("document.querySelectorAll('svg.chart path.line').length === 3", 60)

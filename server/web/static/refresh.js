@@ -18,8 +18,11 @@ function exchange(fresh) {
   for (const old of document.querySelectorAll("[data-live]")) {
     const found = fresh.getElementById(old.id);
     // What has the focus stays: it would be lost.
-    if (!found || old.contains(document.activeElement) || old.innerHTML === found.innerHTML) continue;
-    old.replaceWith(document.importNode(found, true));
+    if (!found || old.contains(document.activeElement) || old.outerHTML === found.outerHTML) continue;
+    // In place, or a screen reader would not notice the news.
+    old.className = found.className;
+    old.toggleAttribute("data-soon", found.hasAttribute("data-soon"));
+    old.replaceChildren(...document.importNode(found, true).childNodes);
   }
 }
 
