@@ -17,9 +17,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from server.core.budget import Budget
 from server.core.errors import FetchFailed
 from server.core.syntax import is_did, is_hostname
-from server.identity.budget import Budget
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.identity.likes import find_account, likes_any
@@ -135,7 +135,7 @@ class _Busy(FetchFailed):
 
 def _count(account: str, did: str | None, window: Window) -> Answer:
     viewer = None if did is None else viewers.find(did)
-    if viewer is None or not viewer.is_tracked:
+    if viewer is None:
         return Answer(account, "private")
     readiness = viewers.readiness(viewer.number)
     return Answer(account, "shown", readiness, ledger.of_viewer(viewer.number, window, 0))
