@@ -1,10 +1,11 @@
 """Compares what we have with what the authors' PDSes have, a little every minute, for ever.
 
 Two tours go round. The one of everybody asks for each complete repo's latest commit, and compares
-its rev with ours: on a source whose commits continue each other that is all there is to compare.
-Where a source carries no such chain (Jetstream's first version) it lists the newest records
-instead. The other tour lists the follows of viewers who were here lately, whatever the source: all
-else hangs on them.
+its rev with ours: where commits continue each other that is all there is to compare. A source that
+carries no such chain (a Jetstream) leaves out whole commits, of likes say, and our rev is not the
+repo's: then it lists the newest records instead, and so it does after a change from such a source,
+until the author's next commit. The other tour lists the follows of viewers who were here lately,
+whatever the source: all else hangs on them.
 
 Promises. A difference counts once the stream has gone SETTLE_MS past the look and has not explained
 it; then the author is written into the gap ledger with what was found, and fetched again. A PDS
@@ -80,7 +81,7 @@ class Reconcile:
         self,
         sources: Sources,
         stop: StopEvent,
-        carries_chain: Callable[[], bool] = lambda: True,
+        carries_chain: Callable[[], bool] = discrepancies.carries_chain,
     ) -> None:
         """`carries_chain`: whether the source that is read now shows that commits are missing."""
         self.sources = sources
@@ -150,7 +151,7 @@ class Reconcile:
         return look.requests
 
     def _look_at_repo(self, look: Look) -> Finding | None:
-        if self.carries_chain():
+        if look.repo.is_chained and self.carries_chain():
             return look.at_commit()
         return look.at_records(collections_of(look.repo))
 

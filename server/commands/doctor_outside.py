@@ -22,6 +22,7 @@ from server.core.config import UNPUBLISHED_DID, Config
 from server.core.errors import FetchFailed, NotFound, StreamBroken
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
+from server.ingest.source import source_of
 from server.ingest.websocket import read_stream
 from server.version import user_agent
 
@@ -161,22 +162,23 @@ class Outside:
 
     def sources(self) -> list[Check]:
         """One check for each source."""
-        return [lambda url=url: self._source(url) for url in self.config.stream_urls]  # type: ignore[misc]
+        urls = [url for group in self.config.stream_urls for url in group]
+        return [lambda url=url: self._source(url) for url in urls]  # type: ignore[misc]
 
     def _source(self, url: str) -> Iterator[Finding]:
-        host = urlsplit(url).netloc
+        agent = user_agent(self.config)
+        source = source_of(url, agent, self.config.jetstream_dictionary)
         first = _FirstMessage()
         # The event of the cursor itself: that one there is, however quiet the network.
-        cursor = self.cursors.get(host)
-        query = "" if cursor is None else f"?cursor={cursor - 1}"
+        cursor = self.cursors.get(source.name)
         try:
-            read_stream(url + query, user_agent(self.config), first)
+            read_stream(source.address(None if cursor is None else cursor - 1), agent, first)
         except StreamBroken as broken:
             advice = "outgoing TCP must be allowed; else try another one in STREAM_URLS"
-            yield Finding("source", FAIL, f"{host}: {broken}", advice)
+            yield Finding("source", FAIL, f"{source.name}: {broken}", advice)
             return
         said = "and speaks" if first.bytes else f"and was silent for {DEADLINE_SECONDS:.0f} s"
-        yield Finding("source", OK if first.bytes else WARN, f"{host} answers {said}")
+        yield Finding("source", OK if first.bytes else WARN, f"{source.name} answers {said}")
 
     def records(self) -> Iterator[Finding]:
         """Whether the feeds' records are published, and name us."""

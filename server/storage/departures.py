@@ -14,7 +14,7 @@ The list of departures makes that exact: whoever writes a follow locks the repos
 from collections.abc import Sequence
 
 from server.core.projection import sort_key
-from server.storage import gaps, leases, outside_posts, repos, viewers
+from server.storage import follow_backs, gaps, leases, outside_posts, repos, viewers
 from server.storage.database import (
     execute,
     execute_in,
@@ -33,7 +33,6 @@ from server.storage.repos import Repo
 LONELY_US = 24 * 3_600_000_000
 SLICE_ROWS = 1_000
 FAILED_ATTEMPTS = 5
-_EVER_US = 2**63 - 1
 
 
 def note_lonely(after: int, limit: int, now_us: int) -> int:
@@ -101,7 +100,7 @@ def purge(author_id: int, epoch: int) -> bool:
         if repo is None or repo.state != repos.LIVE or not repos.is_called_deleted(author_id):
             return False
         if repo.wants & repos.FOLLOWS:
-            viewers.forget(author_id, _EVER_US)
+            viewers.forget(author_id)
             repos.want_items_only(repo)
         if _drop_follows_of(author_id) or _drop_items_of(author_id) or _drop_marks_of(author_id):
             return True
@@ -163,6 +162,8 @@ def _let_go(repo: Repo, now_us: int) -> bool:
     if repo.state == repos.LET_GO or not _is_at_rest(repo) or not _is_lonely(repo.author_id):
         return False
     repos.let_go(repo.author_id)
+    # Nobody hears any more whom they follow.
+    follow_backs.doubt([repo.author_id], now_us)
     # Nobody misses anything of theirs any more.
     gaps.close_for_author(repo.author_id, now_us)
     return True

@@ -12,15 +12,19 @@ from typing import ClassVar
 
 from server.core.syntax import FOLLOW, int_to_tid, tid_us
 from server.storage import gaps, leases, repos, rkeys, tombstones
-from server.storage.database import retry_conflicts, rows, rows_by_key, write_transaction
+from server.storage.database import retry_conflicts, rows, rows_by_key, value, write_transaction
 from server.storage.items import COLLECTIONS, Key
 from server.storage.repos import Repo
 
 _COMPLETE = (
     "SELECT r.author_id, a.did, CASE WHEN a.checked_us > 0 THEN a.pds_url END, r.epoch, r.wants,"
-    " r.is_active, r.status, r.rev, r.horizon_rkey FROM repos r"
+    " r.is_active, r.status, r.rev, r.is_chained, r.horizon_rkey FROM repos r"
     " JOIN authors a ON a.id = r.author_id"
 )
+
+
+# Cursors of sources that are read at the same time are written within this time of each other.
+READ_TOGETHER_US = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class KnownRepo:
     is_active: int
     status: str | None
     rev: int
+    is_chained: int
     horizon_rkey: int
 
 
@@ -134,6 +139,16 @@ def stream_position() -> tuple[str | None, int]:
     """The source being read, and the time of its newest event that is saved, in milliseconds."""
     found = rows("SELECT host, event_ms FROM stream_cursors ORDER BY written_us DESC LIMIT 1")
     return (found[0][0], int(found[0][1])) if found else (None, 0)
+
+
+def carries_chain() -> bool:
+    """Whether the sources being read show that a commit is missing, every one of them."""
+    found = value(
+        "SELECT min(has_chain) FROM stream_cursors"
+        " WHERE written_us >= (SELECT max(written_us) FROM stream_cursors) - ?",
+        (READ_TOGETHER_US,),
+    )
+    return bool(found != 0)
 
 
 @retry_conflicts

@@ -11,7 +11,7 @@ Backups made before still have all of it, until they are rotated away.
 
 from dataclasses import dataclass
 
-from server.storage import repos
+from server.storage import repos, viewers
 from server.storage.authors import author_id
 from server.storage.database import execute, retry_conflicts, value, write_transaction
 
@@ -35,10 +35,8 @@ def forget(did: str) -> Forgotten | None:
     with write_transaction():
         # Locks the row against the stream's reader, which might be writing a follow.
         repo = repos.load_repos([number]).get(number)
-        was_viewer = execute("DELETE FROM viewers WHERE author_id = ?", (number,)) > 0
+        was_viewer = viewers.forget(number)
         follows = execute("DELETE FROM follows WHERE viewer_id = ?", (number,))
-        execute("DELETE FROM follow_backs WHERE viewer_id = ?", (number,))
-        execute("DELETE FROM read_positions WHERE viewer_id = ?", (number,))
         # Marks of follow records (collection 2) are traces of them.
         execute("DELETE FROM tombstones WHERE author_id = ? AND collection = 2", (number,))
         is_author = value("SELECT 1 FROM follows WHERE subject_id = ? LIMIT 1", (number,))

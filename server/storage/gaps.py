@@ -70,6 +70,7 @@ def open_for_finding(
 ) -> None:
     """Somebody looked, and this author's repo is not as we have it: it is fetched again."""
     repos.reset([author_id], now_us)
+    follow_backs.doubt([author_id], now_us)
     execute(
         "INSERT INTO gaps (author_id, host, reason, detail, from_ms, to_ms, tracked_version,"
         " opened_us) VALUES (?, ?, ?, ?, ?, ?, 0, ?)",

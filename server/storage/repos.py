@@ -34,8 +34,6 @@ PURGED = PDS_SAYS + "purged"
 
 _NO_HORIZON = 2**63 - 1
 
-_NO_HORIZON = 2**63 - 1
-
 # After a hole, the word of the stream that an account is not there may be out of date as well: then
 # it counts as a PDS's word, which the backfill confirms or takes back.
 _RESET = (

@@ -71,10 +71,17 @@ def gone_since(before_us: int, limit: int) -> list[int]:
     return [int(number) for (number,) in rows(sql, (before_us, limit))]
 
 
-def forget(number: int, before_us: int) -> bool:
-    """Strike the viewer out if they were here last before then, in the caller's transaction."""
+def forget(number: int, before_us: int = 2**63 - 1) -> bool:
+    """Strike the viewer out if they were here last before then, in the caller's transaction.
+
+    How far they had read, and who follows them back, goes with them.
+    """
     sql = "DELETE FROM viewers WHERE author_id = ? AND last_us < ?"
-    return execute(sql, (number, before_us)) > 0
+    if not execute(sql, (number, before_us)):
+        return False
+    execute("DELETE FROM follow_backs WHERE viewer_id = ?", (number,))
+    execute("DELETE FROM read_positions WHERE viewer_id = ?", (number,))
+    return True
 
 
 def with_old_identity(

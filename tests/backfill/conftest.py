@@ -55,7 +55,8 @@ def watch(sources, monkeypatch):
     """A reconciliation whose rounds follow each other without a rest."""
     monkeypatch.setattr(reconcile, "ROUND_HOURS", 0)
 
-    def make(*, carries_chain=True):
-        return Reconcile(sources, StopEvent(), lambda: carries_chain)
+    def make(*, carries_chain=None):
+        chain = () if carries_chain is None else (lambda: carries_chain,)
+        return Reconcile(sources, StopEvent(), *chain)
 
     return make

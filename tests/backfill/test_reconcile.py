@@ -5,13 +5,13 @@ import pytest
 from server.backfill import reconcile
 from server.core.projection import DropRecord
 from server.core.syntax import tid_to_int
-from server.storage import gaps, repos
+from server.storage import discrepancies, gaps, repos
 from server.storage.authors import author_ids
 from server.storage.changes import Batch, RepoCommit
-from server.storage.database import execute, rows, value
+from server.storage.database import execute, rows, value, write_transaction
 from tests.backfill.accounts import fetch, reset, state, stored, truth
 from tests.backfill.watching import findings, look_and_let_the_stream_pass, stream_is_at
-from tests.builders import HOST
+from tests.builders import HOST, NOW_US
 
 POST, FOLLOW = "app.bsky.feed.post", "app.bsky.graph.follow"
 LATEST, LISTING = "com.atproto.sync.getLatestCommit", "com.atproto.repo.listRecords"
@@ -195,6 +195,40 @@ def test_without_a_chain_a_status_is_seen_as_well(alice, watch):
     alice.set_status("deactivated", emit=False)
     look_and_let_the_stream_pass(watch(carries_chain=False))
     assert findings() == [(alice.did, "other status")]
+
+
+def test_likes_that_a_source_without_a_chain_leaves_out_are_not_missing(alice, sources, watch):
+    liked = alice.post("liked")
+    reset(alice)
+    fetch(alice, sources)
+    alice.like(liked)
+    for has_chain in (False, True):
+        # Also after a change to a relay, until it has brought a commit of the author's.
+        stream_is_at(sources.epoch, 0, has_chain=has_chain)
+        with write_transaction():
+            repos.void_chains()
+        watching = watch()
+        watching.run()
+        assert not watching.suspicions
+    lost = alice.post("lost")
+    watching = watch()
+    watching.run()
+    assert [suspicion.finding.reason for suspicion in watching.suspicions.values()] == [
+        "other records"
+    ]
+    assert lost.rkey in str(watching.suspicions)
+
+
+def test_one_source_without_a_chain_among_those_read_together_is_enough(alice, sources):
+    assert discrepancies.carries_chain()
+    stream_is_at(sources.epoch, 0, has_chain=True)
+    assert discrepancies.carries_chain()
+    stream_is_at(sources.epoch, 0, host="jetstream.test", has_chain=False)
+    assert not discrepancies.carries_chain()
+    # One that was read before, and is no more, does not count.
+    later_us = NOW_US + 2 * discrepancies.READ_TOGETHER_US
+    execute("UPDATE stream_cursors SET written_us = ? WHERE host = ?", (later_us, HOST))
+    assert discrepancies.carries_chain()
 
 
 def test_a_deposed_leader_finds_nothing(alice, sources, watch):

@@ -8,10 +8,10 @@ from server.storage.changes import Batch, StreamCursor, commit_batch
 from tests.builders import HOST, NOW_US
 
 
-def stream_is_at(epoch, ms_from_now, batch=None):
+def stream_is_at(epoch, ms_from_now, batch=None, *, host=HOST, has_chain=True):
     """What the stream told up to a time is saved."""
-    now_ms = time.time_ns() // 1_000_000
-    cursor = StreamCursor(HOST, now_ms + ms_from_now, now_ms + ms_from_now)
+    event_ms = time.time_ns() // 1_000_000 + ms_from_now
+    cursor = StreamCursor(host, event_ms, event_ms, has_chain)
     commit_batch(batch or Batch(), cursor, epoch, NOW_US)
 
 

@@ -42,6 +42,7 @@ def test_everything_is_in_the_json(world, lease, gapless, now_us):
     assert {q["name"]: (q["waiting"], q["due"], q["failing"]) for q in said["queues"]} == {
         "follows of viewers": (0, 0, 0),
         "newest pages": (1, 0, 1),
+        "newest pages of many": (0, 0, 0),
         "older pages": (0, 0, 0),
     }
     assert (said["completeness"]["authors"], said["completeness"]["complete"]) == (3, 2)

@@ -5,7 +5,18 @@ import pytest
 from server.core.feed import TimelineFilter
 from server.core.syntax import FOLLOW
 from server.ingest.tracked import TrackedSet
-from server.storage import departures, gaps, jobs, outside_posts, pages, repos, retention, viewers
+from server.storage import (
+    departures,
+    follow_backs,
+    gaps,
+    jobs,
+    outside_posts,
+    pages,
+    read_positions,
+    repos,
+    retention,
+    viewers,
+)
 from server.storage.changes import Batch, commit_gap
 from server.storage.database import execute, rows, value
 from server.storage.jobs import Progress
@@ -68,9 +79,13 @@ def test_who_stays_away_is_let_go_with_all_whom_nobody_else_follows(stream, smal
         stream.say(name, *(post(tid(n), NOW_MS - n) for n in range(5)))
         stream.say(name, drop(tid(0)))
     viewers.touch(number_of("will"), NOW_US + 10)
+    follow_backs.save(number_of("vera"), {number_of("friend0"): 7}, NOW_US)
+    read_positions.advance(number_of("vera"), "catch-up", 5, NOW_US)
     assert viewers.gone_since(NOW_US + 5, 9) == [number_of("vera")]
     assert departures.part_with_viewer(number_of("vera"), NOW_US + 5, epoch, NOW_US)
     assert viewers.find(did("vera")) is None
+    assert value("SELECT count(*) FROM follow_backs") == 0
+    assert value("SELECT count(*) FROM read_positions") == 0
     assert depart_all(epoch, NOW_US) == 0
     depart_all(epoch, NOW_US + DAY_US)
     assert state_of("vera") == (repos.LET_GO, repos.ITEMS)
@@ -162,7 +177,7 @@ def test_who_is_followed_again_while_rows_go_is_fetched_anew(stream, small_slice
     assert (state_of("ann")[0], rows_of("ann")) == (repos.PENDING, 7)
     job = job_of("ann", stream.epoch)
     assert (job.snapshot_rev, job.horizon_rkey) == (0, 2**63 - 1)
-    confirmed, reader_knew = repos.tracked_since(reader.version), reader.version
+    confirmed, reader_knew = list(repos.tracked_since(reader.version)), reader.version
     assert confirmed[-1].tracked_version > reader_knew
     reader.refresh()
     assert reader.wants[did("ann")] == repos.ITEMS
@@ -234,7 +249,7 @@ def test_replies_that_hang_on_somebody_let_go_stand_as_before(stream):
     stream.say("ann", post(tid(3), NOW_MS - 1, parent=("ben", tid(2)), root=("eve", tid(9))))
 
     def shown():
-        page = timeline_page(number_of("vera"), TimelineFilter(replies="following"), None, 9)
+        page = timeline_page(number_of("vera"), TimelineFilter(replies="following"), None, 9, NOW_US)
         return [item.post_uri[-13:] for item in page.items]
 
     stream.say("vera", unfollow(tid(3)))
