@@ -249,7 +249,9 @@ def test_replies_that_hang_on_somebody_let_go_stand_as_before(stream):
     stream.say("ann", post(tid(3), NOW_MS - 1, parent=("ben", tid(2)), root=("eve", tid(9))))
 
     def shown():
-        page = timeline_page(number_of("vera"), TimelineFilter(replies="following"), None, 9, NOW_US)
+        page = timeline_page(
+            number_of("vera"), TimelineFilter(replies="following"), None, 9, NOW_US
+        )
         return [item.post_uri[-13:] for item in page.items]
 
     stream.say("vera", unfollow(tid(3)))
