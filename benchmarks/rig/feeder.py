@@ -12,6 +12,7 @@ import multiprocessing
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from benchmarks.rig import corpus
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CHUNK_BYTES = 1 << 20
+_PING, _PONG = 0x89, 0x8A
 READY_SECONDS = 120
 
 
@@ -78,10 +80,12 @@ def _serve(plan: Plan, pipe: Connection) -> None:
             with contextlib.suppress(OSError), _secured(connection, plan.certificate) as reader:
                 _shake_hands(reader)
                 starter.accept()[0].close()
-                _send(reader, chunks, plan)
+                turn = threading.Lock()
+                sending = threading.Thread(target=_send, args=(reader, chunks, plan, turn))
+                sending.start()
                 # Until it goes, having read what it wanted.
-                while reader.recv(4096):
-                    pass
+                _answer_pings(reader, turn)
+                sending.join()
 
 
 def _listener() -> socket.socket:
@@ -139,10 +143,28 @@ def _shake_hands(reader: socket.socket) -> None:
     )
 
 
-def _send(reader: socket.socket, chunks: list[bytes], plan: Plan) -> None:
+def _send(reader: socket.socket, chunks: list[bytes], plan: Plan, turn: threading.Lock) -> None:
     began = time.monotonic()
     for number, chunk in enumerate(chunks):
         if plan.per_second:
             due = began + number * _together(plan) / plan.per_second
             time.sleep(max(0.0, due - time.monotonic()))
-        reader.sendall(chunk)
+        with turn:
+            try:
+                reader.sendall(chunk)
+            except OSError:
+                return
+
+
+def _answer_pings(reader: socket.socket, turn: threading.Lock) -> None:
+    """Readers give up a server that does not answer. What they send are small, masked frames."""
+    data = b""
+    while received := reader.recv(4096):
+        data += received
+        while len(data) > 1 and len(data) >= 6 + (data[1] & 127):
+            end = 6 + (data[1] & 127)
+            if data[0] == _PING:
+                text = bytes(byte ^ data[2 + n % 4] for n, byte in enumerate(data[6:end]))
+                with turn:
+                    reader.sendall(bytes((_PONG, len(text))) + text)
+            data = data[end:]

@@ -20,7 +20,7 @@ from benchmarks.rig.report import rss_mb
 
 # did, post or repost, rkey, milliseconds of its place, flags, subject, root.
 Row = tuple[str, str, str, int, int, str | None, str | None]
-READ_SECONDS = 900
+READ_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
