@@ -29,10 +29,10 @@ from server.storage.database import (
     close_database,
     execute,
     insert_rows,
-    open_database,
     write_transaction,
 )
 from server.storage.migrate import migrate
+from server.storage.opening import open_database
 from simnet import Account, Network
 from tests.system.service import Service
 
