@@ -1,5 +1,6 @@
 """The operating guide, the alert rules and the dashboard name what there is, all of it, no more."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from server.core.config import DEFAULTS
 from server.core.metrics import IngestMetrics, WebMetrics
 from server.storage import readings
 from server.web.scrape import _FromDatabase
+from server.web.standing import Standing
 from tests.builders import NOW_US
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +107,24 @@ def test_every_alert_is_in_the_guide_and_tested():
 def test_every_setting_is_in_the_guide():
     told = {name for row in table("Settings") for name in re.findall(r"`(\w+)`", row[0])}
     assert told == set(DEFAULTS)
+
+
+def test_numbers_that_the_guide_calls_defaults_are_the_defaults():
+    checked = 0
+    for row in table("Settings"):
+        names = re.findall(r"`(\w+)`", row[0])
+        for name, default in zip(names, row[1].split(","), strict=False):
+            if DEFAULTS[name].isdigit():
+                assert default.strip() == DEFAULTS[name], name
+                checked += 1
+    assert checked > 8
+
+
+def test_every_key_of_the_status_is_in_the_guide():
+    told = {
+        name for row in table("The pages for everybody") for name in re.findall(r"`(\w+)`", row[0])
+    }
+    assert told == {field.name for field in dataclasses.fields(Standing)}
 
 
 def test_values_of_labels_in_queries_are_ones_that_occur():

@@ -167,7 +167,7 @@ def test_an_identity_event_brings_the_new_name_home_and_key(net, alice, sources,
     assert load_identity(alice.did) == old
     alice.migrate(1)
     alice.change_handle("alice.example.com")
-    outdate_identities([alice.did])
+    outdate_identities([alice.did], 1)
     look_into()
     new = load_identity(alice.did)
     assert (new.handle, new.pds_url) == ("alice.example.com", net.pds[1].url)
@@ -186,7 +186,7 @@ def test_identities_are_looked_up_a_few_at_a_time_and_all_in_turn(
         fetch(account, sources)
     execute("UPDATE repos SET is_active = 0 WHERE author_id = ?", (number_of(hidden),))
     everybody = [account.did for account in (alice, *others, hidden)]
-    outdate_identities(everybody)
+    outdate_identities(everybody, 1)
     # The first cannot be looked up, and delays nobody.
     net.plc.overrides[alice.did] = {"id": "somebody else"}
     before = net.plc.requests.total()

@@ -62,7 +62,7 @@ def test_whatever_is_due_is_done(net, alice, viewer, sources, scheduled, monkeyp
         fetch(account, sources)
     stream_is_at(sources.epoch, 0, Batch(statuses={bob.did: (False, "deleted")}))
     alice.post("unheard")
-    outdate_identities([dora.did])
+    outdate_identities([dora.did], 1)
     start()
     wait_until(lambda: (bob.did, "other status") in findings(), "the claim is looked into")
     wait_until(lambda: load_identity(dora.did).checked_us > 0, "the identity is looked up")
