@@ -9,7 +9,7 @@ from pathlib import Path
 from dotenv import load_dotenv
 
 from server.arming import arm_crash_point
-from server.commands import COMMANDS
+from server.commands import COMMANDS, load_command
 from server.commands.command import FAILED, WRONG_WORDS
 from server.core.config import load_config
 from server.core.errors import BackupFailed, ConfigError
@@ -25,7 +25,8 @@ def main(words: list[str]) -> int:
     """Run one command; the exit status: 0 done, 1 failed, 2 wrong settings or words."""
     parser = argparse.ArgumentParser(prog="python -m server", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
+    # Only for help, or an unknown word, is it all of them.
+    for command in map(load_command, {*words[:1]} & {*COMMANDS} or COMMANDS):
         own = subparsers.add_parser(command.name, help=command.help, description=command.help)
         command.add_arguments(own)
         own.set_defaults(run=command.run)

@@ -3,7 +3,6 @@
 import os
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from flask import Flask, Response
 
@@ -17,6 +16,7 @@ from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.logs import configure_logging
 from server.metrics_folder import VARIABLE
+from server.outgoing import make_fetcher
 from server.storage import authors
 from server.storage.database import release
 from server.storage.ledger import Window
@@ -37,8 +37,6 @@ from server.web.xrpc import Service, xrpc
 
 # The largest body that anybody has reason to send: interactions of one app.
 MAX_BODY_BYTES = 256 * 1024
-# Requests of ours at a time: to any host, and to the directory, which all accounts have in common.
-REQUESTS_A_HOST, REQUESTS_TO_DIRECTORY = 16, 48
 
 
 def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
@@ -94,16 +92,6 @@ def make_checks(config: Config) -> FeedChecks:
     fetcher = Fetcher(config.allow_private_hosts, 1, user_agent=user_agent(config))
     uris = {feed.uri(config.publisher_did) for feed in FEEDS}
     return FeedChecks(fetcher, Directory(config.plc_url, fetcher), uris, _now_us)
-
-
-def make_fetcher(config: Config) -> Fetcher:
-    """The one way out of this process."""
-    return Fetcher(
-        config.allow_private_hosts,
-        REQUESTS_A_HOST,
-        user_agent=user_agent(config),
-        roomy={urlsplit(config.plc_url).netloc: REQUESTS_TO_DIRECTORY},
-    )
 
 
 def make_identities(config: Config, fetcher: Fetcher, metrics: WebMetrics) -> IdentityCache:

@@ -17,7 +17,6 @@ from threading import Event as StopEvent
 
 from prometheus_client import generate_latest
 
-from server.app import make_fetcher
 from server.backfill.author import Sources
 from server.backfill.mutuals import Mutuals
 from server.backfill.outside import OutsidePosts
@@ -28,6 +27,7 @@ from server.core.metrics import IngestMetrics
 from server.identity.did import Directory
 from server.identity.upkeep import IdentityUpkeep
 from server.ingest.subscriber import Subscriber
+from server.outgoing import make_fetcher
 from server.schedule import Schedule
 from server.storage import exported_metrics, leases
 from server.storage.database import DatabaseError, close_database, release

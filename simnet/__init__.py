@@ -7,7 +7,7 @@ nothing of the service that is tested with it, and is no reference: the official
 
 from simnet.account import Account
 from simnet.appview import FeedFailed, FeedPage, HydratedItem
-from simnet.clock import SteppingClock
+from simnet.clock import PatientClock, SteppingClock
 from simnet.event_log import Window
 from simnet.keys import OMIT, key_from_seed
 from simnet.network import Network
@@ -20,6 +20,7 @@ __all__ = [
     "FeedPage",
     "HydratedItem",
     "Network",
+    "PatientClock",
     "Ref",
     "SteppingClock",
     "Window",

@@ -1,5 +1,6 @@
-"""Time as the protocol writes it, and the two clocks a network can run on."""
+"""Time as the protocol writes it, and the clocks a network can run on."""
 
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -27,6 +28,25 @@ def time_us_of_iso(text: object) -> int | None:
 def wall_clock_us() -> int:
     """The time of the machine."""
     return time.time_ns() // 1000
+
+
+class PatientClock:
+    """The time of the machine, no millisecond twice: whoever asks again waits for the next one.
+
+    So what is written one after the other stands so in a feed, whose order knows no less.
+    """
+
+    def __init__(self) -> None:
+        self._last_ms = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> int:
+        """The time, in microseconds."""
+        with self._lock:
+            while (now_us := wall_clock_us()) // 1000 == self._last_ms:
+                time.sleep(0.0002)
+            self._last_ms = now_us // 1000
+            return now_us
 
 
 class SteppingClock:

@@ -6,7 +6,8 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -24,48 +25,48 @@ from tests.devnet.postgres import Postgres
 
 DATABASES = ("sqlite", "postgresql")
 
-# Kind of attack -> how many were tried, how many were refused as they should be.
-_ATTACKS: pytest.StashKey[dict[str, list[int]]] = pytest.StashKey()
-
-# What tests measured, for people: it is shown at the end of the run.
-_REPORT = pytest.StashKey[list[str]]()
+# What tests tell the end of the run, which may be another process's: text, and kinds of attacks.
+SAID, ATTACK = "said", "attack"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_ATTACKS] = {}
-    config.stash[_REPORT] = []
+    config.pluginmanager.register(_LastWords())
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Count the tests that are marked as attacks: one case, one attack."""
-    report = yield
-    for mark in item.iter_markers("attack"):
+class _LastWords:
+    """Shows at the end what tests said, and how many attacks were tried and got in."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.tried: Counter[str] = Counter()
+        self.got_in = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """What a test said is in the report of its last part, attacks in that of its call."""
+        if report.when == "teardown":
+            self.said += [str(text) for name, text in report.user_properties if name == SAID]
         if report.when == "call" and not report.skipped:
-            tried = item.config.stash[_ATTACKS].setdefault(mark.args[0], [0, 0])
-            tried[0] += 1
-            tried[1] += report.passed
-    return report
+            kinds = [str(kind) for name, kind in report.user_properties if name == ATTACK]
+            self.tried.update(kinds)
+            self.got_in += len(kinds) * report.failed
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for line in self.said:
+            terminalreporter.write_line(line)
+        if self.tried:
+            each = ", ".join(f"{kind} {count}" for kind, count in sorted(self.tried.items()))
+            terminalreporter.write_line(f"attacks tried: {each}; got in: {self.got_in}")
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for line in config.stash[_REPORT]:
-        terminalreporter.write_line(line)
-    attacks = config.stash[_ATTACKS]
-    if attacks:
-        got_in = sum(tried - refused for tried, refused in attacks.values())
-        each = ", ".join(f"{kind} {tried}" for kind, (tried, _) in sorted(attacks.items()))
-        terminalreporter.write_line(f"attacks tried: {each}; got in: {got_in}")
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """One case of a test that is marked as an attack is one attack."""
+    item.user_properties += [(ATTACK, mark.args[0]) for mark in item.iter_markers("attack")]
 
 
 @pytest.fixture
-def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Say something at the end of the run, whether tests fail or not."""
-    return pytestconfig.stash[_REPORT].append
+    return lambda text: request.node.user_properties.append((SAID, text))
 
 
 @pytest.fixture(scope="session", autouse=True)

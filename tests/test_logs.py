@@ -7,7 +7,7 @@ import pytest
 
 from server.core.request_id import choose_id, request_id
 from server.logs import JsonFormatter, TextFormatter
-from simnet import Network
+from simnet import Network, PatientClock
 from tests.system.databases import SqliteFile
 from tests.web.conftest import make_site
 
@@ -43,7 +43,7 @@ def test_a_plain_name_is_kept():
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_no_token_and_no_text_of_a_post_is_logged_at_any_level(tmp_path, log_format):
-    with Network(seed=23, pds=2) as net:
+    with Network(seed=23, pds=2, clock=PatientClock()) as net:
         database = SqliteFile(tmp_path / "feeds.db")
         settings = {"LOG_FORMAT": log_format, "LOG_LEVEL": "DEBUG", "ADMIN_TOKEN": ADMIN_TOKEN}
         site = make_site(net, database, tmp_path, **settings)

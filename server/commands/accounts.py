@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from server.app import make_fetcher
 from server.core.config import Config
 from server.core.errors import ConfigError, FetchFailed
 from server.core.syntax import is_did, is_hostname
 from server.identity.did import Directory
 from server.identity.handles import resolve_handle
+from server.outgoing import make_fetcher
 from server.storage import authors
 
 # Nobody waits longer than this for a name.

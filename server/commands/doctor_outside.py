@@ -15,7 +15,6 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from feeds import FEEDS
-from server.app import make_fetcher
 from server.backfill.pds import get_record
 from server.commands.findings import FAIL, OK, WARN, Check, Finding, at_worst
 from server.core.config import UNPUBLISHED_DID, Config
@@ -24,6 +23,7 @@ from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.ingest.source import source_of
 from server.ingest.websocket import read_stream
+from server.outgoing import make_fetcher
 from server.version import user_agent
 
 DEADLINE_SECONDS = 10.0

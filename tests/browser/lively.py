@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 
 from feeds import FEEDS
-from simnet import Account, Network
+from simnet import Account, Network, PatientClock
 from simnet.repo import Ref
 from simnet.traffic import Traffic
 from tests.system.service import Service
@@ -47,7 +47,7 @@ class Place:
 def lively_place(folder: Path, rate: float = 5.0, posts: int = 300) -> Iterator[Place]:
     """Twelve people who talk, `rate` things a second; two of them have opened a feed."""
     stop = Event()
-    with Network(seed=7, pds=2) as net:
+    with Network(seed=7, pds=2, clock=PatientClock()) as net:
         traffic = Traffic(net, 7)
         traffic.write_history(posts, days=5)
         publisher = traffic.people[-1]

@@ -6,7 +6,7 @@ import libipld
 import msgspec
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.errors import BadFrame
@@ -20,6 +20,7 @@ from server.storage.repos import FOLLOWS, ITEMS
 from simnet import Network
 from simnet.dag_cbor import encode, from_json
 from tests.builders import NOW_MS, cid_text, did, iso, raw_cid, tid
+from tests.fuzzing import fuzz
 from tests.ingest.jetstream_messages import (
     NOW_US,
     V2,
@@ -78,7 +79,7 @@ def test_events_of_all_kinds_mean_what_the_slow_decoder_says(told):
 
 
 @VERSIONS
-@settings(max_examples=400, deadline=None)
+@fuzz(133)
 @given(data=st.data())
 def test_whatever_stands_in_a_field_is_read_as_the_slow_decoder_does(fast, slow, make, data):
     kind = data.draw(st.sampled_from(("commit", "account", "identity", "sync", "other")))
@@ -101,7 +102,7 @@ def test_whatever_stands_in_a_field_is_read_as_the_slow_decoder_does(fast, slow,
 
 
 @VERSIONS
-@settings(max_examples=300, deadline=None)
+@fuzz(100)
 @given(data=st.data())
 def test_what_is_no_json_is_a_bad_frame_and_what_is_means_the_same(fast, slow, make, data):
     whole = make().encode()
@@ -200,7 +201,7 @@ json_records = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@fuzz(100)
 @given(data=st.data())
 def test_a_record_means_the_same_in_json_and_in_dag_cbor(data):
     collection = data.draw(st.sampled_from((POST, REPOST, FOLLOW)))

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.errors import BadFrame
@@ -15,6 +15,7 @@ from simnet.dag_cbor import RAW, Cid, encode
 from simnet.frames import message
 from tests.builders import NOW_MS, did, iso, tid
 from tests.devnet.record import recorded
+from tests.fuzzing import fuzz
 from tests.ingest.frames import LIKE, POST, REPOST, commit_body, commit_frame, create, slow_decode
 
 ALICE, WEB = did("alice"), "did:web:alice.example.com"
@@ -183,7 +184,7 @@ bodies = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@fuzz(500)
 @given(bodies)
 def test_commits_of_any_shape_mean_what_the_decoder_says(changes):
     frame = message("#commit", {**commit_body(), **changes})
@@ -191,7 +192,7 @@ def test_commits_of_any_shape_mean_what_the_decoder_says(changes):
         assert_equal_to_the_decoder(frame, wants)
 
 
-@settings(max_examples=2500, deadline=None)
+@fuzz(833)
 @given(data=st.data())
 def test_mutated_frames_mean_what_the_decoder_says_or_are_left_to_it(frames, dids, data):
     frame = data.draw(st.sampled_from([frame for frame in frames if len(frame) < 4000]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from simnet import Account, Network
+from simnet import Account, Network, PatientClock
 from tests.system.databases import KINDS, Database, PostgresDatabase, SqliteFile, StoppablePostgres
 from tests.system.service import Service
 from tests.system.truth import Reader
@@ -79,7 +79,7 @@ def place(
 ) -> Iterator[Place]:
     """One for the module: tests in it make accounts of their own."""
     folder = tmp_path_factory.mktemp("place")
-    with Network(seed=11, pds=2) as net:
+    with Network(seed=11, pds=2, clock=PatientClock()) as net:
         publisher = net.create_account("publisher")
         database = make_database(request.param, folder)
         service = Service({**net.environment(publisher), "DATABASE_URL": database.url}, folder)

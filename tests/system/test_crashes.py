@@ -157,7 +157,7 @@ def check(kind, kills, seed, make_database, make_service, tmp_path, report):
     assert "chain" in reasons
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_no_kill_and_no_fault_loses_or_doubles_anything(
     kind, make_database, make_service, tmp_path, report
 ):

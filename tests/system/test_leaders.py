@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from simnet import Network
+from simnet import Network, PatientClock
 from tests.system.databases import KINDS
 from tests.system.truth import Reader
 from tests.system.waiting import wait_until
@@ -57,7 +57,7 @@ def make_rivals(make_database, make_service, tmp_path):
     networks = []
 
     def make(kind):
-        net = Network(seed=9)
+        net = Network(seed=9, clock=PatientClock())
         networks.append(net)
         net.start()
         return Rivals(net, make_database(kind, tmp_path), make_service)

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from simnet import FeedFailed, Network
+from simnet import FeedFailed, Network, PatientClock
 from tests.system.databases import SqliteFile, gap_reasons, has_cursor
 from tests.system.service import STOP_SECONDS
 from tests.system.truth import Reader
@@ -17,7 +17,7 @@ LISTING = "com.atproto.repo.listRecords"
 
 @pytest.fixture
 def net():
-    with Network(seed=5, pds=2) as network:
+    with Network(seed=5, pds=2, clock=PatientClock()) as network:
         yield network
 
 

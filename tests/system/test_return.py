@@ -5,7 +5,7 @@ import pytest
 from server.storage import departures, repos
 from server.storage.database import close_database
 from server.storage.opening import open_database
-from simnet import Network
+from simnet import Network, PatientClock
 from simnet.clock import wall_clock_us
 from tests.builders import NOW_US
 from tests.system.truth import Reader
@@ -53,7 +53,7 @@ class Stage:
 def test_a_viewer_who_was_let_go_comes_back_to_a_whole_feed(
     kind, tmp_path, make_database, make_service
 ):
-    with Network(seed=17, pds=2) as net:
+    with Network(seed=17, pds=2, clock=PatientClock()) as net:
         stage = Stage(net, make_database(kind, tmp_path), make_service)
         assert stage.settle() == 2
         assert stage.let_all_go() == 0

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import pytest
 
 from server.core.config import load_config
-from simnet import Network
+from simnet import Network, PatientClock
 from tests.system.databases import StoppablePostgres
 from tests.system.service import Service
 from tests.system.waiting import wait_until
@@ -38,7 +38,7 @@ def with_password(url: str) -> str:
 
 @pytest.fixture
 def told(tmp_path: Path, postgres: StoppablePostgres) -> Iterator[tuple[Service, Network]]:
-    with Network(seed=29, pds=2) as net:
+    with Network(seed=29, pds=2, clock=PatientClock()) as net:
         publisher = net.create_account("publisher")
         settings = {
             **net.environment(publisher),

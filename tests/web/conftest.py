@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from simnet import Account, Network
+from simnet import Account, Network, PatientClock
 from tests.devnet.postgres import Postgres
 from tests.system.databases import KINDS, Database, PostgresDatabase, SqliteFile
 from tests.system.service import Service
@@ -145,7 +145,7 @@ def site(
         database = SqliteFile(folder / "feeds.db")
     else:
         database = PostgresDatabase(_postgres(request))
-    with Network(seed=13, pds=2) as net:
+    with Network(seed=13, pds=2, clock=PatientClock()) as net:
         site = make_site(net, database, folder)
         try:
             site.service.start()

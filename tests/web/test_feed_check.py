@@ -12,7 +12,7 @@ from server.storage.authors import author_ids
 from server.storage.database import DatabaseError, current, execute, insert_rows
 from server.storage.ledger import Window
 from server.web import feed_check
-from simnet import Network
+from simnet import Network, PatientClock
 from tests.builders import did, number_of, track
 
 WINDOW = Window(0, 0)
@@ -21,7 +21,7 @@ FRIENDS = 10
 
 @pytest.fixture(scope="module")
 def net():
-    with Network(seed=23, pds=2) as net:
+    with Network(seed=23, pds=2, clock=PatientClock()) as net:
         for number, name in enumerate(("publisher", "fan", "silent", "stranger", "liker")):
             net.create_account(name, pds=number % 2)
         yield net

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from simnet import Network
+from simnet import Network, PatientClock
 from tests.system.databases import SqliteFile
 from tests.system.service import ROOT
 from tests.web.conftest import SKELETON, Site, make_site
@@ -28,7 +28,7 @@ PROMISED_P99 = 0.05
 @pytest.fixture(scope="module")
 def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder: Path = tmp_path_factory.mktemp("flood")
-    with Network(seed=23, pds=2) as net:
+    with Network(seed=23, pds=2, clock=PatientClock()) as net:
         site = make_site(net, SqliteFile(folder / "feeds.db"), folder, WEB_WORKERS="2")
         try:
             site.service.start()

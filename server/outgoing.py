@@ -1,0 +1,20 @@
+"""The one way out of a process: whoever asks other hosts does so through this."""
+
+from urllib.parse import urlsplit
+
+from server.core.config import Config
+from server.identity.fetcher import Fetcher
+from server.version import user_agent
+
+# Requests of ours at a time: to any host, and to the directory, which all accounts have in common.
+REQUESTS_A_HOST, REQUESTS_TO_DIRECTORY = 16, 48
+
+
+def make_fetcher(config: Config) -> Fetcher:
+    """One for each process, so that its bounds hold for all of it."""
+    return Fetcher(
+        config.allow_private_hosts,
+        REQUESTS_A_HOST,
+        user_agent=user_agent(config),
+        roomy={urlsplit(config.plc_url).netloc: REQUESTS_TO_DIRECTORY},
+    )
