@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 # What is passed on to the command: make test ARGS="-k cursor", make publish ARGS=--dry-run
 ARGS ?=
+# Tests that take seconds run side by side; ARGS="-n 0" runs them one after the other.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -21,7 +23,7 @@ run: $(VENV)/installed-run ## Run the service: web and ingest together, until Ct
 	@exec $(VENV)/bin/python -m server run $(ARGS)
 
 test: $(VENV)/installed-dev ## Run the tests that take seconds
-	@exec $(VENV)/bin/python -m pytest -m "not slow and not devnet and not browser" $(ARGS)
+	@exec $(VENV)/bin/python -m pytest $(PARALLEL) -m "not slow and not devnet and not browser" $(ARGS)
 
 check: $(VENV)/installed-dev ## Check format, style and types
 	@$(VENV)/bin/ruff format --check .
