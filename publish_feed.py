@@ -178,7 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     publish = add("publish", "Create or update the records of all feeds, or of those named.")
     check = add("check", "Show what publish would change; exit 1 if anything.", aliases=["diff"])
     add("list", "List the feed records that the account has, whoever serves them.")
-    remove = add("remove", "Delete the records of the feeds named, or of all in feeds/.")
+    text = "Delete the records of the feeds named, or of all in feeds/."
+    remove = add("remove", text, aliases=["unpublish"])
     for command in (publish, check, remove):
         command.add_argument("rkeys", nargs="*", metavar="RKEY", help="last part of a feed's URI")
     for command in (publish, remove):
@@ -192,7 +193,7 @@ def _chosen_rkeys(
 ) -> list[str]:
     known = [feed.rkey for feed in feeds]
     rkeys: list[str] = list(dict.fromkeys(arguments.rkeys))
-    if arguments.command == "remove":
+    if arguments.command in ("remove", "unpublish"):
         if arguments.all == bool(rkeys):
             parser.error("remove: name the feeds, or say --all")
         # A feed that is no longer in feeds/ can still be removed.

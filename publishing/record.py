@@ -18,6 +18,10 @@ COLLECTION = "app.bsky.feed.generator"
 MAX_NAME = (24, 240)
 MAX_DESCRIPTION = (300, 3000)
 MAX_AVATAR_BYTES = 1_000_000
+MAX_LABELS, MAX_LABEL_BYTES = 10, 128
+
+VIDEO_MODE = "app.bsky.feed.defs#contentModeVideo"
+SELF_LABELS = "com.atproto.label.defs#selfLabels"
 
 _IMAGE_TYPES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _JOINER = "\u200d"
@@ -71,6 +75,13 @@ def refusals(feed: Feed, avatar: Avatar | None) -> list[str]:
             f"{feed.rkey}: the avatar has {len(avatar.data):,} bytes; "
             f"{MAX_AVATAR_BYTES:,} are allowed"
         )
+    if len(feed.labels) > MAX_LABELS:
+        problems.append(f"{feed.rkey}: {len(feed.labels)} labels; {MAX_LABELS} are allowed")
+    problems += [
+        f"{feed.rkey}: the label {label!r} is empty or has more than {MAX_LABEL_BYTES} bytes"
+        for label in feed.labels
+        if not 0 < len(label.encode()) <= MAX_LABEL_BYTES
+    ]
     return problems
 
 
@@ -79,7 +90,8 @@ def wanted_record(
 ) -> Record:
     """The record that should stand at the feed's URI, made from the one that stands there.
 
-    `now` is the createdAt of a new record. With no avatar the one in the record stays.
+    `now` is the createdAt of a new record. An avatar, labels and a content mode that we do not name
+    stay as they are in the record.
     """
     old = current or {}
     record = {"createdAt": now, **old, "$type": COLLECTION, "did": service_did}
@@ -91,6 +103,11 @@ def wanted_record(
     record.pop("acceptsInteractions", None)
     if feed.accepts_interactions:
         record["acceptsInteractions"] = True
+    if feed.is_video:
+        record["contentMode"] = VIDEO_MODE
+    if feed.labels:
+        values = [{"val": label} for label in feed.labels]
+        record["labels"] = {"$type": SELF_LABELS, "values": values}
     if avatar is not None:
         record["avatar"] = avatar.blob
     return record

@@ -41,6 +41,7 @@ class Feed:
 
     `display_name` has at most 24 graphemes, `description` at most 300 (the generator lexicon).
     `oldest_first` feeds begin where their viewer stopped, and so need to be told what was seen.
+    `is_video`: apps may show it as a player. `labels` are what its author says of it ("nudity").
     """
 
     rkey: str
@@ -48,6 +49,8 @@ class Feed:
     description: str
     filter: TimelineFilter = field(default_factory=TimelineFilter)
     oldest_first: bool = False
+    is_video: bool = False
+    labels: tuple[str, ...] = ()
 
     @property
     def accepts_interactions(self) -> bool:

@@ -211,9 +211,10 @@ def test_an_avatar_that_the_pds_stores_as_something_else_is_not_published(pds, c
     assert pds.records == {}
 
 
-def test_remove_deletes_only_what_is_named(pds, command):
+@pytest.mark.parametrize("word", ["remove", "unpublish"])
+def test_remove_deletes_only_what_is_named(pds, command, word):
     command("publish")
-    outcome = command("remove", "following", "never-there")
+    outcome = command(word, "following", "never-there")
 
     assert outcome.code == 0
     assert "following: removed" in outcome.out
@@ -277,6 +278,27 @@ def test_a_feed_that_left_the_folder_can_still_be_removed(pds, command):
 def test_a_local_trial_publishes_to_a_private_network(pds, command):
     assert command("publish", FEED_HOSTNAME="", PORT="8123").code == 0
     assert pds.records["following"]["did"] == "did:web:localhost%3A8123"
+
+
+def test_labels_and_a_content_mode_are_said_where_a_feed_has_them(pds, command):
+    command("publish", "following")
+    plain = dict(pds.records["following"])
+    assert not {"labels", "contentMode"} & plain.keys()
+    feed = dataclasses.replace(FEEDS[0], is_video=True, labels=("nudity", "spoiler"))
+    command.feeds = [feed]
+    assert command("publish").code == 0
+    said = {
+        "labels": {
+            "$type": "com.atproto.label.defs#selfLabels",
+            "values": [{"val": "nudity"}, {"val": "spoiler"}],
+        },
+        "contentMode": "app.bsky.feed.defs#contentModeVideo",
+    }
+    assert pds.records["following"] == plain | said
+    # What feeds/ does not name may have been set by hand.
+    command.feeds = [FEEDS[0]]
+    assert command("publish").code == 0
+    assert pds.records["following"] == plain | said
 
 
 def test_a_changed_name_is_the_only_thing_that_changes(pds, command):

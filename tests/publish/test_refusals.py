@@ -149,7 +149,8 @@ def test_every_problem_with_a_feed_is_named_before_the_network_is_asked(pds, com
     command.feeds = [
         dataclasses.replace(FEEDS[0], display_name="x" * 25),
         dataclasses.replace(FEEDS[1], description="é" * 301),
-        dataclasses.replace(FEEDS[2], display_name=" "),
+        dataclasses.replace(FEEDS[2], display_name=" ", labels=("",)),
+        dataclasses.replace(FEEDS[3], labels=("spoiler",) * 11),
     ]
     (command.avatars / "following.png").write_bytes(b"RIFF1234WEBP")
     (command.avatars / "everything.jpg").write_bytes(b"\xff\xd8\xff" + bytes(1_000_000))
@@ -160,6 +161,8 @@ def test_every_problem_with_a_feed_is_named_before_the_network_is_asked(pds, com
     assert "following: the display name has 25 characters; 24 are allowed" in outcome.err
     assert "everything: the description has 301 characters; 300 are allowed" in outcome.err
     assert "posts-only: the display name is empty" in outcome.err
+    assert "posts-only: the label '' is empty or has more than 128 bytes" in outcome.err
+    assert f"{FEEDS[3].rkey}: 11 labels; 10 are allowed" in outcome.err
     assert "following: the avatar is neither a PNG nor a JPEG" in outcome.err
     assert "everything: the avatar has 1,000,003 bytes; 1,000,000 are allowed" in outcome.err
     assert pds.calls == []
