@@ -9,38 +9,34 @@ from server.core.feed import QUIET_ITEMS, TimelineFilter
 from server.core.projection import MEDIA, QUOTE, REPLY
 from server.storage import outside_posts, repos
 
+# The condition of a feed that leaves nothing out.
+EVERY_ITEM = "1 = 1"
+
 _FOLLOWS_BACK = (
     "(EXISTS (SELECT 1 FROM follow_backs b WHERE b.viewer_id = :viewer"
-    " AND b.author_id = f.subject_id AND b.rkey IS NOT NULL)"
+    " AND b.author_id = {account} AND b.rkey IS NOT NULL)"
     # Of those who are viewers themselves we know all follows.
     " OR EXISTS (SELECT 1 FROM follows w"
-    " WHERE w.viewer_id = f.subject_id AND w.subject_id = :viewer))"
+    " WHERE w.viewer_id = {account} AND w.subject_id = :viewer))"
 )
 
 # One item more than a quiet author may have, counted from the oldest: entries of the index only.
 _IS_QUIET = (
-    "(SELECT q.id FROM feed_items q WHERE q.author_id = f.subject_id AND q.id >= :quiet"
+    "(SELECT q.id FROM feed_items q WHERE q.author_id = {account} AND q.id >= :quiet"
     f" ORDER BY q.id LIMIT 1 OFFSET {QUIET_ITEMS}) IS NULL"
 )
 
-# Each account once, however many follow records name it.
-_AUTHORS = {
-    "followed": "SELECT subject_id FROM follows WHERE viewer_id = :viewer UNION SELECT :viewer",
-    "mutual": (
-        "SELECT f.subject_id FROM follows f"
-        f" WHERE f.viewer_id = :viewer AND {_FOLLOWS_BACK} UNION SELECT :viewer"
-    ),
-    "quiet": (
-        "SELECT f.subject_id FROM (SELECT DISTINCT subject_id FROM follows"
-        " WHERE viewer_id = :viewer AND subject_id <> :viewer) f"
-        f" WHERE {_IS_QUIET}"
-    ),
-}
+# What somebody followed has to be, and whether the viewer's own items are shown.
+_OF_THEM = {"followed": EVERY_ITEM, "mutual": _FOLLOWS_BACK, "quiet": _IS_QUIET}
+_WITH_OWN = {"followed": True, "mutual": True, "quiet": False}
 
-_IS_FOLLOWED = (
-    "({account} = :viewer OR EXISTS (SELECT 1 FROM follows w"
-    " WHERE w.viewer_id = :viewer AND w.subject_id = {account}))"
+# LIMIT makes it a probe of the index also in PostgreSQL, which could read all follows otherwise.
+_FOLLOWS = (
+    "(SELECT 1 FROM follows w WHERE w.viewer_id = :viewer AND w.subject_id = {account} LIMIT 1)"
+    " IS NOT NULL"
 )
+
+_IS_FOLLOWED = f"({{account}} = :viewer OR {_FOLLOWS})"
 
 _HAS_ROW = (
     "EXISTS (SELECT 1 FROM feed_items p"
@@ -92,13 +88,27 @@ _IS_FOLLOWED_QUOTE = (
 
 
 def authors_sql(shown: TimelineFilter) -> str:
-    """A SELECT of the accounts whose items a feed shows to :viewer."""
-    return _AUTHORS[shown.authors]
+    """A SELECT of the accounts whose items a feed shows to :viewer, each once."""
+    # In the order of the index, however many follow records name one.
+    followed = "SELECT DISTINCT subject_id FROM follows"
+    of_them = _OF_THEM[shown.authors].format(account="f.subject_id")
+    own = " UNION ALL SELECT :viewer" if _WITH_OWN[shown.authors] else ""
+    return (
+        f"SELECT f.subject_id FROM ({followed} WHERE viewer_id = :viewer"
+        f" AND subject_id <> :viewer) f WHERE {of_them}{own}"
+    )
+
+
+def author_sql(shown: TimelineFilter, account: str) -> str:
+    """The condition that an account is one of them."""
+    other = f"{account} <> :viewer AND {_FOLLOWS} AND {_OF_THEM[shown.authors]}"
+    own = f"{account} = :viewer" if _WITH_OWN[shown.authors] else "1 = 0"
+    return f"({own} OR ({other.format(account=account)}))"
 
 
 def items_sql(shown: TimelineFilter) -> str:
     """The condition on an item `i` of one of them."""
-    conditions = ["1 = 1"]
+    conditions = []
     if shown.media_only:
         conditions.append(f"i.collection = 0 AND i.flags & {MEDIA} <> 0")
     elif not shown.reposts:
@@ -113,4 +123,4 @@ def items_sql(shown: TimelineFilter) -> str:
             f"CASE WHEN i.collection = 0 THEN i.flags & {QUOTE} = 0"
             f" ELSE NOT {_IS_FOLLOWED_QUOTE} END"
         )
-    return " AND ".join(conditions)
+    return " AND ".join(conditions) or EVERY_ITEM
