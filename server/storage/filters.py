@@ -12,6 +12,9 @@ from server.storage import outside_posts, repos
 # The condition of a feed that leaves nothing out.
 EVERY_ITEM = "1 = 1"
 
+# That of one that shows pictures and video; the index feed_items_media has exactly these.
+_MEDIA_POST = f"i.collection = 0 AND i.flags & {MEDIA} <> 0"
+
 _FOLLOWS_BACK = (
     "(EXISTS (SELECT 1 FROM follow_backs b WHERE b.viewer_id = :viewer"
     " AND b.author_id = {account} AND b.rkey IS NOT NULL)"
@@ -56,29 +59,32 @@ _IS_GONE = (
     f" AND o.rkey = {{rkey}} AND o.state = {outside_posts.MISSING}))))"
 )
 
-# Whom the parent of a reply replies to, where we know the parent; nobody who is hidden.
-_GRANDPARENT = (
-    "(SELECT x.id FROM (SELECT coalesce((SELECT p.subject_id FROM feed_items p"
+# Whether somebody other than the author is the grandparent: whom the parent of a reply replies to,
+# where we know the parent; nobody who is hidden. {and_so} is asked of x.id. LIMIT keeps PostgreSQL
+# from working that out anew for each question.
+_OTHER_GRANDPARENT = (
+    "EXISTS (SELECT 1 FROM (SELECT coalesce((SELECT p.subject_id FROM feed_items p"
     " WHERE p.author_id = i.subject_id AND p.rkey = i.subject_rkey AND p.collection = 0),"
     " (SELECT o.parent_id FROM outside_posts o"
-    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey)) AS id) x"
-    " WHERE NOT EXISTS (SELECT 1 FROM repos g WHERE g.author_id = x.id AND g.is_active = 0))"
+    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey)) AS id LIMIT 1) x"
+    " WHERE x.id <> i.author_id{and_so}"
+    " AND NOT EXISTS (SELECT 1 FROM repos g WHERE g.author_id = x.id AND g.is_active = 0))"
 )
 
-# The official app's rule for replies in Following: nothing that hangs on a missing post; threads
-# with oneself; and replies where somebody else in it, parent, grandparent or root, is followed or
-# is the viewer.
+# The official app's rule for replies in Following: threads with oneself; and replies where somebody
+# else in it, parent, grandparent or root, is followed or is the viewer; but nothing that hangs on a
+# missing post. (That comes last, for it takes the most looks.)
 _FOLLOWING_REPLY = f"""(i.subject_id IS NOT NULL
-    AND NOT {_IS_GONE.format(account="i.subject_id", rkey="i.subject_rkey")}
-    AND (i.root_id IS NULL OR NOT {_IS_GONE.format(account="i.root_id", rkey="i.root_rkey")})
     AND CASE WHEN i.subject_id <> i.author_id
            AND {_IS_FOLLOWED.format(account="i.subject_id")} THEN 1
          WHEN i.root_id <> i.author_id AND {_IS_FOLLOWED.format(account="i.root_id")} THEN 1
          WHEN i.subject_id = i.author_id AND coalesce(i.root_id, i.author_id) = i.author_id
-           AND coalesce({_GRANDPARENT}, i.author_id) = i.author_id THEN 1
-         WHEN {_GRANDPARENT} <> i.author_id
-           AND {_IS_FOLLOWED.format(account=_GRANDPARENT)} THEN 1
-         ELSE 0 END = 1)"""
+           AND NOT {_OTHER_GRANDPARENT.format(and_so="")} THEN 1
+         WHEN {_OTHER_GRANDPARENT.format(and_so=f" AND {_IS_FOLLOWED.format(account='x.id')}")}
+           THEN 1
+         ELSE 0 END = 1
+    AND NOT {_IS_GONE.format(account="i.subject_id", rkey="i.subject_rkey")}
+    AND (i.root_id IS NULL OR NOT {_IS_GONE.format(account="i.root_id", rkey="i.root_rkey")}))"""
 
 _IS_FOLLOWED_QUOTE = (
     "(EXISTS (SELECT 1 FROM feed_items p WHERE p.author_id = i.subject_id"
@@ -106,11 +112,16 @@ def author_sql(shown: TimelineFilter, account: str) -> str:
     return f"({own} OR ({other.format(account=account)}))"
 
 
+def kind_sql(shown: TimelineFilter) -> str:
+    """The part of the condition on an item `i` that an index answers."""
+    return _MEDIA_POST if shown.media_only else EVERY_ITEM
+
+
 def items_sql(shown: TimelineFilter) -> str:
     """The condition on an item `i` of one of them."""
     conditions = []
     if shown.media_only:
-        conditions.append(f"i.collection = 0 AND i.flags & {MEDIA} <> 0")
+        conditions.append(_MEDIA_POST)
     elif not shown.reposts:
         conditions.append("i.collection = 0")
     is_no_reply = f"(i.collection = 1 OR i.flags & {REPLY} = 0"

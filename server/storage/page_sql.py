@@ -6,7 +6,8 @@ Three ways lead to the same items.
   heads), and none of them is older than the n-th head. So a look at each author, then the items of
   the few authors that are left, down to there; and of those each with a verdict whether the feed
   shows it. On a first page the head is what `repos` names, and further down one probe of an index.
-  What it costs grows with the number of authors, and with nothing else.
+  What it costs grows with the number of authors, and with nothing else. (Where a feed shows only
+  pictures, items are those with pictures, which have an index of their own.)
 - `heads`: the same among the items that the feed shows, and no others. It finds what is rare where
   `near` would have to be asked many times, and passes over everything else on the way.
 - `window`: the newest items of everybody, so many of them, and of those what the feed shows. It is
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from server.core.feed import TimelineFilter
-from server.storage.filters import EVERY_ITEM, author_sql, authors_sql, items_sql
+from server.storage.filters import EVERY_ITEM, author_sql, authors_sql, items_sql, kind_sql
 
 COLUMNS = ("id", "author_id", "rkey", "collection", "subject_id", "subject_rkey")
 # Lower and higher than any key.
@@ -72,7 +73,7 @@ def page_sql(shown: TimelineFilter, oldest_first: bool) -> PageSql:
     way = _OLDEST_FIRST if oldest_first else _NEWEST_FIRST
     condition = items_sql(shown)
     return PageSql(
-        near=_merged(shown, way, EVERY_ITEM, f", CASE WHEN {condition} THEN 1 ELSE 0 END"),
+        near=_merged(shown, way, kind_sql(shown), f", CASE WHEN {condition} THEN 1 ELSE 0 END"),
         heads=_merged(shown, way, condition, ""),
         window=_window(shown, way),
         is_whole=condition == EVERY_ITEM,
