@@ -4,12 +4,12 @@ Promises. A page is a prefix of one total order beyond its cursor, at most `limi
 empty before the end. `has_more` is exact at the time of reading: one item more is looked for.
 Authors who are inactive show nothing.
 
-Which of the two ways of page_sql.py is taken depends on how many people a viewer follows. For few,
-heads. For many, first a window that costs an eighth of what their heads would; if it does not hold
-the page, then another one if what it held lets expect that it is the cheaper way, and heads for
-what is left. So a page never costs much more than its heads, and mostly far less. Each statement
-goes on where the last one ended: what comes or goes meanwhile does so before or after the page is
-read. What a feed shows is `filters.py`'s part.
+Which of the ways of page_sql.py is taken depends on how many people a viewer follows, and on how
+much of what is found is shown. Whoever follows many gets a small window first, and a second one if
+what the first held lets expect that the page is in it. Then what is near, twice at most; and where
+that does not hold enough of what the feed shows, the way that surely ends. Each statement goes on
+where the last one ended: what comes or goes meanwhile does so before or after the page is read.
+What a feed shows is `filters.py`'s part.
 """
 
 from collections.abc import Sequence
@@ -26,13 +26,12 @@ from server.storage.prepared import prepared_rows
 from server.storage.rkeys import decode_rkeys
 
 DAY_US = 86_400_000_000
-# With fewer follows than this for each item that is wanted, their heads are cheap enough.
-HEADS_AN_ITEM = 4
+# With fewer follows than this their heads are cheap, and little of what is written is theirs.
+MANY_FOLLOWS = 1_000
 # The first window has a row for so many follows.
 FOLLOWS_A_ROW = 8
-# What is looked at is what should be enough, and some more.
-MARGIN = 1.3
-FIRST_MARGIN = 1.6
+# What is looked at is what should be enough, and some more; at first, nobody knows what is enough.
+MARGIN, FIRST_MARGIN = 1.3, 1.6
 # Windows, and looks at what is near, before the way that surely ends.
 MAX_TRIES = 2
 # Items that are looked at one by one; where that many are not enough, few are shown.
@@ -85,7 +84,7 @@ class _Search:
 
     def run(self, follows: int) -> list[tuple[Any, ...]]:
         """As many items as are wanted, fewer only at the end; `follows`: about how many."""
-        window = follows // FOLLOWS_A_ROW if follows >= HEADS_AN_ITEM * self.wanted else 0
+        window = follows // FOLLOWS_A_ROW if follows >= MANY_FOLLOWS else 0
         for _ in range(MAX_TRIES):
             if 0 < window < follows and not self.is_done:
                 window = self._look_in_window(window)

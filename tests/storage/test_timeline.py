@@ -39,7 +39,7 @@ def guess(request, monkeypatch):
         monkeypatch.setattr(
             timeline, "follow_count", lambda _: guesses.choice((0, 9, 17, 40, 80, 1_000))
         )
-        monkeypatch.setattr(timeline, "HEADS_AN_ITEM", 0)
+        monkeypatch.setattr(timeline, "MANY_FOLLOWS", 1)
         monkeypatch.setattr(timeline, "MOST_NEAR", 6)
 
 
@@ -162,7 +162,7 @@ def test_what_goes_between_two_looks_does_not_end_the_feed(db, monkeypatch):
         return found
 
     monkeypatch.setattr(timeline, "follow_count", lambda _: 40)
-    monkeypatch.setattr(timeline, "HEADS_AN_ITEM", 0)
+    monkeypatch.setattr(timeline, "MANY_FOLLOWS", 1)
     monkeypatch.setattr(timeline, "prepared_rows", look_and_delete)
     shown = BY_RKEY["everything"].filter
     page = timeline_page(number, shown, None, 13, NOW_US)
