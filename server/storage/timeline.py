@@ -30,8 +30,8 @@ DAY_US = 86_400_000_000
 MANY_FOLLOWS = 1_000
 # The first window has a row for so many follows.
 FOLLOWS_A_ROW = 8
-# What is looked at is what should be enough, and some more; at first, nobody knows what is enough.
-MARGIN, FIRST_MARGIN = 1.3, 1.6
+# What is looked at is what should be enough, and some more; at first nobody knows, so a few more.
+MARGIN, A_FEW = 1.3, 8
 # Windows, and looks at what is near, before the way that surely ends.
 MAX_TRIES = 2
 # Items that are looked at one by one; where that many are not enough, few are shown.
@@ -88,7 +88,7 @@ class _Search:
         for _ in range(MAX_TRIES):
             if 0 < window < follows and not self.is_done:
                 window = self._look_in_window(window)
-        count = self._missing() if self.sql.is_whole else int(self._missing() * FIRST_MARGIN)
+        count = self._missing() if self.sql.is_whole else int(self._missing() * MARGIN) + A_FEW
         for _ in range(MAX_TRIES):
             if 0 < count <= MOST_NEAR and not self.is_done:
                 count = self._look_near(count)
