@@ -26,6 +26,7 @@ STATEMENTS = [
     # snapshot has to reach, so that nothing lies between it and what the stream showed since.
     # live_us: when its last backfill ended; what came later was heard on the stream.
     # is_chained: the next commit has to continue rev, or one is missing.
+    # newest_id: of the author's feed_items, exactly; -1 if there are none.
     """CREATE TABLE repos (
         author_id INTEGER NOT NULL PRIMARY KEY,
         state SMALLINT NOT NULL,
@@ -39,23 +40,28 @@ STATEMENTS = [
         snapshot_rev BIGINT NOT NULL DEFAULT 0,
         is_chained SMALLINT NOT NULL DEFAULT 1,
         horizon_rkey BIGINT NOT NULL DEFAULT 9223372036854775807,
-        live_us BIGINT)""",
+        live_us BIGINT,
+        newest_id BIGINT NOT NULL DEFAULT -1)""",
     "CREATE INDEX repos_tracked_version ON repos (tracked_version, author_id)",
     "CREATE INDEX repos_inactive ON repos (author_id) WHERE is_active = 0",
     # Posts (collection 0) and reposts (1). id is the sort key: core/projection.py. subject: what is
-    # reposted, or the parent of a reply. root: of the thread, where that is not the parent.
+    # reposted, or the parent of a reply. root: of the thread, where that is not the parent. Wide
+    # columns stand first, and narrow ones together: PostgreSQL fills up to eight bytes.
     """CREATE TABLE feed_items (
         id {bigint_key} NOT NULL PRIMARY KEY,
-        author_id INTEGER NOT NULL,
         rkey BIGINT NOT NULL,
-        collection SMALLINT NOT NULL,
-        flags SMALLINT NOT NULL,
-        subject_id INTEGER,
         subject_rkey BIGINT,
+        root_rkey BIGINT,
+        author_id INTEGER NOT NULL,
+        subject_id INTEGER,
         root_id INTEGER,
-        root_rkey BIGINT)""",
-    "CREATE UNIQUE INDEX feed_items_record ON feed_items (author_id, rkey, collection)",
+        collection SMALLINT NOT NULL,
+        flags SMALLINT NOT NULL)""",
+    "CREATE UNIQUE INDEX feed_items_record ON feed_items (author_id, collection, rkey)",
     "CREATE INDEX feed_items_author ON feed_items ({author_order})",
+    # Pictures and video are one in seven, and a feed of their own: storage/filters.py.
+    "CREATE INDEX feed_items_media ON feed_items ({author_order})"
+    " WHERE collection = 0 AND flags & 2 <> 0",
     "CREATE TABLE odd_rkeys (id {serial} PRIMARY KEY, rkey TEXT NOT NULL UNIQUE)",
     # One row a follow record: several may name one subject.
     """CREATE TABLE follows (

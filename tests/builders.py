@@ -15,7 +15,7 @@ from server.core.projection import (
     SaveItem,
 )
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid
-from server.storage import jobs, leases, pages, repos
+from server.storage import authors, follow_counts, jobs, leases, pages, repos
 from server.storage.authors import author_ids
 from server.storage.changes import (
     Batch,
@@ -188,6 +188,8 @@ def wipe() -> None:
     with write_transaction():
         for statement in EMPTY_ALL.split(";"):
             execute(statement)
+    authors.forget_dids()
+    follow_counts.forget_counts()
 
 
 def new_epoch() -> int:

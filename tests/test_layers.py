@@ -42,6 +42,7 @@ ALLOWED = {
         "server.identity",
         "feeds",
         "flask",
+        "msgspec",
         "prometheus_client",
         "werkzeug",
     },

@@ -31,11 +31,7 @@ def parse_json(body: bytes, *, unique_keys: bool = False) -> object:
     """
     _check_shape(body)
     try:
-        return json.loads(
-            body.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_unique if unique_keys else None,
-        )
+        return (_UNIQUE if unique_keys else _PLAIN).decode(body.decode("utf-8"))
     except RecursionError as error:
         raise ValueError("the JSON nests too deeply") from error
 
@@ -58,3 +54,8 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+# `json.loads` makes a new decoder at each call that says anything but the usual.
+_PLAIN = json.JSONDecoder(parse_constant=_refuse_constant)
+_UNIQUE = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique)

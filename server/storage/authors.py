@@ -5,6 +5,13 @@ from dataclasses import dataclass
 
 from server.storage.database import execute, execute_in, insert_rows, rows, rows_in, value
 
+# A page names a hundred accounts or two, and mostly the same few thousand. The memory is emptied
+# when it is full: 130 bytes each, 25 MB.
+MAX_REMEMBERED = 200_000
+
+# The account of each number. A number is never given to another account, nor taken back.
+_dids: dict[int, str] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class StoredIdentity:
@@ -35,6 +42,30 @@ def author_did(number: int) -> str | None:
     """The account that a number stands for."""
     found = value("SELECT did FROM authors WHERE id = ?", (number,))
     return None if found is None else str(found)
+
+
+def dids_of(numbers: Iterable[int]) -> dict[int, str]:
+    """The accounts that these numbers stand for."""
+    found: dict[int, str] = {}
+    missing: list[int] = []
+    for number in numbers:
+        did = _dids.get(number)
+        if did is None:
+            missing.append(number)
+        else:
+            found[number] = did
+    if missing:
+        fetched = dict(rows_in("SELECT id, did FROM authors WHERE id", missing))
+        if len(_dids) + len(fetched) > MAX_REMEMBERED:
+            _dids.clear()
+        _dids.update(fetched)
+        found |= fetched
+    return found
+
+
+def forget_dids() -> None:
+    """Another database has other numbers."""
+    _dids.clear()
 
 
 def claimants(handle: str) -> list[str]:

@@ -149,6 +149,11 @@ def take_seconds() -> float:
     return seconds
 
 
+def add_seconds(seconds: float) -> None:
+    """Count time that a statement took elsewhere."""
+    _spent.seconds += seconds
+
+
 def rows(sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """All rows of a query, or of a statement with RETURNING."""
     began = time.perf_counter()

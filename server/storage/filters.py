@@ -9,38 +9,37 @@ from server.core.feed import QUIET_ITEMS, TimelineFilter
 from server.core.projection import MEDIA, QUOTE, REPLY
 from server.storage import outside_posts, repos
 
+# The condition of a feed that leaves nothing out.
+EVERY_ITEM = "1 = 1"
+
+# That of one that shows pictures and video; the index feed_items_media has exactly these.
+_MEDIA_POST = f"i.collection = 0 AND i.flags & {MEDIA} <> 0"
+
 _FOLLOWS_BACK = (
     "(EXISTS (SELECT 1 FROM follow_backs b WHERE b.viewer_id = :viewer"
-    " AND b.author_id = f.subject_id AND b.rkey IS NOT NULL)"
+    " AND b.author_id = {account} AND b.rkey IS NOT NULL)"
     # Of those who are viewers themselves we know all follows.
     " OR EXISTS (SELECT 1 FROM follows w"
-    " WHERE w.viewer_id = f.subject_id AND w.subject_id = :viewer))"
+    " WHERE w.viewer_id = {account} AND w.subject_id = :viewer))"
 )
 
 # One item more than a quiet author may have, counted from the oldest: entries of the index only.
 _IS_QUIET = (
-    "(SELECT q.id FROM feed_items q WHERE q.author_id = f.subject_id AND q.id >= :quiet"
+    "(SELECT q.id FROM feed_items q WHERE q.author_id = {account} AND q.id >= :quiet"
     f" ORDER BY q.id LIMIT 1 OFFSET {QUIET_ITEMS}) IS NULL"
 )
 
-# Each account once, however many follow records name it.
-_AUTHORS = {
-    "followed": "SELECT subject_id FROM follows WHERE viewer_id = :viewer UNION SELECT :viewer",
-    "mutual": (
-        "SELECT f.subject_id FROM follows f"
-        f" WHERE f.viewer_id = :viewer AND {_FOLLOWS_BACK} UNION SELECT :viewer"
-    ),
-    "quiet": (
-        "SELECT f.subject_id FROM (SELECT DISTINCT subject_id FROM follows"
-        " WHERE viewer_id = :viewer AND subject_id <> :viewer) f"
-        f" WHERE {_IS_QUIET}"
-    ),
-}
+# What somebody followed has to be, and whether the viewer's own items are shown.
+_OF_THEM = {"followed": EVERY_ITEM, "mutual": _FOLLOWS_BACK, "quiet": _IS_QUIET}
+_WITH_OWN = {"followed": True, "mutual": True, "quiet": False}
 
-_IS_FOLLOWED = (
-    "({account} = :viewer OR EXISTS (SELECT 1 FROM follows w"
-    " WHERE w.viewer_id = :viewer AND w.subject_id = {account}))"
+# LIMIT makes it a probe of the index also in PostgreSQL, which could read all follows otherwise.
+_FOLLOWS = (
+    "(SELECT 1 FROM follows w WHERE w.viewer_id = :viewer AND w.subject_id = {account} LIMIT 1)"
+    " IS NOT NULL"
 )
+
+_IS_FOLLOWED = f"({{account}} = :viewer OR {_FOLLOWS})"
 
 _HAS_ROW = (
     "EXISTS (SELECT 1 FROM feed_items p"
@@ -60,29 +59,32 @@ _IS_GONE = (
     f" AND o.rkey = {{rkey}} AND o.state = {outside_posts.MISSING}))))"
 )
 
-# Whom the parent of a reply replies to, where we know the parent; nobody who is hidden.
-_GRANDPARENT = (
-    "(SELECT x.id FROM (SELECT coalesce((SELECT p.subject_id FROM feed_items p"
+# Whether somebody other than the author is the grandparent: whom the parent of a reply replies to,
+# where we know the parent; nobody who is hidden. {and_so} is asked of x.id. LIMIT keeps PostgreSQL
+# from working that out anew for each question.
+_OTHER_GRANDPARENT = (
+    "EXISTS (SELECT 1 FROM (SELECT coalesce((SELECT p.subject_id FROM feed_items p"
     " WHERE p.author_id = i.subject_id AND p.rkey = i.subject_rkey AND p.collection = 0),"
     " (SELECT o.parent_id FROM outside_posts o"
-    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey)) AS id) x"
-    " WHERE NOT EXISTS (SELECT 1 FROM repos g WHERE g.author_id = x.id AND g.is_active = 0))"
+    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey)) AS id LIMIT 1) x"
+    " WHERE x.id <> i.author_id{and_so}"
+    " AND NOT EXISTS (SELECT 1 FROM repos g WHERE g.author_id = x.id AND g.is_active = 0))"
 )
 
-# The official app's rule for replies in Following: nothing that hangs on a missing post; threads
-# with oneself; and replies where somebody else in it, parent, grandparent or root, is followed or
-# is the viewer.
+# The official app's rule for replies in Following: threads with oneself; and replies where somebody
+# else in it, parent, grandparent or root, is followed or is the viewer; but nothing that hangs on a
+# missing post. (That comes last, for it takes the most looks.)
 _FOLLOWING_REPLY = f"""(i.subject_id IS NOT NULL
-    AND NOT {_IS_GONE.format(account="i.subject_id", rkey="i.subject_rkey")}
-    AND (i.root_id IS NULL OR NOT {_IS_GONE.format(account="i.root_id", rkey="i.root_rkey")})
     AND CASE WHEN i.subject_id <> i.author_id
            AND {_IS_FOLLOWED.format(account="i.subject_id")} THEN 1
          WHEN i.root_id <> i.author_id AND {_IS_FOLLOWED.format(account="i.root_id")} THEN 1
          WHEN i.subject_id = i.author_id AND coalesce(i.root_id, i.author_id) = i.author_id
-           AND coalesce({_GRANDPARENT}, i.author_id) = i.author_id THEN 1
-         WHEN {_GRANDPARENT} <> i.author_id
-           AND {_IS_FOLLOWED.format(account=_GRANDPARENT)} THEN 1
-         ELSE 0 END = 1)"""
+           AND NOT {_OTHER_GRANDPARENT.format(and_so="")} THEN 1
+         WHEN {_OTHER_GRANDPARENT.format(and_so=f" AND {_IS_FOLLOWED.format(account='x.id')}")}
+           THEN 1
+         ELSE 0 END = 1
+    AND NOT {_IS_GONE.format(account="i.subject_id", rkey="i.subject_rkey")}
+    AND (i.root_id IS NULL OR NOT {_IS_GONE.format(account="i.root_id", rkey="i.root_rkey")}))"""
 
 _IS_FOLLOWED_QUOTE = (
     "(EXISTS (SELECT 1 FROM feed_items p WHERE p.author_id = i.subject_id"
@@ -92,15 +94,34 @@ _IS_FOLLOWED_QUOTE = (
 
 
 def authors_sql(shown: TimelineFilter) -> str:
-    """A SELECT of the accounts whose items a feed shows to :viewer."""
-    return _AUTHORS[shown.authors]
+    """A SELECT of the accounts whose items a feed shows to :viewer, each once."""
+    # In the order of the index, however many follow records name one.
+    followed = "SELECT DISTINCT subject_id FROM follows"
+    of_them = _OF_THEM[shown.authors].format(account="f.subject_id")
+    own = " UNION ALL SELECT :viewer" if _WITH_OWN[shown.authors] else ""
+    return (
+        f"SELECT f.subject_id FROM ({followed} WHERE viewer_id = :viewer"
+        f" AND subject_id <> :viewer) f WHERE {of_them}{own}"
+    )
+
+
+def author_sql(shown: TimelineFilter, account: str) -> str:
+    """The condition that an account is one of them."""
+    other = f"{account} <> :viewer AND {_FOLLOWS} AND {_OF_THEM[shown.authors]}"
+    own = f"{account} = :viewer" if _WITH_OWN[shown.authors] else "1 = 0"
+    return f"({own} OR ({other.format(account=account)}))"
+
+
+def kind_sql(shown: TimelineFilter) -> str:
+    """The part of the condition on an item `i` that an index answers."""
+    return _MEDIA_POST if shown.media_only else EVERY_ITEM
 
 
 def items_sql(shown: TimelineFilter) -> str:
     """The condition on an item `i` of one of them."""
-    conditions = ["1 = 1"]
+    conditions = []
     if shown.media_only:
-        conditions.append(f"i.collection = 0 AND i.flags & {MEDIA} <> 0")
+        conditions.append(_MEDIA_POST)
     elif not shown.reposts:
         conditions.append("i.collection = 0")
     is_no_reply = f"(i.collection = 1 OR i.flags & {REPLY} = 0"
@@ -113,4 +134,4 @@ def items_sql(shown: TimelineFilter) -> str:
             f"CASE WHEN i.collection = 0 THEN i.flags & {QUOTE} = 0"
             f" ELSE NOT {_IS_FOLLOWED_QUOTE} END"
         )
-    return " AND ".join(conditions)
+    return " AND ".join(conditions) or EVERY_ITEM

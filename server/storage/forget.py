@@ -51,6 +51,7 @@ def forget(did: str) -> Forgotten | None:
 
 def _drop_everything(number: int) -> int:
     items = execute("DELETE FROM feed_items WHERE author_id = ?", (number,))
+    repos.renew_newest([number])
     for table in ("tombstones", "backfill_jobs", "gaps", "follow_backs", "departures"):
         execute(f"DELETE FROM {table} WHERE author_id = ?", (number,))
     execute(

@@ -11,7 +11,7 @@ from typing import Any
 
 from server.core.projection import KEY_TIE_BITS, RecordRef, SaveItem, sort_key
 from server.core.syntax import FOLLOW, POST, REPOST
-from server.storage import outside_posts
+from server.storage import outside_posts, repos
 from server.storage.authors import author_ids
 from server.storage.database import (
     execute,
@@ -95,14 +95,18 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
     execute_in("DELETE FROM feed_items WHERE id", moved)
     inserted = _with_free_keys(placed)
     insert_rows(f"INSERT INTO feed_items ({_COLUMNS})", inserted)
+    repos.renew_newest(row[1] for row in inserted)
     outside_posts.want(_hanging_on(inserted))
 
 
 def drop_items(keys: Iterable[Key]) -> int:
     """Delete these records; how many were there."""
-    return execute_each(
-        "DELETE FROM feed_items WHERE author_id = ? AND rkey = ? AND collection = ?", keys
+    dropped = list(keys)
+    count = execute_each(
+        "DELETE FROM feed_items WHERE author_id = ? AND rkey = ? AND collection = ?", dropped
     )
+    repos.renew_newest(key[0] for key in dropped)
+    return count
 
 
 def _hanging_on(inserted: list[Sequence[Any]]) -> Iterator[tuple[int, int, int]]:

@@ -11,7 +11,10 @@ from peewee import SqliteDatabase
 from playhouse.pool import PooledPostgresqlDatabase
 
 from server.core.errors import ConfigError
+from server.storage.authors import forget_dids
 from server.storage.database import database
+from server.storage.follow_counts import forget_counts
+from server.storage.prepared import Connection
 
 # How long a writer waits for another process's transaction. Ours last milliseconds; a backup or a
 # migration may take longer.
@@ -45,6 +48,8 @@ def open_database(
     `read_only`: the database itself refuses every write. Raises ConfigError when the folder of an
     SQLite file cannot be made, or the file must be there and is not.
     """
+    forget_dids()
+    forget_counts()
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
         if must_exist and not path.is_file():
@@ -59,6 +64,8 @@ def open_database(
     options = (
         f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC"
         f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
+        # Statements of prepared.py have one plan for all viewers, and are too short to be compiled.
+        " -c plan_cache_mode=force_generic_plan -c jit=off"
     )
     if read_only:
         options += " -c default_transaction_read_only=on"
@@ -69,5 +76,6 @@ def open_database(
             stale_timeout=300,
             timeout=10,
             options=options,
+            connection_factory=Connection,
         )
     )

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from server.core.config import Config
@@ -74,7 +75,8 @@ def get_feed_skeleton() -> Response:
     if is_new and not skeleton["feed"] and ours.config.notice_post_uri is not None:
         # Polls for news (`limit=1`) never see it: they would call it a new post.
         skeleton["feed"] = [{"post": ours.config.notice_post_uri}]
-    response = jsonify(skeleton)
+    # Flask's own encoder takes ten times as long.
+    response = Response(msgspec.json.encode(skeleton), mimetype="application/json")
     response.headers["Cache-Control"] = "private, no-store"
     return response
 

@@ -37,8 +37,10 @@ class Postgres:
     as root it opens the permissions of every folder above the virtual environment.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
+        """`settings` beyond those that every throw-away server has."""
         self.folder = Path(tempfile.mkdtemp(prefix="devnet-pg-"))
+        self._settings = SETTINGS | settings
         self.port = free_port()
         self._server: subprocess.Popen[bytes] | None = None
 
@@ -50,7 +52,7 @@ class Postgres:
             shutil.chown(data, "nobody")
         programs /= "bin"
         init = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
         if self._run(programs / "initdb", ["-D", str(data), *init]).wait(START_SECONDS) != 0:
             raise RuntimeError(self.log_text())
         self._server = self._run(

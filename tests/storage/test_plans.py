@@ -59,6 +59,7 @@ def large(db, lease):
             items.append((place, number, rkey, collection, flags, *refers, None, None))
     columns = "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
     insert_rows(f"INSERT INTO feed_items ({columns})", items)
+    repos.renew_newest(authors)
     insert_rows(
         "INSERT INTO follows (viewer_id, rkey, subject_id)",
         [(viewer, number, 100_000 + number) for number in range(FOLLOWED)],
@@ -91,7 +92,9 @@ class Spy:
         """Statement and plan of all that touch the table and look for something."""
         explain = "EXPLAIN QUERY PLAN" if is_sqlite() else "EXPLAIN"
         for sql, params in self.seen:
-            if table in sql and not sql.startswith("INSERT"):
+            # What is prepared is explained where it is run.
+            looks = table in sql and not sql.startswith(("INSERT", "PREPARE"))
+            if looks or sql.startswith("EXECUTE"):
                 found = self.run(f"{explain} {sql}", params).fetchall()
                 yield sql, "\n".join(str(row[-1]) for row in found)
 
@@ -116,7 +119,7 @@ def test_a_page_is_found_by_indexes(large, spy, feed, beyond):
     order = feed.oldest_first
     page = timeline_page(large[0], feed.filter, beyond, 50, now_us, oldest_first=order)
     assert len(page.items) == 50
-    assert_no_scans(spy, at_least=2)
+    assert_no_scans(spy, at_least=1)
 
 
 def test_a_look_at_many_loud_authors_is_found_by_indexes(large, spy):

@@ -1,0 +1,127 @@
+"""The statements that find a page of a feed, written out once for each feed and direction.
+
+Three ways lead to the same items.
+
+- `near`: the n newest items can only come from the n authors whose newest items are newest (their
+  heads), and none of them is older than the n-th head. So a look at each author, then the items of
+  the few authors that are left, down to there; and of those each with a verdict whether the feed
+  shows it. On a first page the head is what `repos` names, and further down one probe of an index.
+  What it costs grows with the number of authors, and with nothing else. (Where a feed shows only
+  pictures, items are those with pictures, which have an index of their own.)
+- `heads`: the same among the items that the feed shows, and no others. It finds what is rare where
+  `near` would have to be asked many times, and passes over everything else on the way.
+- `window`: the newest items of everybody, so many of them, and of those what the feed shows. It is
+  better for whoever follows much of what is written, and finds nothing for whoever follows few or
+  silent people.
+
+Each is one statement, so it sees one moment. Parameters: `:viewer`; `:beyond`, the key from which
+on items are looked for; `:wanted`, how many; `:quiet` as in filters.py; `:window`, how many items
+of everybody. Rows have COLUMNS and one more: of `near`, the verdict; of `window`, where it ends.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from server.core.feed import TimelineFilter
+from server.storage.filters import EVERY_ITEM, author_sql, authors_sql, items_sql, kind_sql
+
+COLUMNS = ("id", "author_id", "rkey", "collection", "subject_id", "subject_rkey")
+# Lower and higher than any key.
+LOWEST, HIGHEST = -1, 2**63 - 1
+
+_EVERY_COLUMN = (
+    "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
+)
+
+# Whether an account's items are shown to anybody. As a value, and not EXISTS, so that PostgreSQL
+# does not read all such accounts to answer it.
+_IS_ACTIVE = "(SELECT g.is_active FROM repos g WHERE g.author_id = i.author_id) = 1"
+
+
+@dataclass(frozen=True, slots=True)
+class PageSql:
+    """The three statements of a feed; `is_whole`: it shows all items of its authors."""
+
+    near: str
+    heads: str
+    window: str
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """In which direction a feed is read, in SQL's words: `beyond` a place, and from there on.
+
+    `has_any`: of an author `r` in repos, whether there can be anything that way.
+    """
+
+    beyond: str
+    back: str
+    onward: str
+    furthest: str
+    end: int
+    has_any: str
+
+
+_NEWEST_FIRST = _Way("<", ">", "DESC", "min", LOWEST, "r.newest_id >= 0")
+_OLDEST_FIRST = _Way(">", "<", "ASC", "max", HIGHEST, "r.newest_id > :beyond")
+
+
+@cache
+def page_sql(shown: TimelineFilter, oldest_first: bool) -> PageSql:
+    """The statements of a feed."""
+    way = _OLDEST_FIRST if oldest_first else _NEWEST_FIRST
+    condition = items_sql(shown)
+    return PageSql(
+        near=_merged(shown, way, kind_sql(shown), f", CASE WHEN {condition} THEN 1 ELSE 0 END"),
+        heads=_merged(shown, way, condition, ""),
+        window=_window(shown, way),
+        is_whole=condition == EVERY_ITEM,
+    )
+
+
+def _columns(alias: str) -> str:
+    return ", ".join(f"{alias}.{name}" for name in COLUMNS)
+
+
+def _merged(shown: TimelineFilter, way: _Way, condition: str, verdict: str) -> str:
+    """As many items as are wanted, of those for which a condition on `i` holds.
+
+    h: the nearest heads, and their authors. l: no item further away is on the page. b: the part of
+    each author's items that may be on it, which is not everything that a bot wrote since. n: the
+    items of the page. Up to here only indexes are read, where there is no condition.
+    """
+    onward = f"ORDER BY i.id {way.onward} LIMIT"
+    between = f"i.author_id = h.author AND i.id {way.beyond}= h.head AND i.id {way.back}="
+    head = (
+        f"coalesce((SELECT i.id FROM feed_items i WHERE i.author_id = r.author_id"
+        f" AND i.id {way.beyond} :beyond AND {condition} {onward} 1), {way.end})"
+    )
+    if condition == EVERY_ITEM and way is _NEWEST_FIRST:
+        head = f"CASE WHEN r.newest_id < :beyond THEN r.newest_id ELSE {head} END"
+    return (
+        f"WITH h AS MATERIALIZED (SELECT r.author_id AS author, {head} AS head"
+        f" FROM ({authors_sql(shown)}) f CROSS JOIN repos r"
+        f" WHERE r.author_id = f.subject_id AND r.is_active = 1 AND {way.has_any}"
+        f" ORDER BY head {way.onward} LIMIT :wanted),"
+        f" l AS MATERIALIZED (SELECT CASE WHEN count(*) < :wanted THEN {way.end}"
+        f" ELSE {way.furthest}(head) END AS last FROM h),"
+        " b AS MATERIALIZED (SELECT h.author, h.head, coalesce((SELECT i.id FROM feed_items i"
+        f" WHERE {between} l.last AND {condition} {onward} 1 OFFSET :wanted - 1), l.last) AS last"
+        " FROM h CROSS JOIN l),"
+        " n AS MATERIALIZED (SELECT i.id FROM b h CROSS JOIN feed_items i"
+        f" WHERE {between} h.last AND {condition} {onward} :wanted)"
+        f" SELECT {_columns('i')}{verdict} FROM n CROSS JOIN feed_items i WHERE i.id = n.id"
+        f" ORDER BY i.id {way.onward}"
+    )
+
+
+def _window(shown: TimelineFilter, way: _Way) -> str:
+    return (
+        "WITH w AS MATERIALIZED (SELECT coalesce((SELECT i.id FROM feed_items i"
+        f" WHERE i.id {way.beyond} :beyond ORDER BY i.id {way.onward} LIMIT 1 OFFSET :window),"
+        f" {way.end}) AS place) SELECT {_columns('i')}, (SELECT place FROM w) FROM feed_items i"
+        f" WHERE i.id {way.beyond} :beyond AND i.id {way.back}= (SELECT place FROM w)"
+        f" AND {author_sql(shown, 'i.author_id')} AND {_IS_ACTIVE}"
+        f" AND {items_sql(shown)} ORDER BY i.id {way.onward} LIMIT :wanted"
+    )

@@ -1,0 +1,56 @@
+"""Statements that are run for every page: planned once for each connection, not each time.
+
+PostgreSQL takes longer to plan the timeline than to run it. A statement has `:name` parameters,
+which are whole numbers, and its text is made of our own words only: there are a few for each feed.
+A connection keeps its statements until it is closed. (A pooler that hands connections on in the
+middle of a session would lose them, and the lead's lock as well: docs/operating.md.)
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+from psycopg2.extensions import connection
+
+from server.storage.database import add_seconds, database, is_sqlite
+
+_PARAMETER = re.compile(r"(?<!:):([a-z]+)")
+
+
+class Connection(connection):
+    """A connection to PostgreSQL that knows which statements it has planned."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prepared: set[str] = set()
+
+
+def prepared_rows(sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
+    """All rows of a statement; `values` may hold more than it asks for."""
+    began = time.perf_counter()
+    try:
+        if is_sqlite():
+            return list(database.execute_sql(sql, values).fetchall())
+        name, prepare, execute, order = _for_postgresql(sql)
+        planned = database.connection().prepared
+        if name not in planned:
+            database.execute_sql(prepare)
+            planned.add(name)
+        return list(database.execute_sql(execute, [values[one] for one in order]).fetchall())
+    finally:
+        add_seconds(time.perf_counter() - began)
+
+
+@cache
+def _for_postgresql(sql: str) -> tuple[str, str, str, tuple[str, ...]]:
+    """Name, the statement that plans it, the one that runs it, and the order of its values."""
+    order = tuple(dict.fromkeys(_PARAMETER.findall(sql)))
+    numbered = _PARAMETER.sub(lambda match: f"${order.index(match[1]) + 1}", sql)
+    # Never another statement under the same name, whoever had the connection before.
+    name = f"gapless_{sha256(sql.encode()).hexdigest()[:16]}"
+    types = ", ".join("integer" if one == "viewer" else "bigint" for one in order)
+    prepare = f"PREPARE {name} ({types}) AS {numbered}"
+    return name, prepare, f"EXECUTE {name} ({', '.join(['%s'] * len(order))})", order
