@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import zstandard
 
-from server.core.errors import BadFrame
+from server.core.errors import BadFrame, StreamBroken
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,10 @@ class Dictionary(Protocol):
         """What to ask the server for; nothing without a dictionary."""
 
     def expand(self, message: bytes) -> bytes:
-        """The JSON in a message. Raises BadFrame."""
+        """The JSON in a message. Raises BadFrame, or StreamBroken if it needs another dictionary.
+
+        With that one no message at all can be read, and a hole for each would help nobody.
+        """
 
 
 class _Expander:
@@ -58,7 +61,20 @@ class _Expander:
                 raise BadFrame(f"a message of {size} bytes")
             return self._decompressor.decompress(message, max_output_size=MAX_MESSAGE_BYTES)
         except zstandard.ZstdError as error:
+            theirs = _dictionary_of(message)
+            if theirs not in (0, self.id):
+                raise StreamBroken(
+                    f"compressed with dictionary {theirs}, and ours is {self.id}"
+                ) from error
             raise BadFrame(f"not zstd with our dictionary: {error}") from error
+
+
+def _dictionary_of(message: bytes) -> int:
+    """The number of the dictionary that a message was compressed with; 0: it does not say."""
+    try:
+        return int(zstandard.get_frame_parameters(message).dict_id)
+    except zstandard.ZstdError:
+        return 0
 
 
 class FileDictionary:

@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.errors import BadFrame
+from server.core.errors import BadFrame, StreamBroken
 from server.core.events import Account, Commit, Identity, Info, RecordOp, Skipped, Sync
 from server.core.projection import project_op
 from server.core.syntax import FOLLOW, POST, REPOST
@@ -256,6 +256,16 @@ def test_a_source_that_gives_no_dictionary_is_read_without(fault):
         downloaded.prepare()
         assert downloaded.query() == []
         assert net.faults.fired[fault] == 1
+
+
+def test_a_message_that_needs_another_dictionary_ends_the_connection(served, tmp_path):
+    samples = [f"{{{number}: {number * 7919}}}".encode() * 9 for number in range(2000)]
+    other = zstandard.train_dictionary(1024, samples, dict_id=78)
+    (tmp_path / "dictionary").write_bytes(served.dictionary)
+    decode = decoder(decode_v1, FileDictionary(str(tmp_path / "dictionary")))
+    pressed = zstandard.ZstdCompressor(dict_data=other).compress(v1().encode())
+    with pytest.raises(StreamBroken, match="with dictionary 78, and ours is 77"):
+        decode(pressed, WANTS)
 
 
 def test_what_cannot_be_expanded_is_a_bad_frame(served, tmp_path):
