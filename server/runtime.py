@@ -89,6 +89,7 @@ class _Lead:
             self.end,
             config.jetstream_dictionary,
             self.metrics,
+            config.jetstream_filter_dids,
         )
         upkeep = IdentityUpkeep(directory, self.end)
         workers = BackfillWorkers(sources, config.backfill_workers, self.end, self.metrics)

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from simnet.faults import Faults
-from simnet.websocket import WebSocket, handshake_headers
+from simnet.websocket import Hear, WebSocket, handshake_headers
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +57,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """An answer that turns the connection into a WebSocket and runs it to its end."""
+    """An answer that turns the connection into a WebSocket and runs it to its end.
+
+    `hear`: who wants to know what the client says.
+    """
 
     run: Callable[[WebSocket], None]
     on_end: Callable[[], None]
+    hear: Hear | None = None
 
 
 def xrpc_error(status: int, name: str, message: str, **headers: str) -> Reply:
@@ -205,7 +209,7 @@ class _Connection(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.flush()
         name = threading.current_thread().name
-        upgrade.run(WebSocket(self.connection, name, upgrade.on_end))
+        upgrade.run(WebSocket(self.connection, name, upgrade.on_end, upgrade.hear))
 
     def _misbehave(self, request: Request) -> bool:
         """Play an armed fault; True if the connection is to end without the true answer."""

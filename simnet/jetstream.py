@@ -1,11 +1,14 @@
 """A Jetstream: the network's events as JSON, one message an op, numbered by the time it saw them.
 
-Serves both versions on one address, with the faults of every stream. What it leaves out of the real
-one: cursors that are numbers of version 2 and not times, DID filters, the archive.
+Serves both versions on one address, with the faults of every stream, and takes the filters of both:
+of version 1 also on the open connection (requireHello, options_update). What it leaves out of the
+real one: cursors that are numbers of version 2 and not times, the filter by kinds, the archive.
 """
 
 import json
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import zstandard
@@ -26,6 +29,7 @@ DICTIONARY_PATH = "/xrpc/network.bsky.jetstream.getZstdDictionary"
 _V2 = "network.bsky.jetstream.subscribeEvents"
 # Below it, a cursor of version 2 is a number, and those are not kept here.
 LEAST_TIME = 10**15
+MAX_COLLECTIONS, MAX_DIDS = 100, 10_000
 
 Event = dict[str, Any]
 
@@ -46,7 +50,10 @@ class Jetstream:
         )
         self.server = LoopbackServer(name, self._handle, faults)
         self.dictionary = _dictionary()
+        self._listens = threading.Event()
+        self._listens.set()
         self._data = zstandard.ZstdCompressionDict(self.dictionary)
+        self._faults = faults
         self._world = world
         self._clock = clock
 
@@ -82,29 +89,117 @@ class Jetstream:
         if request.path not in (V1_PATH, V2_PATH):
             return xrpc_error(404, "MethodNotFound", "no such method")
         is_v2 = request.path == V2_PATH
-        render = _v2 if is_v2 else _v1
-        wanted = set(request.lists.get("collections" if is_v2 else "wantedCollections", ()))
-        compressor = self._compressor(request)
+        try:
+            options = _options(request, is_v2=is_v2)
+        except ValueError as error:
+            return xrpc_error(400, "InvalidRequest", str(error))
         cursor = int(request.query.get("cursor", 0))
         if 0 < cursor < LEAST_TIME:
             return xrpc_error(400, "CursorTooOld", "only times are kept here")
-
-        def wire(event: Event) -> bytes | None:
-            if wanted and event["kind"] == "commit" and event["collection"] not in wanted:
-                return None
-            message = render(event)
-            if message is None or compressor is None:
-                return None if message is None else serialize(message)
-            return serialize(compressor.compress(message.encode()))
-
+        client = _Client(options, self._compressor(request), self._wait_to_listen, is_v2=is_v2)
+        if not is_v2 and request.query.get("requireHello") == "true":
+            client.has_greeted.clear()
         first = [serialize(_V2_OUTDATED)] if is_v2 and self.stream.is_outdated(cursor) else []
         # Cursors of a Jetstream are inclusive.
-        return self.stream.take_in(cursor - 1 if cursor else None, wire, first)
+        return self.stream.take_in(cursor - 1 if cursor else None, client, first)
+
+    def turn_away(self) -> None:
+        """Hear nothing of what clients say, until `turn_back`; go on telling."""
+        self._faults.count("stream-turn-away")
+        self._listens.clear()
+
+    def turn_back(self) -> None:
+        """Take in what was said meanwhile."""
+        self._listens.set()
+
+    def _wait_to_listen(self) -> None:
+        while not self._listens.wait(0.01) and not self.server.stopping.is_set():
+            pass
 
     def _compressor(self, request: Request) -> zstandard.ZstdCompressor | None:
         query = request.query
         is_asked = query.get("compress") == "true" or "zstdDictionary" in query
         return zstandard.ZstdCompressor(dict_data=self._data) if is_asked else None
+
+
+class _Client:
+    """One reader, with what it wants to be told."""
+
+    def __init__(
+        self,
+        options: "_Options",
+        compressor: zstandard.ZstdCompressor | None,
+        wait_to_listen: Callable[[], None],
+        *,
+        is_v2: bool,
+    ) -> None:
+        self.options = options
+        self.compressor = compressor
+        self.wait_to_listen = wait_to_listen
+        self.is_v2 = is_v2
+        self.has_greeted = threading.Event()
+        self.has_greeted.set()
+
+    def may_begin(self) -> bool:
+        return self.has_greeted.is_set()
+
+    def wire(self, event: Event) -> bytes | None:
+        if not self.options.wants(event):
+            return None
+        message = message_v2(event) if self.is_v2 else message_v1(event)
+        if message is None or self.compressor is None:
+            return None if message is None else serialize(message)
+        return serialize(self.compressor.compress(message.encode()))
+
+    def hear(self, text: str) -> tuple[int, str] | None:
+        """An options_update replaces all options, and counts for every event told after it."""
+        self.wait_to_listen()
+        if self.is_v2:
+            return 1008, "unexpected data message"
+        try:
+            said = json.loads(text)
+            if said["type"] != "options_update":
+                return None
+            payload = said["payload"]
+            lists = [payload.get(name) or [] for name in ("wantedCollections", "wantedDids")]
+        except (ValueError, TypeError, LookupError, AttributeError):
+            return 1007, "bad options_update"
+        try:
+            self.options = _Options(*map(frozenset, lists))
+        except ValueError as error:
+            return 1008, str(error)
+        self.has_greeted.set()
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What a reader wants to be told; an empty set means everything."""
+
+    collections: frozenset[str]
+    dids: frozenset[str]
+
+    def __post_init__(self) -> None:
+        if len(self.collections) > MAX_COLLECTIONS or len(self.dids) > MAX_DIDS:
+            raise ValueError("too many wanted collections or DIDs")
+        for did in self.dids:
+            if not did.startswith("did:"):
+                raise ValueError(f"invalid DID: {did}")
+
+    def wants(self, event: Event) -> bool:
+        """Collections are of commits only."""
+        if self.dids and event["did"] not in self.dids:
+            return False
+        is_commit = event["kind"] == "commit"
+        return not (is_commit and self.collections and event["collection"] not in self.collections)
+
+
+def _options(request: Request, *, is_v2: bool) -> _Options:
+    lists = request.lists
+    if is_v2 and lists.keys() & {"wantedCollections", "wantedDids", "requireHello"}:
+        raise ValueError("that is a parameter of /subscribe")
+    names = ("collections", "dids") if is_v2 else ("wantedCollections", "wantedDids")
+    return _Options(*(frozenset(lists.get(name, ())) for name in names))
 
 
 class _EventStream(Stream):
@@ -126,7 +221,8 @@ class _EventStream(Stream):
         return 0 < cursor <= self.log.last_forgotten_seq
 
 
-def _v1(event: Event) -> str | None:
+def message_v1(event: Event) -> str | None:
+    """An event as version 1 tells it; None: it does not."""
     shown: Event = {"did": event["did"], "time_us": event["seq"], "kind": event["kind"]}
     if event["kind"] == "sync":
         return None
@@ -134,7 +230,8 @@ def _v1(event: Event) -> str | None:
     return json.dumps(shown, separators=(",", ":"))
 
 
-def _v2(event: Event) -> str:
+def message_v2(event: Event) -> str:
+    """An event as version 2 tells it."""
     seconds, micros = divmod(event["seq"], 1_000_000)
     time = f"{iso(seconds * 1_000_000)[:19]}.{micros:06}Z"
     payload = {"$type": f"{_V2}#{event['kind']}", "seq": event["seq"], "did": event["did"]}
@@ -155,7 +252,9 @@ _V2_OUTDATED = json.dumps(
 def _dictionary() -> bytes:
     """A dictionary trained on what a network like this one says."""
     samples = [
-        _v2({"kind": "commit", "did": f"did:plc:{n * 7919:024}", "seq": 10**15 + n, "rev": f"{n}"})
+        message_v2(
+            {"kind": "commit", "did": f"did:plc:{n * 7919:024}", "seq": 10**15 + n, "rev": f"{n}"}
+        )
         for n in range(2000)
     ]
     data = zstandard.train_dictionary(4096, [sample.encode() for sample in samples], dict_id=77)

@@ -5,7 +5,7 @@ A PDS and a relay differ in how they treat a cursor; what goes into the stream i
 
 import threading
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from simnet import frames
 from simnet.event_log import EventLog, Window
@@ -22,17 +22,26 @@ _IDLE_PING_S = 30.0
 Farewell = Literal["close", "reset", "too-slow"]
 
 
-# What goes over the line for an event of the log; None: nothing, for this reader.
-Wire = Callable[[Any], bytes | None]
+class Listener(Protocol):
+    """A client that is told the events in its own words, and has a say in it."""
+
+    def wire(self, event: Any) -> bytes | None:
+        """What goes over the line for an event of the log; None: nothing."""
+
+    def hear(self, text: str) -> tuple[int, str] | None:
+        """What it said; why it has to go (code, reason), if it has to."""
+
+    def may_begin(self) -> bool:
+        """Whether it wants to be told anything yet."""
 
 
 class _Reader:
     """One connection: where it stands, and what it is to be told out of order."""
 
-    def __init__(self, socket: WebSocket, position: int, wire: Wire | None) -> None:
+    def __init__(self, socket: WebSocket, position: int, listener: Listener | None = None) -> None:
         self.socket = socket
         self.position = position
-        self.wire = wire
+        self.listener = listener
         self.extra: list[bytes] = []
         self.farewell: Farewell | None = None
 
@@ -157,15 +166,23 @@ class Stream:
             # Before the handshake ends, so that a client that is connected misses nothing.
             position, notice, refused = self._place(int(text) if text else None)
         return Upgrade(
-            lambda socket: self._serve(_Reader(socket, position, None), notice, refused), self._wake
+            lambda socket: self._serve(_Reader(socket, position), notice, refused), self._wake
         )
 
-    def take_in(self, cursor: int | None, wire: Wire, first: list[bytes]) -> Upgrade:
-        """Take a reader in who is told everything after `cursor` in its own words."""
+    def take_in(self, cursor: int | None, listener: Listener, first: list[bytes]) -> Upgrade:
+        """Take a reader in who is told what is after `cursor`."""
         with self._changed:
             position, _, _ = self._place(cursor)
+
+        def hear(text: str) -> tuple[int, str] | None:
+            wrong = listener.hear(text)
+            self._wake()
+            return wrong
+
         return Upgrade(
-            lambda socket: self._serve(_Reader(socket, position, wire), first, False), self._wake
+            lambda socket: self._serve(_Reader(socket, position, listener), first, False),
+            self._wake,
+            hear,
         )
 
     def _number(self) -> int:
@@ -237,15 +254,16 @@ class Stream:
         if reader.socket.closed.is_set() or reader.farewell or self._stopping:
             return [], True
         wires, reader.extra = reader.extra, []
-        if self._stalled:
+        listener = reader.listener
+        if self._stalled or (listener is not None and not listener.may_begin()):
             return wires, False
         if reader.position < self.log.first_position:
             reader.farewell = "too-slow"
             return [], True
         batch = self.log.read(reader.position, _BATCH)
         reader.position += len(batch)
-        if reader.wire is not None:
-            batch = [wire for event in batch if (wire := reader.wire(event)) is not None]
+        if listener is not None:
+            batch = [wire for event in batch if (wire := listener.wire(event)) is not None]
         return wires + batch, False
 
     def _part(self, reader: _Reader) -> None:

@@ -1,6 +1,7 @@
 """The server's end of one WebSocket, on a socket whose HTTP request has been read.
 
-Sends; what the client says is answered as the protocol demands (pong, close) and dropped.
+Sends; what the client says is answered as the protocol demands (pong, close). Its texts go to who
+wants to hear them, each before a ping that follows it is answered.
 """
 
 import contextlib
@@ -18,6 +19,9 @@ FRAGMENT_BYTES = 10_000
 # No client of ours has anything long to say.
 MAX_INCOMING_BYTES = 10_000_000
 _CLOSE_PATIENCE_S = 1.0
+
+# Takes a text of the client's; what comes back is why the connection has to end (code, reason).
+Hear = Callable[[str], tuple[int, str] | None]
 
 
 def handshake_headers(client_key: str) -> dict[str, str]:
@@ -46,10 +50,13 @@ def serialize(payload: bytes | str) -> bytes:
 class WebSocket:
     """One connection. `on_end` is called once, from the reading thread, when it is over."""
 
-    def __init__(self, sock: socket.socket, name: str, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, sock: socket.socket, name: str, on_end: Callable[[], None], hear: Hear | None = None
+    ) -> None:
         self.closed = threading.Event()
         self._sock = sock
         self._on_end = on_end
+        self._hear = hear
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=MAX_INCOMING_BYTES)
         self._sending = threading.Lock()
         self._reader = threading.Thread(target=self._read, name=f"{name}-read", daemon=True)
@@ -94,12 +101,25 @@ class WebSocket:
         for piece in self._protocol.data_to_send():
             self._sock.sendall(piece)
 
+    def _listen(self) -> tuple[int, str] | None:
+        """Pass on what the client said; why it has to go, if it has to."""
+        wrong = None
+        for event in self._protocol.events_received():
+            is_text = isinstance(event, Frame) and event.opcode is Opcode.TEXT
+            if is_text and self._hear is not None and wrong is None:
+                wrong = self._hear(bytes(event.data).decode())
+        return wrong
+
     def _read(self) -> None:
         try:
             while self._protocol.close_rcvd is None and (data := self._sock.recv(65_536)):
                 with self._sending:
                     self._protocol.receive_data(data)
-                    self._protocol.events_received()
+                # Who hears may take a while, and others send meanwhile.
+                wrong = self._listen()
+                with self._sending:
+                    if wrong is not None and self._protocol.state is State.OPEN:
+                        self._protocol.send_close(*wrong)
                     self._flush()
         except OSError:
             pass  # The line is dead, which is all there is to know.

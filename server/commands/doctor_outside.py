@@ -22,7 +22,7 @@ from server.core.errors import FetchFailed, NotFound, StreamBroken
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.ingest.source import source_of
-from server.ingest.websocket import read_stream
+from server.ingest.websocket import Line, read_stream
 from server.outgoing import make_fetcher
 from server.version import user_agent
 
@@ -263,7 +263,7 @@ class _FirstMessage:
         self.bytes = 0
         self.until = time.monotonic() + DEADLINE_SECONDS
 
-    def opened(self) -> None:
+    def opened(self, line: Line) -> None:
         """Nothing to do."""
 
     def message(self, data: bytes | str) -> None:

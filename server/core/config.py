@@ -20,6 +20,7 @@ DEFAULTS: dict[str, str] = {
     "DATABASE_URL": "sqlite:///data/gapless.db",
     "STREAM_URLS": "wss://bsky.network/xrpc/com.atproto.sync.subscribeRepos",
     "JETSTREAM_DICTIONARY": "",
+    "JETSTREAM_FILTER_DIDS": "0",
     "PLC_URL": "https://plc.directory",
     "APPVIEW_URL": "https://public.api.bsky.app",
     "RETENTION_DAYS": "30",
@@ -50,6 +51,9 @@ JETSTREAM_V1_PATH = "/subscribe"
 JETSTREAM_V2_PATH = "/xrpc/network.bsky.jetstream.subscribeEvents"
 SOURCE_PATHS = (RELAY_PATH, JETSTREAM_V1_PATH, JETSTREAM_V2_PATH)
 
+# More accounts a Jetstream does not take into a filter.
+MAX_FILTER_DIDS = 10_000
+
 # How such a file begins (RFC 8878, section 5).
 ZSTD_DICTIONARY = bytes.fromhex("37a430ec")
 
@@ -70,6 +74,7 @@ class Config:
     database_url: str = field(repr=False)
     stream_urls: tuple[tuple[str, ...], ...]  # by preference; those in one tuple are read together
     jetstream_dictionary: str | None
+    jetstream_filter_dids: int  # 0: never
     plc_url: str
     appview_url: str | None
     retention_days: int
@@ -110,6 +115,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         database_url=reader.read("DATABASE_URL", _database_url) or "",
         stream_urls=reader.read("STREAM_URLS", _stream_urls) or (),
         jetstream_dictionary=reader.read("JETSTREAM_DICTIONARY", _dictionary),
+        jetstream_filter_dids=reader.integer("JETSTREAM_FILTER_DIDS", 0, MAX_FILTER_DIDS),
         plc_url=reader.read("PLC_URL", _http_url) or "",
         appview_url=reader.read("APPVIEW_URL", _http_url_or_off),
         retention_days=reader.integer("RETENTION_DAYS", 1, 3650),

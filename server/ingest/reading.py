@@ -7,10 +7,12 @@ from collections.abc import Callable
 from server.core.errors import BadFrame, StreamSilent
 from server.core.events import Account, Commit, Identity, Info, Skipped, Sync
 from server.ingest.counters import SourceCounters
+from server.ingest.did_filter import DidFilter
 from server.ingest.place import Place
 from server.ingest.relay import SourceError
 from server.ingest.source import Source
 from server.ingest.start import Start
+from server.ingest.websocket import Line
 from server.ingest.writer import BatchWriter
 from server.storage import repos
 from server.storage.changes import void_chains
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 OUTDATED_MS = 60_000
 # How many events are compared: the time in one of them may be anybody's joke.
 FIRST_EVENTS = 5
+
+# How far events may be behind the clock and still be of now.
+LIVE_MS = 10_000
 
 Told = Commit | Sync | Account | Identity | Skipped
 
@@ -37,6 +42,7 @@ class Reading:
         counters: SourceCounters,
         is_over: Callable[[], bool],
         quiet_s: float | None,
+        did_filter: DidFilter | None,
     ) -> None:
         self.source = source
         self.start = start
@@ -44,15 +50,18 @@ class Reading:
         self.counters = counters
         self.is_over = is_over
         self.quiet_s = quiet_s
+        self.did_filter = did_filter
         self.place = Place(source, start.own, start.saved_ms)
         self.first_events = 0
         self.goes_on = False
         self.last_messages = 0
         self.last_change = time.monotonic()
 
-    def opened(self) -> None:
+    def opened(self, line: Line) -> None:
         """The stream stands: say what is missing before its first event."""
         log.info("connected source=%s", self.source.name)
+        if self.did_filter is not None:
+            self.did_filter.opened(line, time.monotonic())
         self.counters.connected_us = _now_ms() * 1000
         self.counters.connections += 1
         is_first = not self.writer.places
@@ -108,7 +117,15 @@ class Reading:
             self.writer.commit()
         if self.quiet_s is not None:
             self._listen(self.quiet_s)
+        if self.did_filter is not None:
+            messages, now_s = self.counters.messages, time.monotonic()
+            self.did_filter.tick(messages, is_live=self._is_live(), now_s=now_s)
         return not self.is_over()
+
+    def _is_live(self) -> bool:
+        """Whether what is told is of now."""
+        now_ms = _now_ms()
+        return bool(self.place.times) and self.place.event_ms(now_ms) > now_ms - LIVE_MS
 
     def _listen(self, quiet_s: float) -> None:
         now = time.monotonic()
@@ -120,6 +137,8 @@ class Reading:
     def ended(self) -> None:
         """The connection is over: what it brought is as good as ever."""
         self.counters.connected_us = None
+        if self.did_filter is not None:
+            self.did_filter.ended()
         if self.writer.merge is not None:
             self.writer.merge.comparison.ended(self.source.name)
         if self.place.has_read:

@@ -26,6 +26,7 @@ class Source:
 
     `has_chain`: its commits say which commit they continue, so a lost one is noticed.
     `counts_time`: its cursors are microseconds, and good for any other source that counts time.
+    `takes_wishes`: what it tells can be changed while it is read (did_filter.py).
     """
 
     url: str
@@ -35,6 +36,7 @@ class Source:
     counts_time: bool
     query: Sequence[tuple[str, str]] = ()
     dictionary: Dictionary | None = None
+    takes_wishes: bool = False
 
     def address(self, cursor: int | None) -> str:
         """Where to connect to go on at `cursor`; None: from now on."""
@@ -53,7 +55,7 @@ def source_of(url: str, user_agent: str, dictionary_file: str | None = None) -> 
         file = None if dictionary_file is None else FileDictionary(dictionary_file)
         decode = jetstream.decoder(jetstream.decode_v1, file)
         name = f"{parts.netloc}{parts.path}"
-        return Source(url, name, decode, False, True, _V1_QUERY, file)
+        return Source(url, name, decode, False, True, _V1_QUERY, file, takes_wishes=True)
     if parts.path == JETSTREAM_V2_PATH:
         downloaded = DownloadedDictionary(url, user_agent)
         decode = jetstream.decoder(jetstream.decode_v2, downloaded)

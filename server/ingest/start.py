@@ -19,7 +19,7 @@ from time import monotonic
 from server.core.errors import BadFrame
 from server.core.events import Info
 from server.ingest.source import Source
-from server.ingest.websocket import open_stream
+from server.ingest.websocket import Line, open_stream
 from server.storage.changes import StreamCursor, load_cursor, load_position
 
 # How much is read twice after a change of source. Relays are seconds apart when both are healthy.
@@ -119,7 +119,7 @@ class _Probe:
         self.times: list[int] = []
         self.until = monotonic() + PROBE_SECONDS
 
-    def opened(self) -> None:
+    def opened(self, line: Line) -> None:
         """Nothing to do: the events count."""
 
     def message(self, data: bytes | str) -> None:

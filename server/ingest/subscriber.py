@@ -30,6 +30,7 @@ from server.core.metrics import IngestMetrics
 from server.ingest.breaks import kind_of, wish_s
 from server.ingest.comparison import Comparison
 from server.ingest.counters import SourceCounters
+from server.ingest.did_filter import EVERYBODY, DidFilter
 from server.ingest.merge import Merge
 from server.ingest.reading import Reading
 from server.ingest.source import Source, source_of
@@ -92,6 +93,7 @@ class Subscriber:
         stop: StopEvent,
         jetstream_dictionary: str | None = None,
         metrics: IngestMetrics | None = None,
+        filter_dids: int = 0,
     ) -> None:
         self.groups = [
             [source_of(url, user_agent, jetstream_dictionary) for url in urls]
@@ -104,6 +106,13 @@ class Subscriber:
         self.tracked = TrackedSet()
         self.counters = {
             source.name: SourceCounters() for sources in self.groups for source in sources
+        }
+        # Of the sources that can be asked to tell of the tracked only.
+        self.filters = {
+            source.name: DidFilter(source.name, self.tracked, filter_dids)
+            for sources in self.groups
+            for source in sources
+            if source.takes_wishes and filter_dids
         }
         self.returns = 0
 
@@ -150,7 +159,15 @@ class Subscriber:
                     await asyncio.to_thread(source.dictionary.prepare)
                 start = await find_start(source, self.user_agent, time.time_ns() // 1_000_000)
                 log.info("connecting source=%s cursor=%s", source.name, start.cursor)
-                reading = Reading(source, start, writer, counters, turn.is_over, quiet_s)
+                reading = Reading(
+                    source,
+                    start,
+                    writer,
+                    counters,
+                    turn.is_over,
+                    quiet_s,
+                    self.filters.get(source.name),
+                )
                 try:
                     await open_stream(source.address(start.cursor), self.user_agent, reading)
                 except StreamBroken:
@@ -195,14 +212,20 @@ class Subscriber:
             since = [self.counters[source.name].connected_us for source in turn.sources]
             connected_us = min((us for us in since if us is not None), default=None)
             # Whatever is told from now on is read with them: on this connection, or, where there
-            # is a cursor, on the next one.
-            if self.tracked.version != confirmed and (connected_us or load_position() is not None):
-                confirmed = self.tracked.version
+            # is a cursor, on the next one. But a source may have been asked to leave them out.
+            version = min(self.tracked.version, self._covered(turn))
+            if version > confirmed and (connected_us or load_position() is not None):
+                confirmed = version
                 leases.confirm(self.epoch, confirmed)
             if time.monotonic() >= next_report:
                 next_report = time.monotonic() + REPORT_SECONDS
                 leases.report(self.epoch, time.time_ns() // 1000, connected_us)
             await self._sleep(REFRESH_SECONDS, turn)
+
+    def _covered(self, turn: _Turn) -> int:
+        """The version up to which no source of this turn leaves anybody out."""
+        filters = (self.filters.get(source.name) for source in turn.sources)
+        return min((one.covered for one in filters if one is not None), default=EVERYBODY)
 
     async def _watch_preferred(self, turn: _Turn) -> None:
         """Give the turn back as soon as a preferred entry is well again."""

@@ -6,7 +6,7 @@ through TCP and costs no memory. The caller is called at least every TICK_SECOND
 a message of a quiet stream may wait as long.
 The end is always StreamBroken with a reason, whatever it was: a clean close, an error, a socket
 that is half open (pings unanswered), silence, a message too large. What the caller raises, comes
-out.
+out. The caller may say something, too, and is told when the other side has read it.
 
 picows reads in C and hands each frame to a callback: a sixth of the cost of `websockets`, and it
 keeps up beside busy threads (docs/decisions.md).
@@ -54,10 +54,42 @@ _BINARY = WSMsgType.BINARY
 _CLOSE_NAMES = {code.value: code.name for code in WSCloseCode}
 
 
+class Line:
+    """What can be said to the other side of a connection."""
+
+    def __init__(self, transport: WSTransport) -> None:
+        self._transport = transport
+        self._said = 0
+        # Whom to tell that a ping with these bytes was answered.
+        self._unread: dict[bytes, Callable[[], None]] = {}
+
+    def say(self, text: str, was_read: Callable[[], None]) -> None:
+        """Send a text message. `was_read` is called when the other side has taken it in.
+
+        Both sides take what comes in its order: the answer to a ping says that all before it was
+        read.
+        """
+        self._said += 1
+        mark = b"read %d" % self._said
+        self._unread[mark] = was_read
+        self._transport.send(WSMsgType.TEXT, text.encode())
+        self._transport.send_ping(mark)
+
+    def is_answer(self, frame: WSFrame) -> bool:
+        """Whether a pong is for one of our own pings, and not for one that asks for life."""
+        return frame.get_payload_as_bytes() in self._unread
+
+    def answer(self, mark: bytes) -> None:
+        """A pong came."""
+        was_read = self._unread.pop(mark, None)
+        if was_read is not None:
+            was_read()
+
+
 class Handler(Protocol):
     """Who reads a stream. Each method may raise, which ends the connection."""
 
-    def opened(self) -> None:
+    def opened(self, line: Line) -> None:
         """The connection stands; messages sent from now on will arrive."""
 
     def message(self, data: bytes | str) -> None:
@@ -147,7 +179,7 @@ class _Listener(WSListener):
     """Joins fragments to messages and remembers how it ended."""
 
     def __init__(self, handler: Handler) -> None:
-        self.on_open: Callable[[], None] = handler.opened
+        self.on_open: Callable[[Line], None] = handler.opened
         self.on_message: Callable[[bytes | str], None] = handler.message
         self.error: BaseException | None = None
         self.close_reason: str | None = None
@@ -155,11 +187,18 @@ class _Listener(WSListener):
         self.heard = 0
         self.parts: list[bytes] = []
         self.is_text = False
+        self.line: Line | None = None
+
+    def is_user_specific_pong(self, frame: WSFrame) -> bool:
+        """Called by picows when it waits for the answer to a ping of its own."""
+        is_ours = self.line is not None and self.line.is_answer(frame)
+        return frame.msg_type == WSMsgType.PONG and not is_ours
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Called by picows before any frame, also of those that come with the handshake."""
         try:
-            self.on_open()
+            self.line = Line(transport)
+            self.on_open(self.line)
         except BaseException as error:  # noqa: BLE001  it is raised again by _attend
             self._fail(transport, error)
 
@@ -193,6 +232,8 @@ class _Listener(WSListener):
             self.close_reason = f"closed by the server: {_goodbye(frame.get_payload_as_bytes())}"
         elif kind in (WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION):
             self._join(frame)
+        elif kind == WSMsgType.PONG and self.line is not None:
+            self.line.answer(frame.get_payload_as_bytes())
 
     def _join(self, frame: WSFrame) -> None:
         if frame.msg_type != WSMsgType.CONTINUATION:

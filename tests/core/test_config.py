@@ -64,6 +64,7 @@ def test_all_problems_are_named_at_once():
         "DATABASE_URL": "mysql://u:secret@host/db",
         "STREAM_URLS": "https://bsky.network",
         "JETSTREAM_DICTIONARY": "/nowhere/zstd_dictionary",
+        "JETSTREAM_FILTER_DIDS": "some",
         "PLC_URL": "plc.directory",
         "APPVIEW_URL": "public.api.bsky.app",
         "RETENTION_DAYS": "0",
@@ -201,3 +202,9 @@ def test_a_dictionary_is_a_file_that_begins_as_one(tmp_path):
     assert "zstd dictionary" in problems(JETSTREAM_DICTIONARY=str(path))[0]
     path.write_bytes(ZSTD_DICTIONARY + b"and so on")
     assert load_config({"JETSTREAM_DICTIONARY": str(path)}).jetstream_dictionary == str(path)
+
+
+def test_a_filter_lists_no_more_accounts_than_a_jetstream_takes():
+    assert load_config({}).jetstream_filter_dids == 0
+    assert load_config({"JETSTREAM_FILTER_DIDS": "10000"}).jetstream_filter_dids == 10_000
+    assert "from 0 to 10000" in problems(JETSTREAM_FILTER_DIDS="10001")[0]

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -50,11 +51,11 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 class Running:
     """A subscriber in its thread, and what it raised in the end."""
 
-    def __init__(self, urls: tuple[str, ...], epoch: int) -> None:
+    def __init__(self, urls: tuple[str, ...], epoch: int, **options: Any) -> None:
         self.stop = threading.Event()
         self.error: BaseException | None = None
         groups = [url.split("+") for url in urls]
-        self.subscriber = Subscriber(groups, "Gapless/test", epoch, self.stop)
+        self.subscriber = Subscriber(groups, "Gapless/test", epoch, self.stop, **options)
         self.thread = threading.Thread(target=self._run, name="subscriber")
         self.thread.start()
 
@@ -71,12 +72,12 @@ class Running:
 def reading(brisk: None, lease: Lease) -> Callable[..., object]:
     """Read some sources while the block runs; what the subscriber raised comes out at its end.
 
-    Sources joined by `+` are read together.
+    Sources joined by `+` are read together. `options` are the subscriber's.
     """
 
     @contextmanager
-    def run(*urls: str) -> Iterator[Running]:
-        running = Running(urls, lease.epoch)
+    def run(*urls: str, **options: Any) -> Iterator[Running]:
+        running = Running(urls, lease.epoch, **options)
         try:
             yield running
         finally:

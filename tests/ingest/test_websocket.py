@@ -27,7 +27,7 @@ class Reader:
         self.ticks = 0
         self.until = time.monotonic() + PATIENCE_S
 
-    def opened(self):
+    def opened(self, line):
         self.opened_at = time.monotonic()
 
     def message(self, data):
@@ -104,6 +104,24 @@ def test_fragments_are_joined_and_text_stays_text():
     with serving(talk) as url:
         read_stream(url, "Gapless/test", reader)
     assert reader.messages == [b"one message in parts", "text ä", "short", b""]
+
+
+def test_what_the_reader_says_arrives_and_it_is_told_so():
+    heard = []
+
+    def talk(connection):
+        heard.extend(connection)
+
+    class Speaker(Reader):
+        def opened(self, line):
+            line.say("first", lambda: self.messages.append("first was read"))
+            line.say("ä" * 200_000, lambda: self.messages.append("second was read"))
+
+    reader = Speaker(enough=2)
+    with serving(talk) as url:
+        read_stream(url, "Gapless/test", reader)
+    assert heard == ["first", "ä" * 200_000]
+    assert reader.messages == ["first was read", "second was read"]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +242,7 @@ class Failing(Reader):
         super().__init__()
         self.where = where
 
-    def opened(self):
+    def opened(self, line):
         self._fail("opened")
 
     def message(self, data):
