@@ -1,7 +1,9 @@
 """A window of a relay's stream that never happened: signed commits of real trees, the live mix.
 
-The same seed gives the same bytes. What was made is kept under benchmarks/.state/ and read from
-there the next time; a change of this folder makes a new one.
+Beside the frames, the events in which a Jetstream tells the same to somebody who wants our
+collections (rig/jetstream.py makes messages of them). The same seed gives the same bytes. What was
+made is kept under benchmarks/.state/ and read from there the next time; a change of what makes it
+makes a new one.
 """
 
 import hashlib
@@ -12,12 +14,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.rig.population import BLOCK, LIKE, PROFILE, Account, Population
 from benchmarks.rig.records import Author
 from server.core.syntax import FOLLOW, POST, REPOST
 from simnet import frames
-from simnet.repo import Write
+from simnet.repo import Ref, Write
 
 STATE = Path(__file__).resolve().parents[1] / ".state"
 SEED = 7
@@ -47,13 +50,23 @@ _MIX: dict[tuple[str, str], float] = {
 }
 
 
+_WANTED = frozenset((POST, REPOST, FOLLOW))
+
+# An event of a Jetstream, as simnet/jetstream.py keeps it; `seq` is its time in microseconds.
+Event = dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Frames in their order, and the rev that each repo had before the first of them."""
+    """Frames in their order, and the rev that each repo had before the first of them.
+
+    `last_us` is the time of the last event that a Jetstream tells.
+    """
 
     count: int
     frames: list[bytes]
     revs: dict[str, str]
+    last_us: int
     first_seq: int = FIRST_SEQ
 
     @property
@@ -73,11 +86,23 @@ class Corpus:
 
 def load(count: int, *, with_frames: bool = True) -> Corpus:
     """A corpus of so many frames; it takes some seconds for each 10,000 to make one."""
-    folder = STATE / f"corpus-{count}-{SEED}-{_version()}"
-    if not (folder / "revs.json").exists():
-        _make(count, folder)
+    folder = folder_of(count)
     frames = list(_split((folder / "frames").read_bytes())) if with_frames else []
-    return Corpus(count, frames, json.loads((folder / "revs.json").read_text()))
+    told = json.loads((folder / "told.json").read_text())
+    return Corpus(count, frames, told["revs"], told["last_us"])
+
+
+def events(count: int) -> list[Event]:
+    """What a Jetstream tells of the corpus of so many frames."""
+    return [json.loads(line) for line in (folder_of(count) / "events").read_text().splitlines()]
+
+
+def folder_of(count: int) -> Path:
+    """Where the corpus is kept; it is made if it is not there."""
+    folder = STATE / f"corpus-{count}-{SEED}-{_version()}"
+    if not (folder / "told.json").exists():
+        _make(count, folder)
+    return folder
 
 
 def _dice(did: str) -> float:
@@ -93,9 +118,12 @@ def _make(count: int, folder: Path) -> None:
         for _ in range(count):
             frame = window.next()
             file.write(struct.pack(">I", len(frame)) + frame)
-    accounts = window.population.accounts
-    revs = {account.did: account.first_since for account in accounts}
-    (folder / "revs.json").write_text(json.dumps(revs))
+    with (folder / "events").open("w") as file:
+        file.writelines(json.dumps(event) + "\n" for event in window.events)
+    revs = {account.did: account.first_since for account in window.population.accounts}
+    # Last: it says that all of them are there.
+    told = {"revs": revs, "last_us": window.events[-1]["seq"]}
+    (folder / "told.json").write_text(json.dumps(told))
     print(f"(made {count} frames in {time.monotonic() - began:.0f} s)", flush=True)
 
 
@@ -108,12 +136,13 @@ class _Window:
         self.seq = FIRST_SEQ - 1
         self.population = Population(self.rng, max(count, 100), START_US)
         self.author = Author(self.rng, self.population.accounts)
+        self.events: list[Event] = []
         # Accounts with something of a collection that can be deleted or edited.
         self.owners: dict[str, list[Account]] = {}
 
     def next(self) -> bytes:
         """The next frame."""
-        self.now_us += self.rng.randrange(4_000)
+        self.now_us += 1 + self.rng.randrange(4_000)
         self.seq += 1
         kinds, weights = zip(*_MIX.items(), strict=True)
         action, collection = self.rng.choices(kinds, weights)[0]
@@ -149,6 +178,8 @@ class _Window:
                 self.owners.setdefault(ref.collection, []).append(account)
                 if ref.collection == POST:
                     self.author.has_written(ref.uri, ref.cid)
+            if ref.collection in _WANTED:
+                self._tell(account, _op(account, commit.rev, write.action, ref))
         return self._frame("#commit", frames.commit(commit, self.now_us))
 
     def _record(self, collection: str) -> dict[str, object]:
@@ -158,13 +189,30 @@ class _Window:
         if kind == "#sync":
             head = account.open(self.now_us).head
             assert head is not None
-            return self._frame(kind, frames.sync(head, self.now_us))
-        if kind == "#account":
-            return self._frame(kind, frames.account(account.did, "active", self.now_us))
-        return self._frame(kind, frames.identity(account.did, None, self.now_us))
+            body = frames.sync(head, self.now_us)
+        elif kind == "#account":
+            body = frames.account(account.did, "active", self.now_us)
+        else:
+            body = frames.identity(account.did, None, self.now_us)
+        inner = {key: value for key, value in body.items() if key != "blocks"}
+        self._tell(account, {"kind": kind[1:], "inner": inner})
+        return self._frame(kind, body)
+
+    def _tell(self, account: Account, event: Event) -> None:
+        self.events.append({"did": account.did, "seq": self.now_us, **event})
 
     def _frame(self, kind: str, body: frames.Body) -> bytes:
         return frames.message(kind, {**body, "seq": self.seq})
+
+
+def _op(account: Account, rev: str, action: str, ref: Ref) -> Event:
+    op = {"kind": "commit", "rev": rev, "operation": action}
+    op |= {"collection": ref.collection, "rkey": ref.rkey}
+    if action == "delete" or account.repo is None:
+        return op
+    stored = account.repo.get(ref.collection, ref.rkey)
+    assert stored is not None
+    return {**op, "record": stored.value, "cid": ref.cid}
 
 
 def _split(data: bytes) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
-"""A process that plays a relay: one websocket connection, and frames as fast as they are taken.
+"""A process that plays a relay or a Jetstream: one websocket, and messages as fast as they go.
 
-It does nothing a relay would be slowed down by: the websocket framing is made beforehand. A second
+It does nothing that a source would be slowed down by: all bytes are made beforehand. A second
 connection (`go`) starts the frames, so that a reader can be connected and quiet when the clock
 starts. With `per_second` it keeps to that pace.
 """
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks.rig import corpus
+from benchmarks.rig import corpus, jetstream
+from server.ingest.compression import DICTIONARY_PATH
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CHUNK_BYTES = 1 << 20
@@ -29,10 +30,15 @@ READY_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Where a reader finds the frames, and the port that starts them."""
+    """Where a reader finds the frames, and the port that starts them.
+
+    `dictionary`: the file that a Jetstream of version 1 compresses with. `laps`: see Plan.
+    """
 
     url: str
     go_port: int
+    dictionary: str | None = None
+    laps: int = 1
 
     def go(self) -> None:
         """Start the frames for the reader that is connected."""
@@ -43,12 +49,14 @@ class Feed:
 class Plan:
     """What is fed: the corpus of `count` frames, at a pace (0: none), over TLS or not.
 
-    `certificate`: of localhost, with its key.
+    `certificate`: of localhost, with its key. `kind`: of source, and `laps`: see rig/jetstream.py.
     """
 
     count: int
     per_second: int = 0
     certificate: Path | None = None
+    kind: str = "relay"
+    laps: int = 1
 
 
 @contextlib.contextmanager
@@ -64,7 +72,9 @@ def feeding(plan: Plan) -> Iterator[Feed]:
             raise RuntimeError("the feeder did not start")
         port, go_port = here.recv()
         scheme = "wss" if plan.certificate else "ws"
-        yield Feed(f"{scheme}://localhost:{port}/xrpc/com.atproto.sync.subscribeRepos", go_port)
+        file = jetstream.dictionary(plan.count, plan.kind) if plan.kind == "v1 zstd" else None
+        url = f"{scheme}://localhost:{port}{jetstream.path_of(plan.kind)}"
+        yield Feed(url, go_port, None if file is None else str(file), plan.laps)
     finally:
         process.terminate()
         process.join()
@@ -78,7 +88,11 @@ def _serve(plan: Plan, pipe: Connection) -> None:
             connection, _ = server.accept()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
             with contextlib.suppress(OSError), _secured(connection, plan.certificate) as reader:
-                _shake_hands(reader)
+                request = _request(reader)
+                if DICTIONARY_PATH.encode() in request:
+                    reader.sendall(_dictionary(plan))
+                    continue
+                _shake_hands(reader, request)
                 starter.accept()[0].close()
                 turn = threading.Lock()
                 sending = threading.Thread(target=_send, args=(reader, chunks, plan, turn))
@@ -106,8 +120,9 @@ def _chunks(plan: Plan) -> list[bytes]:
     parts: list[bytes] = []
     size = 0
     few = 2 * _together(plan)
-    for frame in corpus.load(plan.count).frames:
-        parts += (_head(len(frame)), frame)
+    is_text = plan.kind in ("v1", "v2")
+    for frame in _messages(plan):
+        parts += (_head(len(frame), is_text=is_text), frame)
         size += len(frame)
         if (plan.per_second and len(parts) == few) or size > _CHUNK_BYTES:
             chunks.append(b"".join(parts))
@@ -115,24 +130,47 @@ def _chunks(plan: Plan) -> list[bytes]:
     return [*chunks, b"".join(parts)]
 
 
+def _messages(plan: Plan) -> list[bytes]:
+    if plan.kind == "relay":
+        return corpus.load(plan.count).frames
+    return jetstream.messages(plan.count, plan.kind, plan.laps)
+
+
 def _together(plan: Plan) -> int:
     """How many frames are sent at a time, so that the feeder has time to keep its pace."""
     return max(1, plan.per_second // 500)
 
 
-def _head(length: int) -> bytes:
-    """Of a whole binary message from a server (RFC 6455, section 5.2)."""
+def _head(length: int, *, is_text: bool) -> bytes:
+    """Of a whole message from a server (RFC 6455, section 5.2)."""
+    kind = 0x81 if is_text else 0x82
     if length < 126:
-        return bytes((0x82, length))
+        return bytes((kind, length))
     if length < 1 << 16:
-        return struct.pack(">BBH", 0x82, 126, length)
-    return struct.pack(">BBQ", 0x82, 127, length)
+        return struct.pack(">BBH", kind, 126, length)
+    return struct.pack(">BBQ", kind, 127, length)
 
 
-def _shake_hands(reader: socket.socket) -> None:
+def _request(reader: socket.socket) -> bytes:
     request = b""
     while b"\r\n\r\n" not in request:
-        request += reader.recv(4096)
+        received = reader.recv(4096)
+        if not received:
+            raise OSError("gone in the middle of a request")
+        request += received
+    return request
+
+
+def _dictionary(plan: Plan) -> bytes:
+    """The answer to who asks for it; a Jetstream that has none is read without."""
+    if plan.kind != "v2 zstd":
+        return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    content = jetstream.dictionary(plan.count, plan.kind).read_bytes()
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + content
+
+
+def _shake_hands(reader: socket.socket, request: bytes) -> None:
     lines = (line.partition(b":") for line in request.split(b"\r\n"))
     key = next(value.strip() for name, _, value in lines if name.lower() == b"sec-websocket-key")
     # The handshake of RFC 6455 is made of SHA-1; it protects nothing.

@@ -4,12 +4,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
+from benchmarks.rig import jetstream
 from benchmarks.rig.corpus import Corpus
 from benchmarks.rig.reader import Row, Task
 from server.core.projection import KEY_TIE_BITS
 from server.core.syntax import int_to_tid, tid_to_int
+from server.ingest.source import source_of
 from server.ingest.subscriber import Subscriber
 from server.storage import leases, repos
 from server.storage.authors import author_ids
@@ -36,19 +37,25 @@ class Ours:
     """The subscriber in a thread of its own; this thread only looks at how far it came."""
 
     def __init__(self, task: Task, corpus: Corpus) -> None:
-        self.host = urlsplit(task.url).netloc
+        source = source_of(task.url, "", task.dictionary)
+        self.host = source.name
         self.last_seq = corpus.last_seq
+        if source.counts_time:
+            self.last_seq = jetstream.last_us(corpus, task.laps)
+        first_seq = corpus.start_ms * 1000 if source.counts_time else corpus.first_seq
         # To look is work too, and where there is a pace it would be most of it.
         self.poll_s = 0.5 if task.pace else 0.02
         silent = (f"did:plc:silent{number:018}" for number in range(task.silent))
         revs = {**corpus.tracked(task.percent), **dict.fromkeys(silent, "")}
-        _in_a_fork(lambda: self._prepare(task.database_url, revs, corpus))
+        _in_a_fork(lambda: self._prepare(task.database_url, revs, first_seq, corpus.start_ms))
         open_database(task.database_url, max_connections=4)
         lease = leases.acquire("benchmark", 1)
         assert lease is not None
         self.lease = lease
         self.stop = threading.Event()
-        self.subscriber = Subscriber(((task.url,),), "Gapless/benchmark", lease.epoch, self.stop)
+        self.subscriber = Subscriber(
+            ((task.url,),), "Gapless/benchmark", lease.epoch, self.stop, task.dictionary
+        )
         self.thread = threading.Thread(target=self._run)
 
     def connect(self) -> None:
@@ -69,10 +76,10 @@ class Ours:
         """What is in the table, in words."""
         return [_row(*row) for row in rows(_ITEMS)]
 
-    def _prepare(self, url: str, revs: dict[str, str], corpus: Corpus) -> None:
+    def _prepare(self, url: str, revs: dict[str, str], first_seq: int, start_ms: int) -> None:
         open_database(url, max_connections=4)
         migrate()
-        prepare(self.host, revs, corpus.first_seq, corpus.start_ms)
+        prepare(self.host, revs, first_seq, start_ms)
 
     def _run(self) -> None:
         try:

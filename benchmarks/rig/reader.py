@@ -28,7 +28,8 @@ class Task:
     """What a contender has to do: `percent` of the repos are tracked, of a corpus of `count`.
 
     `busy_threads` compute beside the reader. `silent` more repos are tracked that write nothing.
-    `pace` is that of the feeder, 0 for none.
+    `pace` is that of the feeder, 0 for none. `dictionary` and `laps` are
+    those of a Jetstream (rig/jetstream.py).
     """
 
     contender: str
@@ -40,6 +41,8 @@ class Task:
     busy_threads: int = 0
     silent: int = 0
     pace: int = 0
+    dictionary: str | None = None
+    laps: int = 1
 
 
 @dataclass(frozen=True, slots=True)
