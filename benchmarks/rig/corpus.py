@@ -60,12 +60,13 @@ Event = dict[str, Any]
 class Corpus:
     """Frames in their order, and the rev that each repo had before the first of them.
 
-    `last_us` is the time of the last event that a Jetstream tells.
+    `events` and `last_us`: what a Jetstream tells are so many, and the time of the last.
     """
 
     count: int
     frames: list[bytes]
     revs: dict[str, str]
+    events: int
     last_us: int
     first_seq: int = FIRST_SEQ
 
@@ -89,7 +90,7 @@ def load(count: int, *, with_frames: bool = True) -> Corpus:
     folder = folder_of(count)
     frames = list(_split((folder / "frames").read_bytes())) if with_frames else []
     told = json.loads((folder / "told.json").read_text())
-    return Corpus(count, frames, told["revs"], told["last_us"])
+    return Corpus(count, frames, told["revs"], told["events"], told["last_us"])
 
 
 def events(count: int) -> list[Event]:
@@ -122,7 +123,7 @@ def _make(count: int, folder: Path) -> None:
         file.writelines(json.dumps(event) + "\n" for event in window.events)
     revs = {account.did: account.first_since for account in window.population.accounts}
     # Last: it says that all of them are there.
-    told = {"revs": revs, "last_us": window.events[-1]["seq"]}
+    told = {"revs": revs, "events": len(window.events), "last_us": window.events[-1]["seq"]}
     (folder / "told.json").write_text(json.dumps(told))
     print(f"(made {count} frames in {time.monotonic() - began:.0f} s)", flush=True)
 

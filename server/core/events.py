@@ -1,7 +1,7 @@
 """What a source told us, decoded once at the border. No I/O, and no meaning yet: see projection.
 
-Commit and Skipped are named tuples: there is one for each frame, and a frozen dataclass takes two
-to four times as long to make.
+Commit, its ops and Skipped are named tuples: there is one for each frame, and a frozen dataclass
+takes two to four times as long to make.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ from typing import NamedTuple
 UNTOLD = -1
 
 
-@dataclass(frozen=True, slots=True)
-class RecordOp:
+class RecordOp(NamedTuple):
     """One change in a commit. `record` and `cid` are None for a delete.
 
     `cid` is the raw CID, 36 bytes (version 1, DAG-CBOR, SHA-256).

@@ -137,9 +137,9 @@ class IngestMetrics:
         )
         self.hosts = HostLabels()
 
-    def count_frame(self, kind: str) -> None:
-        """Count one frame by the class of its event. The only thing here that happens for each."""
-        self.frames[kind] = self.frames.get(kind, 0) + 1
+    def count_frames(self, kind: str, many: int = 1) -> None:
+        """Count frames by the class of their event. The only thing here that is done so often."""
+        self.frames[kind] = self.frames.get(kind, 0) + many
 
     def count_batch(
         self, seconds: float, saved: int, deleted: int, already_seen: int, holes: int

@@ -52,6 +52,11 @@ class Reading:
         self.quiet_s = quiet_s
         self.did_filter = did_filter
         self.place = Place(source, start.own, start.saved_ms)
+        # Looked up for each frame.
+        self.decode = source.decode
+        self.wants = writer.tracked.wants
+        # Events about nobody of ours that are not in the metrics yet.
+        self.skipped = 0
         self.first_events = 0
         self.goes_on = False
         self.last_messages = 0
@@ -80,7 +85,7 @@ class Reading:
         """One event."""
         self.counters.messages += 1
         try:
-            event = self.source.decode(data, self.writer.tracked.wants)
+            event = self.decode(data, self.wants)
         except BadFrame as bad:
             self.counters.bad_messages += 1
             self.writer.metrics.drops.labels("unreadable").inc()
@@ -91,11 +96,13 @@ class Reading:
                 # The source has never said what our cursor stands for: its numbers are new.
                 self._forget("future cursor")
             raise
-        self.writer.metrics.count_frame(type(event).__name__)
         if isinstance(event, Skipped) and self.first_events >= FIRST_EVENTS:
             # Nearly all of them: nothing is done for these but to note the place.
-            self.place.note(event.seq, event.time_ms)
-        elif isinstance(event, Info):
+            self.skipped += 1
+            self.place.note(*event)
+            return
+        self.writer.metrics.count_frames(type(event).__name__)
+        if isinstance(event, Info):
             self._info(event)
         else:
             self._take(event)
@@ -113,6 +120,7 @@ class Reading:
 
     def tick(self) -> bool:
         """Commit what is due; False when the reading is over."""
+        self._count_skipped()
         if self.place.has_read and self.writer.is_due():
             self.writer.commit()
         if self.quiet_s is not None:
@@ -121,6 +129,10 @@ class Reading:
             messages, now_s = self.counters.messages, time.monotonic()
             self.did_filter.tick(messages, is_live=self._is_live(), now_s=now_s)
         return not self.is_over()
+
+    def _count_skipped(self) -> None:
+        self.writer.metrics.count_frames(Skipped.__name__, self.skipped)
+        self.skipped = 0
 
     def _is_live(self) -> bool:
         """Whether what is told is of now."""
@@ -136,6 +148,7 @@ class Reading:
 
     def ended(self) -> None:
         """The connection is over: what it brought is as good as ever."""
+        self._count_skipped()
         self.counters.connected_us = None
         if self.did_filter is not None:
             self.did_filter.ended()

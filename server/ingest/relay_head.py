@@ -53,6 +53,9 @@ _TAILS = {
     b"\xab": re.compile(_TAIL, re.DOTALL),
     b"\xac": re.compile(_TAIL + rb"hprevData" + _LINK_OR_NULL, re.DOTALL),
 }
+# A class's own `__new__` costs as much again, and `int` three times what a look into a table does.
+_new = tuple.__new__
+_MILLISECONDS = {b"%03d" % number: number for number in range(1000)}
 _OURS = re.compile("|".join(re.escape(name) + "/" for name in (POST, REPOST, FOLLOW)).encode())
 
 
@@ -61,17 +64,18 @@ def skip(frame: bytes, wants: Mapping[str, int]) -> Event | None:
     head = _HEAD.match(frame)
     if head is None:
         return None
-    keys, ops, rev, seq, repo, second, millisecond = head.groups()
+    seq, repo, second, millisecond = head.group(4, 5, 6, 7)
     second_ms = _second_ms(second)
     if second_ms is None:
         return None
-    number, time_ms = int.from_bytes(seq[1:] or seq), second_ms + int(millisecond)
+    number, time_ms = int.from_bytes(seq[1:] or seq), second_ms + _MILLISECONDS[millisecond]
     if time_ms == 0:
         # To the decoder a commit of that moment has no time.
         return None
     did = repo[2:].decode()
     if did not in wants:
-        return Skipped(number, time_ms)
+        return _new(Skipped, (number, time_ms))
+    keys, ops, rev = head.group(1, 2, 3)
     if _OURS.search(ops) is not None:
         return None
     middle = _MIDDLE.match(frame, head.end())
@@ -79,7 +83,8 @@ def skip(frame: bytes, wants: Mapping[str, int]) -> Event | None:
         return None
     since = middle[1]
     since_rev = 0 if since is None else tid_to_int(since.decode())
-    return Commit(number, time_ms, did, tid_to_int(rev.decode()), since_rev, ())
+    rev_number = tid_to_int(rev.decode())
+    return _new(Commit, (number, time_ms, did, rev_number, since_rev, (), None))
 
 
 def _ends_well(frame: bytes, middle: re.Match[bytes], tail: re.Pattern[bytes]) -> bool:

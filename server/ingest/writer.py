@@ -8,10 +8,11 @@ Bounds: a batch is closed at BATCH_CHANGES changes or after BATCH_SECONDS.
 
 import logging
 import time
+from collections.abc import Sequence
 
 from server.core.events import Account, Commit, Event, Identity, Sync
 from server.core.metrics import IngestMetrics
-from server.core.projection import project_op
+from server.core.projection import Change, project_op
 from server.ingest.merge import Merge
 from server.ingest.place import Place
 from server.ingest.tracked import TrackedSet
@@ -69,17 +70,22 @@ class BatchWriter:
                 pass
 
     def _add_commit(self, name: str, event: Commit, time_ms: int) -> None:
-        changes = [project_op(op, time_ms) for op in event.ops]
-        valid = [change for change in changes if change is not None]
-        if len(valid) < len(changes):
-            self.metrics.drops.labels("bad_record").inc(len(changes) - len(valid))
-        kept = [change for change in valid if self.tracked.concerns(event.repo, change)]
+        # Most commits of whoever is tracked are likes: only their place in the chain counts.
+        kept = self._changes(event, time_ms) if event.ops else ()
         commit = RepoCommit(event.repo, event.rev, event.since, kept, event.hole)
         if self.merge is None:
             self.batch.commits.append(commit)
         else:
             self.merge.hold(name, event, commit, time.monotonic())
         self._grow(1 + len(kept))
+
+    def _changes(self, event: Commit, time_ms: int) -> Sequence[Change]:
+        """What the ops of a commit mean, as far as it is for us."""
+        changes = [project_op(op, time_ms) for op in event.ops]
+        valid = [change for change in changes if change is not None]
+        if len(valid) < len(changes):
+            self.metrics.drops.labels("bad_record").inc(len(changes) - len(valid))
+        return [change for change in valid if self.tracked.concerns(event.repo, change)]
 
     def _grow(self, changes: int) -> None:
         if self.changes == 0:

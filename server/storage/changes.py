@@ -12,7 +12,7 @@ after it proves nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from server.core.events import UNTOLD
 from server.core.projection import Change, DropRecord, SaveFollow, SaveItem
@@ -27,9 +27,11 @@ from server.storage.repos import LIVE, PENDING, Repo
 _CURSOR = "host, seq, event_ms, has_chain"
 
 
-@dataclass(frozen=True, slots=True)
-class RepoCommit:
-    """What one commit does to our tables. `hole`: why part of it could not be read."""
+class RepoCommit(NamedTuple):
+    """What one commit does to our tables. `hole`: why part of it could not be read.
+
+    A named tuple, as there is one for each commit of whoever is tracked (see core/events.py).
+    """
 
     repo: str
     rev: int

@@ -38,7 +38,7 @@ def test_made_up_hosts_cost_a_bounded_number_of_labels_and_memory():
 def test_frames_are_counted_by_kind():
     metrics = IngestMetrics()
     for kind in ("Commit", "Skipped", "Skipped"):
-        metrics.count_frame(kind)
+        metrics.count_frames(kind)
     text = generate_latest(metrics.registry).decode()
     assert 'gapless_stream_frames_total{kind="commit"} 1.0' in text
     assert 'gapless_stream_frames_total{kind="skipped"} 2.0' in text
