@@ -182,6 +182,7 @@ def test_while_one_of_them_stands_there_is_no_change_of_source(
     net.faults.arm("http-503-html", times=None, where={"host": "relay1"})
     with reading(f"{first.url}+{second.url}", other.v1_url) as running:
         name = f"127.0.0.1:{second.server.port}"
+        wait_until(lambda: first.stream.readers == 1)
         wait_until(lambda: running.subscriber.counters[name].failures_in_a_row > 5)
         assert first.stream.readers == 1
         assert other.stream.readers == 0

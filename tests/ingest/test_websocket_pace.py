@@ -43,7 +43,9 @@ def test_a_stream_of_few_messages_is_read_in_sips(monkeypatch):
         read_stream(url, "Gapless/test", reader)
     assert [int.from_bytes(message) for message in reader.messages] == list(range(100))
     sips = sum(later - earlier > 0.002 for earlier, later in pairwise(reader.times))
-    assert sips <= 30
+    # The first look finds out that it is quiet; from then on there is one for each, however slow
+    # the machine makes the sender.
+    assert sips <= 20 + 2 * reader.ticks
 
 
 @pytest.mark.parametrize(("count", "size"), [(8000, 5000), (20, 2 * MEGABYTE)])
