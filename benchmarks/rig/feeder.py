@@ -9,6 +9,7 @@ import base64
 import contextlib
 import hashlib
 import multiprocessing
+import os
 import socket
 import ssl
 import struct
@@ -81,6 +82,8 @@ def feeding(plan: Plan) -> Iterator[Feed]:
 
 
 def _serve(plan: Plan, pipe: Connection) -> None:
+    # In life it is another machine: it must not take the processor from whoever answers readers.
+    os.nice(19)
     chunks = _chunks(plan)
     with _listener() as server, _listener() as starter:
         pipe.send((server.getsockname()[1], starter.getsockname()[1]))

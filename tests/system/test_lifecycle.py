@@ -1,5 +1,6 @@
 """The service as a family of processes: it starts, stops, is killed, and goes on where it was."""
 
+import os
 import signal
 import sqlite3
 from contextlib import closing
@@ -204,3 +205,16 @@ def test_a_database_that_does_not_answer_ends_the_start_with_a_sentence(
     assert "the database" in text
     assert "Traceback" not in text
     assert "secret" not in text
+
+
+def test_who_answers_readers_goes_before_who_catches_up(world):
+    service, _, _, _ = world
+    service.start()
+    (ingest,) = service.members("server ingest")
+    web = service.members("gunicorn")
+    assert web
+    wait_until(lambda: niceness(ingest) > max(map(niceness, web)), 10, "the ingest's modesty")
+
+
+def niceness(process):
+    return os.getpriority(os.PRIO_PROCESS, process.pid)
