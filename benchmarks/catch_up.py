@@ -26,7 +26,7 @@ from benchmarks.rig.stores import KINDS, store
 from server.core.projection import sort_key
 from server.storage import repos
 from server.storage.authors import author_ids
-from server.storage.changes import load_cursor
+from server.storage.cursors import load_cursor
 from server.storage.database import (
     close_database,
     execute,

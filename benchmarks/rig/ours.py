@@ -14,7 +14,7 @@ from server.ingest.source import source_of
 from server.ingest.subscriber import Subscriber
 from server.storage import leases, repos
 from server.storage.authors import author_ids
-from server.storage.changes import load_cursor
+from server.storage.cursors import load_cursor
 from server.storage.database import (
     database,
     insert_rows,

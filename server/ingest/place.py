@@ -9,7 +9,7 @@ early a time costs a longer replay and nothing else.
 from collections import deque
 
 from server.ingest.source import Source
-from server.storage.changes import StreamCursor
+from server.storage.cursors import StreamCursor
 
 # How many of the last events say what time it is.
 WITNESSES = 16

@@ -20,7 +20,7 @@ from server.core.errors import BadFrame
 from server.core.events import Info
 from server.ingest.source import Source
 from server.ingest.websocket import Line, open_stream
-from server.storage.changes import StreamCursor, load_cursor, load_position
+from server.storage.cursors import StreamCursor, load_cursor, load_position
 
 # How much is read twice after a change of source. Relays are seconds apart when both are healthy.
 OVERLAP_MS = 120_000

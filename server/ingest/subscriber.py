@@ -39,7 +39,7 @@ from server.ingest.tracked import TrackedSet
 from server.ingest.websocket import open_stream
 from server.ingest.writer import BatchWriter
 from server.storage import leases
-from server.storage.changes import load_position
+from server.storage.cursors import load_position
 
 log = logging.getLogger(__name__)
 

@@ -12,19 +12,18 @@ after it proves nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from server.core.events import UNTOLD
 from server.core.projection import Change, DropRecord, SaveFollow, SaveItem
 from server.core.syntax import FOLLOW
 from server.storage import authors, follow_backs, gaps, items, leases, repos, tombstones
 from server.storage.crash_points import crash_point
-from server.storage.database import execute, retry_conflicts, rows, write_transaction
+from server.storage.cursors import StreamCursor, save_cursor
+from server.storage.database import execute, retry_conflicts, write_transaction
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
 from server.storage.repos import LIVE, PENDING, Repo
-
-_CURSOR = "host, seq, event_ms, has_chain"
 
 
 class RepoCommit(NamedTuple):
@@ -38,20 +37,6 @@ class RepoCommit(NamedTuple):
     since: int
     changes: Sequence[Change]
     hole: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class StreamCursor:
-    """A place in a source: the last event whose changes are saved.
-
-    `event_ms`: everything that happened before is saved; it may be a little early, never late.
-    `has_chain`: the source shows which commit continues which, so that a lost one is noticed.
-    """
-
-    host: str
-    seq: int
-    event_ms: int
-    has_chain: bool = True
 
 
 @dataclass(slots=True)
@@ -119,25 +104,9 @@ def commit_batch(
         gaps.open_for_authors(result.holes.items(), cursor.host, cursor.event_ms, now_us)
         crash_point("batch: inside")
         for place in (cursor, *beside):
-            _save_cursor(place, now_us)
+            save_cursor(place, now_us)
     crash_point("batch: committed")
     return result
-
-
-def load_cursor(host: str) -> StreamCursor | None:
-    """Where to go on in a source; None if we never saved anything of it."""
-    found = rows(f"SELECT {_CURSOR} FROM stream_cursors WHERE host = ?", (host,))
-    return _cursor(found[0]) if found else None
-
-
-def load_position() -> StreamCursor | None:
-    """How far any source has taken us: everything before its `event_ms` is saved.
-
-    A cursor of long ago is as true as ever, so whichever got furthest counts.
-    """
-    newest = "ORDER BY event_ms DESC, written_us DESC LIMIT 1"
-    found = rows(f"SELECT {_CURSOR} FROM stream_cursors {newest}")
-    return _cursor(found[0]) if found else None
 
 
 @retry_conflicts
@@ -158,11 +127,6 @@ def commit_gap(host: str, reason: str, from_ms: int, to_ms: int, epoch: int, now
         crash_point("gap: inside")
         execute("DELETE FROM stream_cursors WHERE host = ?", (host,))
     crash_point("gap: opened")
-
-
-def _cursor(row: Sequence[Any]) -> StreamCursor:
-    host, seq, event_ms, has_chain = row
-    return StreamCursor(host, seq, event_ms, bool(has_chain))
 
 
 class _Work:
@@ -290,13 +254,3 @@ def _apply_statuses(
         if is_active and not (repo.is_active and repo.state == LIVE):
             holes.setdefault(number, "reactivated")
         repos.set_status(number, is_active, status)
-
-
-def _save_cursor(cursor: StreamCursor, now_us: int) -> None:
-    execute(
-        "INSERT INTO stream_cursors (host, seq, event_ms, has_chain, written_us)"
-        " VALUES (?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET seq = excluded.seq,"
-        " event_ms = excluded.event_ms, has_chain = excluded.has_chain,"
-        " written_us = excluded.written_us",
-        (cursor.host, cursor.seq, cursor.event_ms, int(cursor.has_chain), now_us),
-    )

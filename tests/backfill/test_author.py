@@ -9,7 +9,8 @@ from server.backfill.author import Backfill
 from server.core.errors import FetchFailed
 from server.storage import leases, repos
 from server.storage.authors import outdate_identities
-from server.storage.changes import Batch, StreamCursor, commit_batch
+from server.storage.changes import Batch, commit_batch
+from server.storage.cursors import StreamCursor
 from server.storage.database import execute, value, write_transaction
 from server.storage.jobs import due, fail
 from tests.backfill.accounts import fetch, reset, state, stored, track, truth

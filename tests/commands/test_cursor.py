@@ -3,7 +3,7 @@
 import pytest
 
 from server.storage import gaps, leases, repos
-from server.storage.changes import load_cursor
+from server.storage.cursors import load_cursor
 from tests.builders import HOST, NOW_MS, NOW_US, Stream, make_live, post, tid, track
 
 

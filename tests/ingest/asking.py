@@ -1,6 +1,6 @@
 """What the database says of a source, of holes, and of who is to be fetched."""
 
-from server.storage.changes import load_cursor
+from server.storage.cursors import load_cursor
 from server.storage.database import execute, rows, value
 from server.storage.gaps import open_gaps
 from tests.ingest.conftest import wait_until

@@ -13,7 +13,7 @@ from server.ingest import subscriber, websocket, writer
 from server.ingest.subscriber import Subscriber
 from server.storage import leases, pages, repos
 from server.storage.authors import author_ids
-from server.storage.changes import load_cursor
+from server.storage.cursors import load_cursor
 from server.storage.database import database, write_transaction
 from server.storage.gaps import open_gaps
 from server.storage.leases import Lease

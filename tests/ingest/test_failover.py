@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from server.ingest import place, start, subscriber
-from server.storage.changes import load_position
+from server.storage.cursors import load_position
 from server.storage.database import value
 from simnet import Network
 from tests.ingest.asking import age_cursor, item_count, queued, reasons, wait_for_all

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from server.ingest import comparison, merge, start, subscriber
-from server.storage.changes import load_cursor
+from server.storage.cursors import load_cursor
 from server.storage.database import value
 from simnet import Network
 from tests.ingest.asking import item_count, reasons

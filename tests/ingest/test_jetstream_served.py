@@ -9,7 +9,7 @@ from server.core.syntax import int_to_tid
 from server.ingest import compression, did_filter, start
 from server.storage import leases, repos
 from server.storage.authors import author_ids
-from server.storage.changes import load_position
+from server.storage.cursors import load_position
 from server.storage.database import rows, value, write_transaction
 from simnet import Network
 from tests.builders import NOW_US

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from server.storage.changes import load_cursor
+from server.storage.cursors import load_cursor
 from server.storage.database import execute
 from tests.ingest.asking import (
     age_cursor,

@@ -3,14 +3,8 @@
 import pytest
 
 from server.core.events import UNTOLD
-from server.storage.changes import (
-    Batch,
-    StreamCursor,
-    commit_batch,
-    load_cursor,
-    load_position,
-    void_chains,
-)
+from server.storage.changes import Batch, commit_batch, void_chains
+from server.storage.cursors import StreamCursor, load_cursor, load_position
 from server.storage.database import rows, value
 from server.storage.pages import Snapshot, store_snapshot
 from server.storage.repos import known_revs

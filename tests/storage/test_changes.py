@@ -6,7 +6,8 @@ from server.core.errors import LeaseLost
 from server.core.projection import MEDIA, RecordRef, SaveItem, sort_key
 from server.core.syntax import POST, REPOST
 from server.storage import changes, items, leases
-from server.storage.changes import Batch, StreamCursor, commit_batch, commit_gap, load_cursor
+from server.storage.changes import Batch, commit_batch, commit_gap
+from server.storage.cursors import StreamCursor, load_cursor
 from server.storage.database import DatabaseError, execute, rows, value
 from server.storage.gaps import open_gaps
 from tests.builders import (
@@ -58,7 +59,7 @@ def test_a_failure_saves_neither_rows_nor_cursor(stream, monkeypatch):
     def fail(*_):
         raise DatabaseError("gone")
 
-    monkeypatch.setattr(changes, "_save_cursor", fail)
+    monkeypatch.setattr(changes, "save_cursor", fail)
     before = everything()
     with pytest.raises(DatabaseError):
         stream.say("alice", post(tid(1)))
