@@ -117,6 +117,7 @@ def _follow(viewer: str, dids: list[str], start_ms: int) -> None:
             [(own, place, numbers[did]) for place, did in enumerate(dids)],
         )
         insert_rows("INSERT INTO feed_items (id, author_id, rkey, collection, flags)", items)
+        repos.renew_newest(numbers.values())
 
 
 class _App:
@@ -137,7 +138,9 @@ class _App:
         here, there = context.Pipe()
         process = context.Process(target=_ask, args=(there, *self.address, self.tokens))
         process.start()
-        while not is_over(began):
+        # Where it fails there is nothing to receive, and nobody to wait for.
+        there.close()
+        while process.is_alive() and not is_over(began):
             time.sleep(0.02)
         here.send("enough")
         took: list[float] = here.recv()
