@@ -27,10 +27,7 @@ from server.storage.repos import LIVE, PENDING, Repo
 
 
 class RepoCommit(NamedTuple):
-    """What one commit does to our tables. `hole`: why part of it could not be read.
-
-    A named tuple, as there is one for each commit of whoever is tracked (see core/events.py).
-    """
+    """What one commit does to our tables. `hole`: why part of it could not be read."""
 
     repo: str
     rev: int
