@@ -110,6 +110,11 @@ class IngestMetrics:
             ("source",),
             registry=self.registry,
         )
+        self.source_changes = Counter(
+            "gapless_stream_source_changes",
+            "Changes to another entry of STREAM_URLS, and back to a preferred one.",
+            registry=self.registry,
+        )
         self.gaps_opened = Counter(
             "gapless_gaps_opened",
             "Gaps written into the ledger, of everybody or of one author.",

@@ -129,6 +129,8 @@ class Subscriber:
             await self._read_group(turn)
             if number == 0 and time.monotonic() - began > HOME_SECONDS:
                 self.returns = 0
+            if turn.next is not None:
+                self.metrics.source_changes.inc()
             number = turn.number if turn.next is None else turn.next
 
     async def _read_group(self, turn: _Turn) -> None:

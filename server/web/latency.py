@@ -46,14 +46,19 @@ def latency(metrics: WebMetrics, folder: str | None) -> Latency | None:
     )
 
 
-def breaks_by_source(text: str) -> dict[str, int]:
-    """How often the connection to each source ended, from the leader's metrics as text."""
-    found = {}
+def breaks_of_sources(text: str) -> tuple[dict[str, int], int]:
+    """How often connections ended, by source, and how often another one was taken instead.
+
+    `text`: the leader's metrics.
+    """
+    breaks, changes = {}, 0
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == "gapless_stream_breaks_total":
-                found[sample.labels["source"]] = int(sample.value)
-    return found
+                breaks[sample.labels["source"]] = int(sample.value)
+            elif sample.name == "gapless_stream_source_changes_total":
+                changes = int(sample.value)
+    return breaks, changes
 
 
 def _samples(metrics: WebMetrics, folder: str | None) -> Iterator[Sample]:

@@ -20,7 +20,7 @@ from server.storage import exported_metrics, gaps, history, leases, ledger, over
 from server.storage.history import Sample
 from server.storage.ledger import Completeness, Window
 from server.storage.readings import Readings
-from server.web.latency import Latency, breaks_by_source, latency
+from server.web.latency import Latency, breaks_of_sources, latency
 
 FRESH_SECONDS = 10.0
 SHOWN_GAPS = 10
@@ -76,6 +76,7 @@ class Standing:
     `problem` is None while the stream is read. `share_complete` is of the authors who are not away
     (0 to 1), `about_incomplete` counts those of whom something may be missing, by reason (WHY in
     storage/ledger.py). `since_us` to `until_us` is what is vouched for of the others.
+    `source_changes`: how often another source was taken instead, in this lead.
     """
 
     version: str
@@ -93,6 +94,7 @@ class Standing:
     about_items: int
     about_database_bytes: int
     sources: list[Source]
+    source_changes: int
     queues: list[Queue]
     gaps_of_everybody: list[OpenGap]
     about_gaps_of_authors: int
@@ -140,6 +142,7 @@ def look(
     found = ledger.of_everybody(window, 0)
     samples = history.samples(now_us - history.KEPT_SECONDS * 1_000_000)
     moments = _moments(samples)
+    sources, source_changes = _sources(now_us, is_read=problem is None)
     return Standing(
         version=version,
         now_us=now_us,
@@ -156,7 +159,8 @@ def look(
         about_viewers_of_today=about(now.viewers_of_today),
         about_items=about(samples[-1].items) if samples else 0,
         about_database_bytes=about(now.database_bytes),
-        sources=_sources(now_us, is_read=problem is None),
+        sources=sources,
+        source_changes=source_changes,
         queues=_queues(now),
         gaps_of_everybody=[
             OpenGap(gap.host, gap.reason, gap.from_ms, gap.to_ms, gap.opened_us)
@@ -203,10 +207,11 @@ def _lag_s(now_us: int, event_ms: int) -> float:
     return round(max(0.0, now_us / 1e6 - event_ms / 1e3), 1)
 
 
-def _sources(now_us: int, *, is_read: bool) -> list[Source]:
+def _sources(now_us: int, *, is_read: bool) -> tuple[list[Source], int]:
+    """The sources that were read last, and how often there was a change of them."""
     left = exported_metrics.load()
-    breaks = {} if left is None else breaks_by_source(left[0])
-    return [
+    breaks, changes = breaks_of_sources("" if left is None else left[0])
+    found = [
         Source(
             host=one.host,
             is_read=is_read and number == 0,
@@ -216,6 +221,7 @@ def _sources(now_us: int, *, is_read: bool) -> list[Source]:
         )
         for number, one in enumerate(overview.sources()[:SHOWN_SOURCES])
     ]
+    return found, changes
 
 
 def _queues(now: Readings) -> list[Queue]:

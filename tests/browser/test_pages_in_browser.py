@@ -13,6 +13,7 @@ from tests.system.waiting import wait_until
 
 PATHS = ("/", "/status", "/check")
 PHONE, NARROW = 390, 320
+ALL_CHARTS = "document.querySelectorAll('svg.chart path.line').length === 3"
 
 CONTRASTS = (Path(__file__).parent / "contrasts.js").read_text()
 
@@ -68,7 +69,7 @@ def test_status_refreshes_itself_and_keeps_the_focus(page, place):
     page.wait_for("!document.querySelector('#numbers dl').dataset.old", 40)
     assert page.evaluate("document.activeElement === document.querySelector('nav a')")
     # The first numbers of a service that has just begun come after a while, and by themselves.
-    page.wait_for("document.querySelectorAll('svg.chart path.line').length === 3", 60)
+    page.wait_for(ALL_CHARTS, 60)
 
 
 def test_refreshing_stops_when_somebody_says_so(page, place):
@@ -185,6 +186,8 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(page, place, path
 @pytest.mark.parametrize("path", [*PATHS, "/check?account=VIEWER"])
 def test_a_screen_reader_is_told_what_everything_is(page, place, path):
     read(page, place, path.replace("VIEWER", place.viewer.did))
+    if path == "/status":
+        page.wait_for(ALL_CHARTS, 60)
     page.send("Accessibility.enable")
     nodes = page.send("Accessibility.getFullAXTree")["nodes"]
     said = [

@@ -110,7 +110,7 @@ def test_the_preferred_source_gets_its_turn_back(net, alice, at_rest, reading):
 
     first = alice.post("first")
     talking = threading.Thread(target=chatter, name="chatter")
-    with reading(net.relay.url, second.url):
+    with reading(net.relay.url, second.url) as running:
         wait_for_all(net)
         outage.begin()
         wait_until(lambda: is_read(second))
@@ -125,6 +125,7 @@ def test_the_preferred_source_gets_its_turn_back(net, alice, at_rest, reading):
         over.set()
         talking.join()
     assert holes() == []
+    assert running.subscriber.metrics.source_changes._value.get() >= 2
     assert load_position().host == f"127.0.0.1:{net.relay.server.port}"
 
 

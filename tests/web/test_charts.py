@@ -1,10 +1,11 @@
 """Charts and latencies: drawn from numbers alone."""
 
 import pytest
+from prometheus_client import generate_latest
 
-from server.core.metrics import WebMetrics
+from server.core.metrics import IngestMetrics, WebMetrics
 from server.web.charts import HEIGHT, WIDTH, bars, line
-from server.web.latency import breaks_by_source, latency
+from server.web.latency import breaks_of_sources, latency
 
 S = 1_000_000
 
@@ -50,9 +51,10 @@ def test_latency_is_of_pages_of_feeds_alone():
     assert found.shares[-1] == pytest.approx(0.75)
 
 
-def test_breaks_are_read_from_what_the_leader_left():
-    text = (
-        '# TYPE gapless_stream_breaks_total counter\ngapless_stream_breaks_total{source="a"} 2.0\n'
-    )
-    assert breaks_by_source(text) == {"a": 2}
-    assert breaks_by_source("") == {}
+def test_breaks_and_changes_are_read_from_what_the_leader_left():
+    metrics = IngestMetrics()
+    metrics.breaks.labels("a").inc(2)
+    metrics.source_changes.inc(3)
+    text = generate_latest(metrics.registry).decode()
+    assert breaks_of_sources(text) == ({"a": 2}, 3)
+    assert breaks_of_sources("") == ({}, 0)

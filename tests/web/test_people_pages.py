@@ -111,6 +111,7 @@ def test_nobody_is_named_and_no_strangers_words_are_shown(stream, client):
 def test_the_page_and_the_json_show_the_same(stream, client, now_us):
     ingest = IngestMetrics()
     ingest.breaks.labels(stream.host).inc(3)
+    ingest.source_changes.inc(2)
     exported_metrics.save(generate_latest(ingest.registry).decode(), 1, now_us)
     with write_transaction():
         gaps.open_for_all(stream.host, "cursor outdated", 1_790_000_000_000, 1_790_000_060_000, 0)
@@ -126,6 +127,8 @@ def test_the_page_and_the_json_show_the_same(stream, client, now_us):
         (stream.host, True, 3)
     ]
     assert re.search(rf"<td>{stream.host}</td>\s*<td>read, .* behind</td>\s*<td>3</td>", page)
+    assert said["source_changes"] == 2
+    assert "taken instead: 2 times" in page
     (gap,) = said["gaps_of_everybody"]
     assert (gap["reason"], gap["from_ms"]) == ("cursor outdated", 1_790_000_000_000)
     assert "from 2026-09-21 14:13:20 UTC to 2026-09-21 14:14:20 UTC" in page
