@@ -111,9 +111,17 @@ def run_campaign(net, clock, database, make_service, kills, seed):
     try:
         campaign.rounds(service, wild, campaign.troubles.wild, DOWNTIMES, stop)
         campaign.troubles.provoke_what_has_not_fired(SETTLE_SECONDS)
-        # The relay may have forgotten all the others before anybody read them.
+        # The relay may have forgotten all the others before anybody read them. Behind this one, no
+        # trouble of the wild half is left to be read.
+        service.wait_until_ready()
+        troubled = count_undecodable(database)
         net.relay.stream.inject("garbage")
-        wait_until(lambda: has_undecodable(database), SETTLE_SECONDS, service.log_text)
+        last = net.relay.stream.last_seq
+        wait_until(
+            lambda: count_undecodable(database) > troubled and read_up_to(database) > last,
+            SETTLE_SECONDS,
+            service.log_text,
+        )
         wait_until(lambda: not open_gaps(database), SETTLE_SECONDS, service.log_text)
         ((before,),) = database.rows("SELECT max(id) FROM gaps")
         campaign.rounds(service, kills - wild, campaign.troubles.mild, ("nothing",), stop)
@@ -130,8 +138,14 @@ def run_campaign(net, clock, database, make_service, kills, seed):
     return campaign, compared
 
 
-def has_undecodable(database) -> bool:
-    return any("undecodable" in reason for reason in gap_reasons(database))
+def read_up_to(database) -> int:
+    ((seq,),) = database.rows("SELECT coalesce(max(seq), 0) FROM stream_cursors")
+    return int(seq)
+
+
+def count_undecodable(database) -> int:
+    ((count,),) = database.rows("SELECT count(*) FROM gaps WHERE reason LIKE ?", ("undecodable%",))
+    return int(count)
 
 
 def check(kind, kills, seed, make_database, make_service, tmp_path, report):
