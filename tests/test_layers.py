@@ -22,10 +22,10 @@ ALLOWED = {
         "server.storage",
         "atproto",
         "atproto_crypto",
+        "certifi",
         "coincurve",
         "cryptography",
-        "requests",
-        "urllib3",
+        "httptools",
     },
     "server/ingest": {
         "server.core",

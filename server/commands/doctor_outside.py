@@ -7,18 +7,15 @@ the publisher's PDS. Nothing is written.
 import socket
 import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from feeds import FEEDS
 from server.backfill.pds import get_record
+from server.commands.asking import ask_json, ask_time
 from server.commands.findings import FAIL, OK, WARN, Check, Finding, at_worst
 from server.core.config import UNPUBLISHED_DID, Config
-from server.core.errors import FetchFailed, NotFound, StreamBroken
+from server.core.errors import NotFound, StreamBroken
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.ingest.source import source_of
@@ -27,7 +24,6 @@ from server.outgoing import make_fetcher
 from server.version import user_agent
 
 DEADLINE_SECONDS = 10.0
-MAX_ANSWER_BYTES = 200_000
 TLS_PORT = 443
 APPVIEW = "https://public.api.bsky.app"
 # Days left. Certificates of today's authorities are renewed a month, or a third of their time,
@@ -50,6 +46,7 @@ class Outside:
         # No AppView of the world knows of a local trial.
         usual = None if config.is_local_trial else APPVIEW
         self.appview = (appview or usual or "").rstrip("/")
+        self.agent = user_agent(config)
         self.fetcher: Fetcher = make_fetcher(config)
         self.directory = Directory(config.plc_url, self.fetcher)
 
@@ -99,7 +96,7 @@ class Outside:
             url = f"{config.service_endpoint}/.well-known/did.json"
         else:
             url = f"{config.plc_url}/{config.service_did}"
-        document = self._json(url)
+        document = ask_json(url, self.agent)
         if document.get("id") != config.service_did:
             seen = f"{url} is of {document.get('id')!r}, and not of {config.service_did}"
             yield Finding(
@@ -127,7 +124,7 @@ class Outside:
         """Whether what answers at our address is us, with these feeds."""
         config = self.config
         url = f"{config.service_endpoint}/xrpc/app.bsky.feed.describeFeedGenerator"
-        said = self._json(url)
+        said = ask_json(url, self.agent)
         uris = {entry.get("uri") for entry in said.get("feeds", []) if isinstance(entry, dict)}  # type: ignore[attr-defined]
         ours = {feed.uri(config.publisher_did) for feed in FEEDS}
         if said.get("did") == config.service_did and uris == ours:
@@ -145,7 +142,7 @@ class Outside:
     def clock(self) -> Iterator[Finding]:
         """How far our clock is from the directory's."""
         before = time.time()
-        date = date_of(self.config.plc_url)
+        date = ask_time(self.config.plc_url, self.agent)
         # The header has no fractions of a second.
         ours = (before + time.time()) / 2 - 0.5
         if date is None:
@@ -166,7 +163,7 @@ class Outside:
         return [lambda url=url: self._source(url) for url in urls]  # type: ignore[misc]
 
     def _source(self, url: str) -> Iterator[Finding]:
-        agent = user_agent(self.config)
+        agent = self.agent
         source = source_of(url, agent, self.config.jetstream_dictionary)
         first = _FirstMessage()
         # The event of the cursor itself: that one there is, however quiet the network.
@@ -208,7 +205,7 @@ class Outside:
             name = f"app {feed.rkey}"
             url = f"{self.appview}/xrpc/app.bsky.feed.getFeedGenerator"
             try:
-                said = self._json(url, {"feed": feed.uri(self.config.publisher_did)})
+                said = ask_json(url, self.agent, {"feed": feed.uri(self.config.publisher_did)})
             except NotFound:
                 seen = f"{urlsplit(self.appview).netloc} does not know it"
                 yield Finding(
@@ -220,14 +217,6 @@ class Outside:
             advice = "" if is_well else "the AppView cannot use our did.json: see above"
             yield Finding(name, OK if is_well else FAIL, seen, advice)
 
-    def _json(self, url: str, params: dict[str, str] | None = None) -> dict[str, object]:
-        answer = self.fetcher.get_json(
-            url, params, deadline_s=DEADLINE_SECONDS, max_bytes=MAX_ANSWER_BYTES
-        )
-        if not isinstance(answer, dict):
-            raise FetchFailed(f"{url} gave no object")
-        return answer
-
 
 def certificate_days(host: str, port: int, context: ssl.SSLContext) -> float:
     """For how many days the certificate that a host shows is valid. Raises SSLError or OSError."""
@@ -238,22 +227,6 @@ def certificate_days(host: str, port: int, context: ssl.SSLContext) -> float:
         certificate = secured.getpeercert() or {}
     ends_s = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
     return (ends_s - time.time()) / 86_400
-
-
-def date_of(url: str) -> datetime | None:
-    """The time by the clock of a web server; None if it does not say."""
-    try:
-        with urllib.request.urlopen(url, timeout=DEADLINE_SECONDS) as answer:  # noqa: S310  http(s) by Config
-            text = answer.headers["Date"]
-    except urllib.error.HTTPError as error:
-        text = error.headers["Date"]
-        error.close()
-    except OSError as error:
-        raise FetchFailed(f"{url} cannot be reached: {error}") from error
-    try:
-        return parsedate_to_datetime(text).astimezone(UTC)
-    except (TypeError, ValueError):
-        return None
 
 
 class _FirstMessage:

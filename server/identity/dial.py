@@ -9,16 +9,12 @@ import ipaddress
 import queue
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+import certifi
 
 # Addresses tried of those that a name has. A long list is a way to make us knock on many doors.
 MAX_ADDRESSES = 4
@@ -26,9 +22,6 @@ MAX_ADDRESSES = 4
 # Name look-ups under way. The system's resolver cannot be interrupted, so one that hangs costs a
 # thread until it gives up by itself, which takes up to half a minute.
 MAX_LOOKUPS = 64
-
-# Hosts with connections kept open. Beyond that the one unused for longest is closed.
-POOLED_HOSTS = 128
 
 _REFUSED_V4 = tuple(
     ipaddress.IPv4Network(text)
@@ -82,14 +75,21 @@ class PrivateAddress(OSError):
 
 
 class Dialler:
-    """Turns a host name and a port into a connected socket, or refuses."""
+    """Turns a host name and a port into a connected socket, or refuses.
 
-    def __init__(self, allow_private_hosts: bool, resolve: Resolver) -> None:
+    `ca_file` replaces the usual certificate authorities.
+    """
+
+    def __init__(
+        self, allow_private_hosts: bool, resolve: Resolver, ca_file: str | None = None
+    ) -> None:
         self._allow_private_hosts = allow_private_hosts
         self._resolve = resolve
         self._lookups = threading.BoundedSemaphore(MAX_LOOKUPS)
+        self._tls = ssl.create_default_context(cafile=ca_file or certifi.where())
+        self._tls.set_alpn_protocols(["http/1.1"])
 
-    def dial(self, host: str, port: int, timeout_s: float) -> "DeadlineSocket":
+    def dial(self, host: str, port: int, timeout_s: float) -> socket.socket:
         """A socket connected to one of the host's addresses, all of which have been checked.
 
         Raises OSError, within `timeout_s` in all.
@@ -102,6 +102,14 @@ class Dialler:
             if not self._allow_private_hosts and not is_public_address(address[0]):
                 raise PrivateAddress
         return _connect_first(found[:MAX_ADDRESSES], deadline)
+
+    def dial_tls(self, host: str, port: int, timeout_s: float) -> socket.socket:
+        """The same over TLS, with a certificate for `host` that has been verified."""
+        deadline = time.monotonic() + timeout_s
+        sock = self.dial(host, port, timeout_s)
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        # It closes the socket itself when the handshake fails.
+        return self._tls.wrap_socket(sock, server_hostname=host)
 
     def _lookup(self, host: str, port: int, timeout_s: float) -> list[tuple[Any, ...]]:
         if not self._lookups.acquire(blocking=False):
@@ -140,13 +148,13 @@ def resolve_name(host: str, port: int) -> list[tuple[Any, ...]]:
     return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
 
 
-def _connect_first(found: list[tuple[Any, ...]], deadline: float) -> "DeadlineSocket":
+def _connect_first(found: list[tuple[Any, ...]], deadline: float) -> socket.socket:
     problem: OSError = TimeoutError("timed out")
     for index, (family, kind, protocol, _, address) in enumerate(found):
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             break
-        sock = DeadlineSocket(family, kind, protocol)
+        sock = socket.socket(family, kind, protocol)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # An address that swallows packets must not eat the time of those after it.
@@ -159,87 +167,3 @@ def _connect_first(found: list[tuple[Any, ...]], deadline: float) -> "DeadlineSo
         else:
             return sock
     raise problem
-
-
-class _TotalTimeout:
-    """Makes a socket's timeout one for all reads together, counted from `settimeout`.
-
-    The usual timeout starts again with every byte: a peer that sends one byte a second holds a
-    reader for as long as it likes, in the headers as well as in the body.
-    """
-
-    _deadline: float | None = None
-
-    def settimeout(self, value: float | None, /) -> None:
-        self._deadline = None if value is None else time.monotonic() + value
-        super().settimeout(value)  # type: ignore[misc]
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        if self._deadline is not None:
-            left_s = self._deadline - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError("timed out")
-            super().settimeout(left_s)  # type: ignore[misc]
-        return int(super().recv_into(*args, **kwargs))  # type: ignore[misc]
-
-
-class DeadlineSocket(_TotalTimeout, socket.socket):
-    """A plain socket whose timeout is a total."""
-
-
-class DeadlineTlsSocket(_TotalTimeout, ssl.SSLSocket):
-    """A TLS socket whose timeout is a total; the handshake's is one by nature."""
-
-
-class GuardedAdapter(HTTPAdapter):
-    """Makes requests dial through a Dialler, and reuse the connections it made."""
-
-    def __init__(self, dialler: Dialler, ca_file: str, connections_per_host: int) -> None:
-        self._dialler = dialler
-        self._tls = ssl.create_default_context(cafile=ca_file)
-        self._tls.sslsocket_class = DeadlineTlsSocket
-        super().__init__(pool_connections=POOLED_HOSTS, pool_maxsize=connections_per_host)
-
-    def init_poolmanager(
-        self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any
-    ) -> None:
-        """As in requests, but with our own connection classes."""
-        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **pool_kwargs)
-        self.poolmanager.pool_classes_by_scheme = _pool_classes(self._dialler)
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Nothing: our context has the certificates already, and always verifies.
-
-        The original would read the whole bundle again for every connection.
-        """
-        conn.cert_reqs = "CERT_REQUIRED"
-
-
-def _pool_classes(dialler: Dialler) -> dict[str, type[HTTPConnectionPool]]:
-    class GuardedHttp(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return _dial(self, dialler)
-
-    class GuardedHttps(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return _dial(self, dialler)
-
-    class HttpPool(HTTPConnectionPool):
-        ConnectionCls = GuardedHttp
-
-    class HttpsPool(HTTPSConnectionPool):
-        ConnectionCls = GuardedHttps
-
-    return {"http": HttpPool, "https": HttpsPool}
-
-
-def _dial(connection: HTTPConnection, dialler: Dialler) -> socket.socket:
-    host, port = connection.host.strip("[]"), connection.port
-    try:
-        sock = dialler.dial(host, port, float(connection.timeout or 0))
-    except TimeoutError as error:
-        raise ConnectTimeoutError(connection, str(error)) from error
-    except OSError as error:
-        raise NewConnectionError(connection, str(error)) from error
-    sys.audit("http.client.connect", connection, host, port)
-    return sock

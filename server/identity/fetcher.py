@@ -5,32 +5,19 @@ takes in all, how much it brings, how often a host is asked. What the JSON means
 """
 
 import re
+import socket
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
-from urllib.parse import urlencode
-
-import requests
-import urllib3
-from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib.parse import urlencode, urlsplit
 
 from server.core.errors import FetchFailed, NotFound
-from server.identity.dial import Dialler, GuardedAdapter, Resolver, resolve_name
+from server.identity.connection import Answer, EndsEarly, KeptConnections, NotHttp, get
+from server.identity.dial import Dialler, Resolver, resolve_name
 from server.identity.hosts import MAX_REST_S, HostTable
-from server.identity.network_errors import describe, was_hung_up
+from server.identity.network_errors import describe
 from server.identity.strict_json import parse_json
 from server.identity.urls import checked_host
-
-# Bytes read at a time; what we hold beyond `max_bytes` is at most one such piece.
-CHUNK_BYTES = 65_536
-
-# Of an error's body we want the name in it; a page of HTML is of no use to us. Bytes.
-MAX_ERROR_BYTES = 16_384
 
 # Seconds that a host rests after a 429 that does not say how long.
 DEFAULT_REST_S = 10.0
@@ -76,23 +63,17 @@ class Fetcher:
         """
         self._allow_private_hosts = allow_private_hosts
         self._hosts = HostTable(max_concurrent_per_host, monotonic, roomy)
-        self._headers = CaseInsensitiveDict(
-            {
-                "User-Agent": user_agent,
-                "Accept": "application/json, */*;q=0.1",
-                "Accept-Encoding": "gzip",
-            }
+        self._headers = (
+            f"User-Agent: {user_agent}\r\n"
+            "Accept: application/json, */*;q=0.1\r\n"
+            "Accept-Encoding: gzip\r\n"
         )
-        dialler = Dialler(allow_private_hosts, resolve)
-        self._adapter = GuardedAdapter(
-            dialler,
-            ca_file or DEFAULT_CA_BUNDLE_PATH,
-            max([max_concurrent_per_host, *(roomy or {}).values()]),
-        )
+        self._dialler = Dialler(allow_private_hosts, resolve, ca_file)
+        self._kept = KeptConnections()
 
     def close(self) -> None:
         """Close the connections kept open for reuse."""
-        self._adapter.close()
+        self._kept.close()
 
     def get_json(
         self,
@@ -149,87 +130,62 @@ class Fetcher:
         params: Parameters | None,
         deadline: float,
         max_bytes: int,
-    ) -> "_Answer":
-        for is_last_try in (False, True):
-            try:
-                return self._exchange_once(host, url, params, deadline, max_bytes)
-            except (
-                requests.RequestException,
-                urllib3.exceptions.HTTPError,
-                HTTPException,
-                OSError,
-                ValueError,
-            ) as error:
-                # The host may close an idle connection at the moment in which we reuse it.
-                if is_last_try or not was_hung_up(error):
-                    raise _NoAnswer(describe(error)) from error
-        raise AssertionError("the last try returns or raises")
+    ) -> Answer:
+        parts = urlsplit(url)
+        path = parts.path or "/"
+        if params:
+            path += f"?{urlencode(params, doseq=True)}"
+        request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{self._headers}\r\n".encode("ascii")
+        origin = f"{parts.scheme}://{host}"
+        kept = self._kept.take(origin)
+        try:
+            if kept is not None:
+                try:
+                    return self._ask(kept, origin, request, deadline, max_bytes)
+                except ConnectionError:
+                    # The host may close an idle connection at the moment in which we reuse it.
+                    pass
+            connection = self._connect(parts.scheme, parts.hostname, parts.port, deadline)
+            return self._ask(connection, origin, request, deadline, max_bytes)
+        except (OSError, EndsEarly, NotHttp) as error:
+            raise _NoAnswer(describe(error)) from error
 
-    def _exchange_once(
-        self,
-        host: str,
-        url: str,
-        params: Parameters | None,
-        deadline: float,
-        max_bytes: int,
-    ) -> "_Answer":
+    def _connect(
+        self, scheme: str, name: str | None, port: int | None, deadline: float
+    ) -> socket.socket:
+        is_tls = scheme == "https"
+        dial = self._dialler.dial_tls if is_tls else self._dialler.dial
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             raise TimeoutError
-        # Not prepared by the session: the URL is checked, there is nothing to add, and it would be
-        # a fifth of our work. Nor sent by it: for a redirect it reads the whole body, however
-        # large, to work out a next request that nobody wants.
-        request = requests.PreparedRequest()
-        request.method, request.headers, request.hooks = "GET", self._headers, {}
-        request.url = f"{url}?{urlencode(params, doseq=True)}" if params else url
-        response = self._adapter.send(
-            request,
-            stream=True,
-            # A total for connecting and for the headers; the socket extends it over the body.
-            timeout=urllib3.Timeout(total=left_s),  # type: ignore[arg-type]
-        )
-        with closing(response):
-            wanted = response.status_code in (200, 400, 404, 410)
-            limit = max_bytes if response.status_code == 200 else MAX_ERROR_BYTES
-            body = _read_body(response, limit) if wanted else b""
-            return _Answer(response.status_code, dict(response.headers.lower_items()), body)
+        return dial(name or "", port or (443 if is_tls else 80), left_s)
 
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What a host said. `body` is None when it was too large, or compressed in no way we know."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes | None
+    def _ask(
+        self,
+        connection: socket.socket,
+        origin: str,
+        request: bytes,
+        deadline: float,
+        max_bytes: int,
+    ) -> Answer:
+        """Ask over a connection, which is kept or closed afterwards."""
+        is_reusable = False
+        try:
+            answer = get(connection, request, deadline, max_bytes)
+            is_reusable = answer.is_reusable
+        finally:
+            if is_reusable:
+                self._kept.keep(origin, connection)
+            else:
+                connection.close()
+        return answer
 
 
 class _NoAnswer(Exception):
     """The host did not bring an answer to its end; the message says what happened."""
 
 
-def _read_body(response: requests.Response, max_bytes: int) -> bytes | None:
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip", "x-gzip"):
-        return None
-    # Our own decompression, because its output must be bounded whatever the library's version.
-    gunzip = None if encoding == "identity" else zlib.decompressobj(16 + zlib.MAX_WBITS)
-    body = bytearray()
-    while piece := response.raw.read(CHUNK_BYTES, decode_content=False):
-        if gunzip is not None:
-            try:
-                piece = gunzip.decompress(piece, max_bytes + 1 - len(body))
-            except zlib.error as error:
-                raise ValueError("a body that is not gzip") from error
-        body += piece
-        if len(body) > max_bytes or response.raw.tell() > max_bytes + CHUNK_BYTES:
-            return None
-    if gunzip is not None and body and not gunzip.eof:
-        raise ValueError("a body that ends early")
-    return bytes(body)
-
-
-def _read_answer(host: str, answer: _Answer, rest_s: float | None) -> bytes:
+def _read_answer(host: str, answer: Answer, rest_s: float | None) -> bytes:
     if answer.status == 200:
         if answer.body is None:
             raise FetchFailed(f"{host}: the answer is too large, or encoded in an unknown way")
@@ -251,7 +207,7 @@ def _error_name(body: bytes | None) -> str:
     return name if isinstance(name, str) and _ERROR_NAME.fullmatch(name) else ""
 
 
-def _wanted_rest_s(answer: _Answer, now_s: float) -> float | None:
+def _wanted_rest_s(answer: Answer, now_s: float) -> float | None:
     """How long the host wants to be left alone; None if it did not say and need not."""
     if answer.status not in (429, 503):
         return None

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from feeds import FEEDS
-from server.commands.doctor_outside import Outside, certificate_days, date_of
+from server.commands.asking import ask_time
+from server.commands.doctor_outside import Outside, certificate_days
 from server.commands.findings import FAIL, OK, WARN, at_worst
 from server.core.config import load_config
 from simnet import Network
@@ -146,7 +147,7 @@ def test_a_clock_that_is_wrong_is_noticed(doctor, appview):
     appview.time_s = 1_000_000_000
     try:
         assert "clock" in wrong(doctor(PLC_URL=appview.url))
-        assert date_of(appview.url).timestamp() == 1_000_000_000
+        assert ask_time(appview.url, "doctor").timestamp() == 1_000_000_000
     finally:
         appview.time_s = None
 
