@@ -20,7 +20,7 @@ from server.storage import gaps, items, jobs, leases, repos, rkeys, tombstones
 from server.storage.crash_points import crash_point
 from server.storage.database import execute, retry_conflicts, rows, write_transaction
 from server.storage.follows import drop_follows, priority_of_more, save_follows
-from server.storage.items import COLLECTIONS, Key
+from server.storage.items import COLLECTIONS, Key, Names
 from server.storage.jobs import Job, Progress
 from server.storage.repos import Repo
 
@@ -57,14 +57,7 @@ def store_snapshot(job: Job, rev: int, epoch: int) -> Snapshot:
     BEHIND says that this cannot do: a commit is missing between `rev` and what the stream showed.
     """
     with write_transaction():
-        repo = _locked(job, epoch)
-        if repo is None:
-            return Snapshot.OUT_OF_DATE
-        if repo.rev > rev and repo.chain_since > rev:
-            return Snapshot.BEHIND
-        execute("UPDATE repos SET snapshot_rev = ? WHERE author_id = ?", (rev, job.author_id))
-        crash_point("snapshot: inside")
-    return Snapshot.STORED
+        return _store_snapshot(job, _locked(job, epoch), rev)
 
 
 @retry_conflicts
@@ -77,21 +70,7 @@ def commit_page(
         repo = _locked(job, epoch)
         if repo is None:
             return False
-        number = COLLECTIONS[page.collection]
-        gone = _vanished(job.author_id, page)
-        by_key = {(job.author_id, names.rkeys[c.rkey], number): c for c in page.changes}
-        newer = {
-            key
-            for key, (rev, _) in tombstones.load([*by_key, *gone]).items()
-            if rev > repo.snapshot_rev
-        }
-        _drop(page.collection, [key for key in gone if key not in newer])
-        kept = {key: change for key, change in by_key.items() if key not in newer}
-        items.save_items({k: c for k, c in kept.items() if isinstance(c, SaveItem)}, names)
-        if page.collection == FOLLOW:
-            follows = {k: c for k, c in kept.items() if isinstance(c, SaveFollow)}
-            save_follows(follows, names, now_us, priority_of_more(job.author_id))
-        crash_point("page: inside")
+        _save_page(job, page, names, repo.snapshot_rev, now_us)
         jobs.save_progress(job, progress, priority, now_us)
     return True
 
@@ -101,12 +80,14 @@ def open_repo(
     job: Job, rev: int, newest: Sequence[Page], progress: Progress, epoch: int, now_us: int
 ) -> Snapshot:
     """The rev and the newest page of each collection, read after it: a first page can be shown."""
+    names = items.name([change for page in newest for change in page.changes], [job.did])
     with write_transaction():
-        stored = store_snapshot(job, rev, epoch)
+        stored = _store_snapshot(job, _locked(job, epoch), rev)
         if stored is Snapshot.STORED:
             for page in newest:
-                commit_page(job, page, progress, repos.OLDER_PAGES, epoch, now_us)
-            mark_partial(job, epoch)
+                _save_page(job, page, names, rev, now_us)
+            jobs.save_progress(job, progress, repos.OLDER_PAGES, now_us)
+            _set_state(job.author_id, repos.PARTIAL)
     return stored
 
 
@@ -172,6 +153,32 @@ def _locked(job: Job, epoch: int) -> Repo | None:
     leases.fence(epoch)
     repo = repos.load_repos([job.author_id]).get(job.author_id)
     return repo if repo is not None and repo.epoch == job.epoch else None
+
+
+def _store_snapshot(job: Job, repo: Repo | None, rev: int) -> Snapshot:
+    if repo is None:
+        return Snapshot.OUT_OF_DATE
+    if repo.rev > rev and repo.chain_since > rev:
+        return Snapshot.BEHIND
+    execute("UPDATE repos SET snapshot_rev = ? WHERE author_id = ?", (rev, job.author_id))
+    crash_point("snapshot: inside")
+    return Snapshot.STORED
+
+
+def _save_page(job: Job, page: Page, names: Names, snapshot_rev: int, now_us: int) -> None:
+    number = COLLECTIONS[page.collection]
+    gone = _vanished(job.author_id, page)
+    by_key = {(job.author_id, names.rkeys[c.rkey], number): c for c in page.changes}
+    newer = {
+        key for key, (rev, _) in tombstones.load([*by_key, *gone]).items() if rev > snapshot_rev
+    }
+    _drop(page.collection, [key for key in gone if key not in newer])
+    kept = {key: change for key, change in by_key.items() if key not in newer}
+    items.save_items({k: c for k, c in kept.items() if isinstance(c, SaveItem)}, names)
+    if page.collection == FOLLOW:
+        follows = {k: c for k, c in kept.items() if isinstance(c, SaveFollow)}
+        save_follows(follows, names, now_us, priority_of_more(job.author_id))
+    crash_point("page: inside")
 
 
 def _vanished(author_id: int, page: Page) -> list[Key]:
