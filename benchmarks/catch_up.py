@@ -34,6 +34,7 @@ from server.storage.database import (
     write_transaction,
 )
 from server.storage.migrate import migrate
+from server.storage.newest import renew_newest
 from server.storage.opening import open_database
 from simnet import Account, Network
 from tests.system.service import Service
@@ -117,7 +118,7 @@ def _follow(viewer: str, dids: list[str], start_ms: int) -> None:
             [(own, place, numbers[did]) for place, did in enumerate(dids)],
         )
         insert_rows("INSERT INTO feed_items (id, author_id, rkey, collection, flags)", items)
-        repos.renew_newest(numbers.values())
+        renew_newest(numbers.values())
 
 
 class _App:

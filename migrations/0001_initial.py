@@ -26,7 +26,8 @@ STATEMENTS = [
     # snapshot has to reach, so that nothing lies between it and what the stream showed since.
     # live_us: when its last backfill ended; what came later was heard on the stream.
     # is_chained: the next commit has to continue rev, or one is missing.
-    # newest_id: of the author's feed_items, exactly; -1 if there are none.
+    # newest_id: of the author's feed_items, exactly; newest_media_id: of those with pictures or
+    # video. -1 if there are none.
     """CREATE TABLE repos (
         author_id INTEGER NOT NULL PRIMARY KEY,
         state SMALLINT NOT NULL,
@@ -41,7 +42,8 @@ STATEMENTS = [
         is_chained SMALLINT NOT NULL DEFAULT 1,
         horizon_rkey BIGINT NOT NULL DEFAULT 9223372036854775807,
         live_us BIGINT,
-        newest_id BIGINT NOT NULL DEFAULT -1)""",
+        newest_id BIGINT NOT NULL DEFAULT -1,
+        newest_media_id BIGINT NOT NULL DEFAULT -1)""",
     "CREATE INDEX repos_tracked_version ON repos (tracked_version, author_id)",
     "CREATE INDEX repos_inactive ON repos (author_id) WHERE is_active = 0",
     # Posts (collection 0) and reposts (1). id is the sort key: core/projection.py. subject: what is

@@ -18,6 +18,7 @@ from server.core.syntax import POST, REPOST, int_to_tid
 from server.storage import outside_posts, repos
 from server.storage.database import close_database
 from server.storage.migrate import migrate
+from server.storage.newest import RENEW
 from server.storage.opening import open_database
 from simnet.clock import iso
 
@@ -46,12 +47,6 @@ _SQLITE_INDEXES = "SELECT name, sql FROM sqlite_master WHERE tbl_name = 'feed_it
 _POSTGRESQL_INDEXES = (
     "SELECT indexname, indexdef FROM pg_indexes"
     " WHERE tablename = 'feed_items' AND indexname NOT LIKE '%pkey' AND indexdef LIKE"
-)
-
-# What storage/items.py keeps.
-_NOTE_NEWEST = (
-    "UPDATE repos SET newest_id = coalesce("
-    "(SELECT max(i.id) FROM feed_items i WHERE i.author_id = repos.author_id), -1)"
 )
 
 # Writes rows of a table, as many as there are.
@@ -83,7 +78,7 @@ def load(layout: str, url: str, world: TimelineWorld) -> None:
         for sql in makers:
             run(sql)
         if layout == "ours":
-            run(_NOTE_NEWEST)
+            run(RENEW)
     _settle(url)
 
 

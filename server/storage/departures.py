@@ -26,6 +26,7 @@ from server.storage.database import (
     write_transaction,
 )
 from server.storage.items import COLLECTIONS
+from server.storage.newest import renew_newest
 from server.storage.repos import Repo
 
 # How long an author stays whom nobody follows: who unfollows by mistake, or whose PDS shows no
@@ -130,7 +131,7 @@ def _drop_items_of(author_id: int) -> list[tuple[int, int, int | None]]:
     sql = "SELECT id, rkey, collection, subject_id FROM feed_items WHERE author_id = ? LIMIT ?"
     found = rows(sql, (author_id, SLICE_ROWS))
     execute_in("DELETE FROM feed_items WHERE id", [row[0] for row in found])
-    repos.renew_newest([author_id])
+    renew_newest([author_id])
     return [row[1:] for row in found]
 
 

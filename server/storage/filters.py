@@ -6,14 +6,13 @@ an index an item or an author, however much there is.
 """
 
 from server.core.feed import QUIET_ITEMS, TimelineFilter
-from server.core.projection import MEDIA, QUOTE, REPLY
+from server.core.projection import QUOTE, REPLY
 from server.storage import outside_posts, repos
+from server.storage.newest import MEDIA_POST
 
 # The condition of a feed that leaves nothing out.
 EVERY_ITEM = "1 = 1"
 
-# That of one that shows pictures and video; the index feed_items_media has exactly these.
-_MEDIA_POST = f"i.collection = 0 AND i.flags & {MEDIA} <> 0"
 
 _FOLLOWS_BACK = (
     "(EXISTS (SELECT 1 FROM follow_backs b WHERE b.viewer_id = :viewer"
@@ -114,14 +113,14 @@ def author_sql(shown: TimelineFilter, account: str) -> str:
 
 def kind_sql(shown: TimelineFilter) -> str:
     """The part of the condition on an item `i` that an index answers."""
-    return _MEDIA_POST if shown.media_only else EVERY_ITEM
+    return MEDIA_POST if shown.media_only else EVERY_ITEM
 
 
 def items_sql(shown: TimelineFilter) -> str:
     """The condition on an item `i` of one of them."""
     conditions = []
     if shown.media_only:
-        conditions.append(_MEDIA_POST)
+        conditions.append(MEDIA_POST)
     elif not shown.reposts:
         conditions.append("i.collection = 0")
     is_no_reply = f"(i.collection = 1 OR i.flags & {REPLY} = 0"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from server.storage import repos, viewers
 from server.storage.authors import author_id
 from server.storage.database import execute, retry_conflicts, value, write_transaction
+from server.storage.newest import renew_newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def forget(did: str) -> Forgotten | None:
 
 def _drop_everything(number: int) -> int:
     items = execute("DELETE FROM feed_items WHERE author_id = ?", (number,))
-    repos.renew_newest([number])
+    renew_newest([number])
     for table in ("tombstones", "backfill_jobs", "gaps", "follow_backs", "departures"):
         execute(f"DELETE FROM {table} WHERE author_id = ?", (number,))
     execute(

@@ -11,7 +11,7 @@ from typing import Any
 
 from server.core.projection import KEY_TIE_BITS, RecordRef, SaveItem, sort_key
 from server.core.syntax import FOLLOW, POST, REPOST
-from server.storage import outside_posts, repos
+from server.storage import outside_posts
 from server.storage.authors import author_ids
 from server.storage.database import (
     execute,
@@ -22,6 +22,7 @@ from server.storage.database import (
     rows_by_key,
     rows_in,
 )
+from server.storage.newest import renew_newest
 from server.storage.rkeys import encode_rkeys
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
         row[1:4]: row for row in rows_by_key(_T_COLUMNS, "feed_items", _RECORD, items.keys())
     }
     moved: list[int] = []
+    changed: list[int] = []
     placed: list[tuple[int, Sequence[Any]]] = []
     for key, item in items.items():
         values = (*key, item.flags, *names.of(item.subject), *names.of(item.root))
@@ -92,10 +94,11 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
             placed.append((sort_key(item.created_ms, item.tie), values))
         elif old[1:] != values:
             _change(old[0], values)
+            changed.append(key[0])
     execute_in("DELETE FROM feed_items WHERE id", moved)
     inserted = _with_free_keys(placed)
     insert_rows(f"INSERT INTO feed_items ({_COLUMNS})", inserted)
-    repos.renew_newest(row[1] for row in inserted)
+    renew_newest([*changed, *(row[1] for row in inserted)])
     outside_posts.want(_hanging_on(inserted))
 
 
@@ -105,7 +108,7 @@ def drop_items(keys: Iterable[Key]) -> int:
     count = execute_each(
         "DELETE FROM feed_items WHERE author_id = ? AND rkey = ? AND collection = ?", dropped
     )
-    repos.renew_newest(key[0] for key in dropped)
+    renew_newest(key[0] for key in dropped)
     return count
 
 

@@ -24,14 +24,20 @@ from functools import cache
 
 from server.core.feed import TimelineFilter
 from server.storage.filters import EVERY_ITEM, author_sql, authors_sql, items_sql, kind_sql
+from server.storage.newest import MEDIA_POST
 
 COLUMNS = ("id", "author_id", "rkey", "collection", "subject_id", "subject_rkey")
+# Pictures and video are one item in seven.
+ITEMS_A_PICTURE = 7
 # Lower and higher than any key.
 LOWEST, HIGHEST = -1, 2**63 - 1
 
 _EVERY_COLUMN = (
     "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
 )
+
+# What a repo `r` names as its newest, by the condition on items.
+_NEWEST = {EVERY_ITEM: "r.newest_id", MEDIA_POST: "r.newest_media_id"}
 
 # Whether an account's items are shown to anybody. As a value, and not EXISTS, so that PostgreSQL
 # does not read all such accounts to answer it.
@@ -40,19 +46,24 @@ _IS_ACTIVE = "(SELECT g.is_active FROM repos g WHERE g.author_id = i.author_id) 
 
 @dataclass(frozen=True, slots=True)
 class PageSql:
-    """The three statements of a feed; `is_whole`: it shows all items of its authors."""
+    """The three statements of a feed; `is_whole`: it shows all that `near` finds.
+
+    `one_in`: about so many items have one among them that `near` would find.
+    """
 
     near: str
     heads: str
     window: str
     is_whole: bool
+    one_in: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Way:
     """In which direction a feed is read, in SQL's words: `beyond` a place, and from there on.
 
-    `has_any`: of an author `r` in repos, whether there can be anything that way.
+    `has_any`: of an author `r` in repos, whether there can be anything that way, as its `newest`
+    says.
     """
 
     beyond: str
@@ -63,8 +74,8 @@ class _Way:
     has_any: str
 
 
-_NEWEST_FIRST = _Way("<", ">", "DESC", "min", LOWEST, "r.newest_id >= 0")
-_OLDEST_FIRST = _Way(">", "<", "ASC", "max", HIGHEST, "r.newest_id > :beyond")
+_NEWEST_FIRST = _Way("<", ">", "DESC", "min", LOWEST, "{newest} >= 0")
+_OLDEST_FIRST = _Way(">", "<", "ASC", "max", HIGHEST, "{newest} > :beyond")
 
 
 @cache
@@ -76,7 +87,8 @@ def page_sql(shown: TimelineFilter, oldest_first: bool) -> PageSql:
         near=_merged(shown, way, kind_sql(shown), f", CASE WHEN {condition} THEN 1 ELSE 0 END"),
         heads=_merged(shown, way, condition, ""),
         window=_window(shown, way),
-        is_whole=condition == EVERY_ITEM,
+        is_whole=condition == kind_sql(shown),
+        one_in=ITEMS_A_PICTURE if shown.media_only else 1,
     )
 
 
@@ -97,12 +109,14 @@ def _merged(shown: TimelineFilter, way: _Way, condition: str, verdict: str) -> s
         f"coalesce((SELECT i.id FROM feed_items i WHERE i.author_id = r.author_id"
         f" AND i.id {way.beyond} :beyond AND {condition} {onward} 1), {way.end})"
     )
-    if condition == EVERY_ITEM and way is _NEWEST_FIRST:
-        head = f"CASE WHEN r.newest_id < :beyond THEN r.newest_id ELSE {head} END"
+    named = _NEWEST.get(condition)
+    if named is not None and way is _NEWEST_FIRST:
+        head = f"CASE WHEN {named} < :beyond THEN {named} ELSE {head} END"
+    has_any = way.has_any.format(newest=named or "r.newest_id")
     return (
         f"WITH h AS MATERIALIZED (SELECT r.author_id AS author, {head} AS head"
         f" FROM ({authors_sql(shown)}) f CROSS JOIN repos r"
-        f" WHERE r.author_id = f.subject_id AND r.is_active = 1 AND {way.has_any}"
+        f" WHERE r.author_id = f.subject_id AND r.is_active = 1 AND {has_any}"
         f" ORDER BY head {way.onward} LIMIT :wanted),"
         f" l AS MATERIALIZED (SELECT CASE WHEN count(*) < :wanted THEN {way.end}"
         f" ELSE {way.furthest}(head) END AS last FROM h),"

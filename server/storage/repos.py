@@ -201,15 +201,6 @@ def save_revs(repos: Iterable[Repo]) -> None:
     )
 
 
-def renew_newest(author_ids: Iterable[int]) -> None:
-    """Note each author's newest item, in the transaction that changes which one it is."""
-    execute_in(
-        "UPDATE repos SET newest_id = coalesce((SELECT max(i.id) FROM feed_items i"
-        " WHERE i.author_id = repos.author_id), -1) WHERE author_id",
-        sorted(set(author_ids)),
-    )
-
-
 def set_status(author_id: int, is_active: bool, status: str | None) -> None:
     """Show the account's items, or hide them."""
     execute(

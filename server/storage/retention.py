@@ -3,6 +3,7 @@
 from server.core.projection import KEY_TIE_BITS
 from server.storage import repos
 from server.storage.database import execute, execute_in, retry_conflicts, rows, write_transaction
+from server.storage.newest import renew_newest
 
 # However old they are, so that a quiet author's feed does not run dry.
 KEPT_ITEMS = 100
@@ -48,6 +49,8 @@ def _trim_slice(author_id: int, before_ms: int) -> int:
             (author_id, below, SLICE_ITEMS),
         )
         execute_in("DELETE FROM feed_items WHERE id", [row[0] for row in gone])
+        # The newest picture may be an old item.
+        renew_newest([author_id])
         posts = [rkey for _, rkey, collection in gone if collection == 0 and rkey > 0]
         if posts:
             # What is missing from here down is missing because we let it go.

@@ -84,7 +84,8 @@ class _Search:
 
     def run(self, follows: int) -> list[tuple[Any, ...]]:
         """As many items as are wanted, fewer only at the end; `follows`: about how many."""
-        window = follows // FOLLOWS_A_ROW if follows >= MANY_FOLLOWS else 0
+        are_many = follows >= MANY_FOLLOWS * self.sql.one_in
+        window = follows // FOLLOWS_A_ROW if are_many else 0
         for _ in range(MAX_TRIES):
             if 0 < window < follows and not self.is_done:
                 window = self._look_in_window(window)

@@ -11,6 +11,7 @@ from server.core.syntax import POST
 from server.storage import departures, discrepancies, pages, repos, retention
 from server.storage.database import current, execute, insert_rows, is_sqlite
 from server.storage.jobs import Progress
+from server.storage.newest import renew_newest
 from server.storage.timeline import timeline_page
 from tests.builders import (
     NOW_MS,
@@ -59,7 +60,7 @@ def large(db, lease):
             items.append((place, number, rkey, collection, flags, *refers, None, None))
     columns = "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
     insert_rows(f"INSERT INTO feed_items ({columns})", items)
-    repos.renew_newest(authors)
+    renew_newest(authors)
     insert_rows(
         "INSERT INTO follows (viewer_id, rkey, subject_id)",
         [(viewer, number, 100_000 + number) for number in range(FOLLOWED)],

@@ -6,7 +6,7 @@ import pytest
 
 from feeds import FEEDS
 from server.core.syntax import POST
-from server.storage import timeline, viewers
+from server.storage import retention, timeline, viewers
 from server.storage.database import rows
 from server.storage.timeline import timeline_page
 from tests.builders import (
@@ -174,19 +174,29 @@ def test_what_goes_between_two_looks_does_not_end_the_feed(db, monkeypatch):
     assert len(found | gone) == 3 * len(names)
 
 
-def test_the_newest_item_of_each_author_is_known_whatever_happens(db, seeds):
+def test_the_newest_item_and_picture_of_each_author_are_known_whatever_happens(
+    db, seeds, monkeypatch
+):
+    monkeypatch.setattr(retention, "KEPT_ITEMS", 3)
+    trimmed = differing = 0
     for seed in seeds[:10]:
         world = TimelineWorld(seed)
         for _ in range(30):
             world.deed()
-        found = rows(
-            "SELECT r.newest_id, coalesce(max(i.id), -1) FROM repos r"
-            " LEFT JOIN feed_items i ON i.author_id = r.author_id"
-            " GROUP BY r.author_id, r.newest_id"
-        )
-        assert len(found) == len(TRACKED)
-        assert all(noted == newest for noted, newest in found), f"seed {seed}"
-        assert max(found) > (0, 0)
+            if world.rng.random() < 0.2:
+                trimmed += retention.trim(number_of(world.rng.choice(TRACKED)), NOW_MS + 100)
+            found = rows(
+                "SELECT r.newest_id, coalesce(max(i.id), -1), r.newest_media_id,"
+                " coalesce(max(CASE WHEN i.collection = 0 AND i.flags & 2 <> 0 THEN i.id END), -1)"
+                " FROM repos r LEFT JOIN feed_items i ON i.author_id = r.author_id"
+                " GROUP BY r.author_id, r.newest_id, r.newest_media_id"
+            )
+            assert len(found) == len(TRACKED)
+            for item, newest_item, picture, newest_picture in found:
+                assert (item, picture) == (newest_item, newest_picture), f"seed {seed}"
+                differing += 0 <= picture < item
+    assert trimmed
+    assert differing
 
 
 def test_a_feed_of_nobody_is_an_empty_last_page(db):

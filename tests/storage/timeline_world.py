@@ -65,6 +65,7 @@ class TimelineWorld:
         doing = {
             self.write: 8,
             self.delete: 3,
+            self.edit: 2,
             self.follow: 1,
             self.unfollow: 1,
             self.follow_back: 1,
@@ -127,6 +128,14 @@ class TimelineWorld:
         author, rkey, is_repost = self.rng.choice(list(self.world.items))
         self.stream.say(author, drop(rkey, REPOST if is_repost else POST))
         del self.world.items[author, rkey, is_repost]
+
+    def edit(self) -> None:
+        """A post gets a picture or loses it, and stays where it is."""
+        posts = [item for item in self.world.items.values() if item.subject is None]
+        if posts:
+            item = self.rng.choice(posts)
+            item.is_media = not item.is_media
+            self._save(item)
 
     def follow(self) -> None:
         rkey, subject = tid(self.rng.randrange(8)), self.rng.choice(TRACKED)

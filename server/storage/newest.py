@@ -1,0 +1,28 @@
+"""Each repo names its newest item, and its newest picture: a first page begins there.
+
+They are renewed from the items, never added up, so that they cannot drift; whoever writes or
+deletes items, or changes what they show, does it in the same transaction.
+"""
+
+from collections.abc import Iterable
+
+from server.core.projection import MEDIA
+from server.storage.database import execute_in
+
+# The condition on an item `i` that it shows pictures or video; the index feed_items_media has
+# exactly these.
+MEDIA_POST = f"i.collection = 0 AND i.flags & {MEDIA} <> 0"
+
+_NEWEST = (
+    "coalesce((SELECT max(i.id) FROM feed_items i WHERE i.author_id = repos.author_id{and_so}), -1)"
+)
+# For all repos, unless a WHERE follows.
+RENEW = (
+    f"UPDATE repos SET newest_id = {_NEWEST.format(and_so='')},"
+    f" newest_media_id = {_NEWEST.format(and_so=f' AND {MEDIA_POST}')}"
+)
+
+
+def renew_newest(author_ids: Iterable[int]) -> None:
+    """Note what is newest of each author, in the transaction that changes it."""
+    execute_in(f"{RENEW} WHERE author_id", sorted(set(author_ids)))
