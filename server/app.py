@@ -16,7 +16,7 @@ from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.logs import configure_logging
 from server.metrics_folder import VARIABLE
-from server.outgoing import make_fetcher
+from server.outgoing import make_fetcher, make_handles
 from server.storage import authors
 from server.storage.database import release
 from server.storage.ledger import Window
@@ -91,7 +91,7 @@ def make_checks(config: Config) -> FeedChecks:
     """What answers "is my feed complete?", by a way out of its own: others do not wait for it."""
     fetcher = Fetcher(config.allow_private_hosts, 1, user_agent=user_agent(config))
     uris = {feed.uri(config.publisher_did) for feed in FEEDS}
-    return FeedChecks(fetcher, Directory(config.plc_url, fetcher), uris, _now_us)
+    return FeedChecks(fetcher, make_handles(config, fetcher), uris, _now_us)
 
 
 def make_identities(config: Config, fetcher: Fetcher, metrics: WebMetrics) -> IdentityCache:

@@ -1,9 +1,12 @@
-"""The one way out of a process: whoever asks other hosts does so through this."""
+"""The one way out of a process: whoever asks other hosts, or DNS, does so through this."""
 
 from urllib.parse import urlsplit
 
 from server.core.config import Config
+from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
+from server.identity.handles import Handles
+from server.identity.txt_records import TxtRecords, system_resolvers
 from server.version import user_agent
 
 # Requests of ours at a time: to any host, and to the directory, which all accounts have in common.
@@ -17,4 +20,14 @@ def make_fetcher(config: Config) -> Fetcher:
         REQUESTS_A_HOST,
         user_agent=user_agent(config),
         roomy={urlsplit(config.plc_url).netloc: REQUESTS_TO_DIRECTORY},
+    )
+
+
+def make_handles(config: Config, fetcher: Fetcher) -> Handles:
+    """What finds accounts by their handles, in DNS and through `fetcher`."""
+    return Handles(
+        fetcher,
+        Directory(config.plc_url, fetcher),
+        TxtRecords(system_resolvers),
+        allow_test_names=config.allow_private_hosts,
     )

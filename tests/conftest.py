@@ -22,6 +22,7 @@ from server.storage.migrate import migrate
 from server.storage.opening import open_database
 from tests.builders import EMPTY_ALL, NOW_US
 from tests.devnet.postgres import Postgres
+from tests.dns_server import DnsServer
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -87,6 +88,14 @@ def _guarded(connect: Callable[..., object]) -> Callable[..., object]:
         return connect(self, address)
 
     return guarded
+
+
+@pytest.fixture
+def dns_server() -> Iterator[DnsServer]:
+    """A DNS server that knows nothing yet."""
+    server = DnsServer()
+    yield server
+    server.close()
 
 
 class PostgresDatabases:

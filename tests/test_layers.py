@@ -25,6 +25,7 @@ ALLOWED = {
         "certifi",
         "coincurve",
         "cryptography",
+        "dns",
         "httptools",
     },
     "server/ingest": {

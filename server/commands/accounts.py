@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from server.core.config import Config
 from server.core.errors import ConfigError, FetchFailed
 from server.core.syntax import is_did, is_hostname
-from server.identity.did import Directory
-from server.identity.handles import resolve_handle
-from server.outgoing import make_fetcher
+from server.outgoing import make_fetcher, make_handles
 from server.storage import authors
 
 # Nobody waits longer than this for a name.
@@ -34,8 +32,8 @@ def find_account(config: Config, text: str) -> KnownAccount:
 def find_did(config: Config, text: str) -> str:
     """The DID that `text` is, or that the handle `text` stands for.
 
-    Our tables are asked first, then the handle's own host. Raises ConfigError that says what is
-    wrong with the words.
+    Our tables are asked first, then DNS and the handle's own host. Raises ConfigError that says
+    what is wrong with the words.
     """
     if is_did(text):
         return text
@@ -49,9 +47,7 @@ def find_did(config: Config, text: str) -> str:
         raise ConfigError([f"{handle} was claimed by {' and '.join(claimants)}: give the DID"])
     fetcher = make_fetcher(config)
     try:
-        return resolve_handle(
-            fetcher, Directory(config.plc_url, fetcher), handle, deadline_s=LOOKUP_SECONDS
-        )
+        return make_handles(config, fetcher).resolve(handle, LOOKUP_SECONDS).did
     except FetchFailed as error:
         raise ConfigError(
             [f"the handle {handle} cannot be resolved ({error}): give the DID"]

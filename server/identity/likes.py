@@ -1,16 +1,14 @@
-"""Whether an account says in public that it likes one of these records, and where it lives.
+"""Whether an account says in public that it likes one of these records.
 
-Everything is asked anew of the network and nothing of our tables, so that neither the answer nor
-the time it takes says whom we know.
+Its server is asked anew and nothing of our tables, so that neither the answer nor the time it takes
+says whom we know.
 """
 
 from collections.abc import Collection, Mapping
 
 from server.core.errors import FetchFailed, NotFound
-from server.core.syntax import is_did
-from server.identity.did import Directory
+from server.identity.did import Identity
 from server.identity.fetcher import Fetcher
-from server.identity.handles import resolve_handle
 
 LIKE = "app.bsky.feed.like"
 
@@ -19,24 +17,18 @@ LIKES = 100
 MAX_PAGE_BYTES = 500_000
 
 
-def find_account(fetcher: Fetcher, directory: Directory, text: str, deadline_s: float) -> str:
-    """The DID that `text` is, or that the handle `text` stands for. Raises as resolve_handle."""
-    return text if is_did(text) else resolve_handle(fetcher, directory, text, deadline_s)
-
-
 def likes_any(
-    fetcher: Fetcher, directory: Directory, did: str, uris: Collection[str], deadline_s: float
+    fetcher: Fetcher, account: Identity, uris: Collection[str], deadline_s: float
 ) -> bool:
     """Whether one of the account's newest LIKES likes is of one of `uris`.
 
     Raises NotFound for an account that is not there, FetchFailed when that cannot be found out.
     """
-    pds_url = directory.resolve(did, deadline_s).pds_url
-    if pds_url is None:
-        raise NotFound(f"{did} lives nowhere")
+    if account.pds_url is None:
+        raise NotFound(f"{account.did} lives nowhere")
     answer = fetcher.get_json(
-        f"{pds_url}/xrpc/com.atproto.repo.listRecords",
-        {"repo": did, "collection": LIKE, "limit": str(LIKES)},
+        f"{account.pds_url}/xrpc/com.atproto.repo.listRecords",
+        {"repo": account.did, "collection": LIKE, "limit": str(LIKES)},
         deadline_s=deadline_s,
         max_bytes=MAX_PAGE_BYTES,
     )

@@ -7,9 +7,9 @@ other accounts, viewers or not, get one and the same answer after the same quest
 servers. What is told is numbers: how many of the accounts they follow are here, never which.
 
 Bounds: a handle of 253 letters at most; one look at a time in each process, LOOKS at once and then
-LOOKS_EACH_S a second, since it holds a thread that feeds need; each of up to four fetches may take
-STEP_S. What servers said is kept for KEPT_S, and a feed's numbers for COUNTED_S, so that a page
-which refreshes itself asks nobody.
+LOOKS_EACH_S a second, since it holds a thread that feeds need; each of up to four questions (DNS,
+the handle's host, the DID's document, the likes) may take STEP_S. What was answered is kept for
+KEPT_S, and a feed's numbers for COUNTED_S, so that a page which refreshes itself asks nobody.
 """
 
 import threading
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from server.core.budget import Budget
 from server.core.errors import FetchFailed
 from server.core.syntax import is_did, is_hostname
-from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
-from server.identity.likes import find_account, likes_any
+from server.identity.handles import Handles
+from server.identity.likes import likes_any
 from server.storage import ledger, viewers
 from server.storage.ledger import Completeness, Window
 from server.storage.viewers import Readiness
@@ -62,13 +62,13 @@ class FeedChecks:
     def __init__(
         self,
         fetcher: Fetcher,
-        directory: Directory,
+        handles: Handles,
         uris: Collection[str],
         now_us: Callable[[], int],
     ) -> None:
         """`uris`: of our feeds. `fetcher` is one of its own: a slow host must hold up nobody."""
         self._fetcher = fetcher
-        self._directory = directory
+        self._handles = handles
         self._uris = uris
         self._now_us = now_us
         self._looking = threading.Lock()
@@ -106,9 +106,9 @@ class FeedChecks:
         try:
             if not self._budget.take(now_us):
                 raise _Busy("too many were looked for")
-            did = find_account(self._fetcher, self._directory, account, STEP_S)
-            likes = likes_any(self._fetcher, self._directory, did, self._uris, STEP_S)
-            kept = _Kept(now_us, did if likes else None)
+            found = self._handles.find(account, STEP_S)
+            likes = likes_any(self._fetcher, found, self._uris, STEP_S)
+            kept = _Kept(now_us, found.did if likes else None)
         finally:
             self._looking.release()
         with self._lock:

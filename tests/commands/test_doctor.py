@@ -17,7 +17,7 @@ from server.commands.findings import FAIL, OK, WARN, at_worst
 from server.core.config import load_config
 from simnet import Network
 from tests.builders import did
-from tests.identity.test_fetcher_tls import make_certificate
+from tests.identity.certificates import make_certificate
 from tests.system.databases import SqliteFile, has_cursor
 from tests.system.waiting import wait_until
 from tests.web.conftest import make_site

@@ -1,6 +1,7 @@
 """A directory, a store, a clock and raw servers for the identity tests."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from server.identity.cache import IdentityCache
 from server.identity.did import parse_document
 from server.identity.fetcher import Fetcher
 from server.identity.service_auth import verify
+from server.identity.txt_records import TxtRecords
 from server.storage.authors import StoredIdentity
 from tests.identity.builders import (
     ALICE,
@@ -26,6 +28,7 @@ from tests.identity.builders import (
     p256,
     sign_parts,
 )
+from tests.identity.certificates import make_certificate
 
 
 @dataclass
@@ -162,6 +165,33 @@ def fetcher(serve) -> Iterator[Fetcher]:
 
 
 @pytest.fixture
+def tls(tmp_path, serve):
+    """Starts a TLS server for pds.example.com; gives it and a fetcher that trusts its issuer."""
+    certificate, key = make_certificate(tmp_path, "pds.example.com")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    names = []
+    context.sni_callback = lambda sock, name, ctx: names.append(name)
+    fetchers = []
+
+    def start(handle, **options):
+        server = serve(handle, wrap=lambda plain: context.wrap_socket(plain, server_side=True))
+        server.names = names
+
+        def resolve(host, port):
+            return [(2, 1, 6, "", ("127.0.0.1", server.port))]
+
+        options = {"ca_file": certificate} | options
+        fetcher = Fetcher(True, user_agent="x", resolve=resolve, **options)
+        fetchers.append(fetcher)
+        return server, fetcher
+
+    yield start
+    for fetcher in fetchers:
+        fetcher.close()
+
+
+@pytest.fixture
 def key(make):
     return make.k256()
 
@@ -178,3 +208,14 @@ def check(cache, alice, clock):
         return verify(authorization, lxm=lxm, service_did=SERVICE, cache=cache, now_us=clock())
 
     return run
+
+
+@pytest.fixture
+def ask(dns_server):
+    """Asks that server, or those, for the texts of a name."""
+
+    def look_up(name="_atproto.ann.example.com", deadline_s=5.0, resolvers=None):
+        records = TxtRecords(dns_server.resolvers if resolvers is None else lambda: resolvers)
+        return records.look_up(name, deadline_s)
+
+    return look_up

@@ -14,7 +14,7 @@ from server.ingest import breaks, start, subscriber, websocket, writer
 from server.ingest.breaks import LONGEST_WISH_SECONDS, wish_s
 from server.ingest.websocket import read_stream
 from simnet.frames import error
-from tests.identity.test_fetcher_tls import make_certificate
+from tests.identity.certificates import make_certificate
 from tests.ingest.asking import item_count, reasons, wait_for_all
 from tests.ingest.conftest import wait_until
 from tests.ingest.test_websocket import Reader, serving, wait_closed

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from server import outgoing
 from server.app import create_app, make_checks
 from server.core.config import load_config
 from server.storage import repos, viewers
@@ -38,6 +39,15 @@ def likes(net):
     for name, like in made.items():
         if net.world.lookup(like.uri) is not None:
             net.account(name).delete(like)
+
+
+@pytest.fixture(autouse=True)
+def names(net, dns_server, monkeypatch):
+    """DNS proves the handles of all accounts; their hosts prove nothing."""
+    monkeypatch.setattr(outgoing, "system_resolvers", dns_server.resolvers)
+    for state in net.world.accounts.values():
+        dns_server.prove(state.handle, f"did={state.did}")
+    return dns_server
 
 
 @pytest.fixture
@@ -108,6 +118,35 @@ def test_a_viewer_who_likes_a_feed_is_told_how_far_theirs_is(client, net):
     assert not any(friend in text for friend in friends)
 
 
+@pytest.mark.usefixtures("always_new")
+def test_a_handle_that_only_dns_proves_is_found(client, net, names):
+    have_state(repos.LIVE, net.account("fan").did)
+    for text in ("fan.test", "@Fan.TEST"):
+        assert "The feed of fan.test is being built" in ask(client, text)
+    assert names.asked == [("_atproto.fan.test", "udp")] * 2
+
+
+@pytest.mark.usefixtures("always_new")
+def test_a_handle_is_only_whose_it_is_both_ways(client, net, names):
+    # The owner of a name points at somebody who does not bear it.
+    names.prove("eve.test", f"did={net.account('fan').did}")
+    assert "cannot be found at the moment" in ask(client, "eve.test")
+    # Somebody bears a name whose owner points elsewhere as well.
+    names.prove("fan.test", f"did={net.account('silent').did}")
+    assert "cannot be found at the moment" in ask(client, "fan.test")
+
+
+def test_dns_that_is_silent_holds_nobody_for_long(config, names, monkeypatch):
+    monkeypatch.setattr(feed_check, "STEP_S", 0.3)
+    names.misbehave = lambda *_: []
+    checks = make_checks(config)
+    began = time.monotonic()
+    assert checks.answer("fan.test", WINDOW).kind == "unknown"
+    # DNS and the host, each for its time.
+    assert time.monotonic() - began < 2 * 0.3 + 1.0
+    assert names.asked
+
+
 def test_nobody_can_tell_a_viewer_from_anybody_else(client, net):
     told = {}
     for name in ("silent", "stranger", "liker"):
@@ -118,7 +157,10 @@ def test_nobody_can_tell_a_viewer_from_anybody_else(client, net):
     assert told["silent"] == told["stranger"] == told["liker"]
 
 
-def test_the_same_servers_are_asked_the_same_of_viewer_and_stranger(client, net, monkeypatch):
+@pytest.mark.parametrize("by", ["did", "handle"])
+def test_the_same_servers_are_asked_the_same_of_viewer_and_stranger(
+    client, net, names, monkeypatch, by
+):
     asked = {name: [] for name in ("silent", "stranger")}
     checks = client.application.extensions["gapless"].checks
     real = checks._fetcher.get_json
@@ -130,9 +172,11 @@ def test_the_same_servers_are_asked_the_same_of_viewer_and_stranger(client, net,
             return real(url, params, **bounds)
 
         monkeypatch.setattr(checks._fetcher, "get_json", note)
-        ask(client, account)
+        ask(client, getattr(net.account(name), by))
+        seen += [(asked_name.replace(name, "X"), way) for asked_name, way in names.asked]
+        names.asked.clear()
     assert asked["silent"] == asked["stranger"]
-    assert len(asked["silent"]) == 2
+    assert len(asked["silent"]) == (2 if by == "did" else 3)
 
 
 @pytest.mark.usefixtures("always_new")
