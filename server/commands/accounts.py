@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 from server.core.config import Config
-from server.core.errors import ConfigError, FetchFailed
+from server.core.errors import ConfigError, FetchFailed, NotFound
 from server.core.syntax import is_did, is_hostname
 from server.outgoing import make_fetcher, make_handles
 from server.storage import authors
 
-# Nobody waits longer than this for a name.
+# For each of the three questions that a handle takes.
 LOOKUP_SECONDS = 5.0
+# Accounts named of those that claim a handle: anybody can claim any.
+CLAIMANTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +34,23 @@ def find_account(config: Config, text: str) -> KnownAccount:
 def find_did(config: Config, text: str) -> str:
     """The DID that `text` is, or that the handle `text` stands for.
 
-    Our tables are asked first, then DNS and the handle's own host. Raises ConfigError that says
-    what is wrong with the words.
+    A handle is asked for out there, both ways: what our tables hold is what an account calls
+    itself, and what is done next may be to delete. Raises ConfigError that says what is wrong.
     """
     if is_did(text):
         return text
     handle = text.removeprefix("@").lower()
     if not is_hostname(handle):
         raise ConfigError([f"{text!r} is neither a DID nor a handle"])
-    claimants = authors.claimants(handle)
-    if len(claimants) == 1:
-        return claimants[0]
-    if claimants:
-        raise ConfigError([f"{handle} was claimed by {' and '.join(claimants)}: give the DID"])
     fetcher = make_fetcher(config)
     try:
         return make_handles(config, fetcher).resolve(handle, LOOKUP_SECONDS).did
     except FetchFailed as error:
-        raise ConfigError(
-            [f"the handle {handle} cannot be resolved ({error}): give the DID"]
-        ) from error
+        what = "is nobody's" if isinstance(error, NotFound) else "cannot be verified now"
+        problem = f"the handle {handle} {what} ({error}): give the DID"
+        claimants = authors.claimants(handle, CLAIMANTS)
+        if claimants:
+            problem += f". {' and '.join(claimants)} claimed it, which proves nothing"
+        raise ConfigError([problem]) from error
     finally:
         fetcher.close()

@@ -1,6 +1,6 @@
 """`explain`: why a post or a repost is, or is not, in somebody's feed. Reads, and changes nothing.
 
-Everything comes from our own tables; the network is asked only for a handle that they do not have.
+Everything comes from our own tables; the network is asked only whose a handle is.
 docs/commands.md gives the shape of the JSON.
 """
 

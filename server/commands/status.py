@@ -1,7 +1,9 @@
 """`status`: how far, how complete, how much; for people, or with --json for scripts.
 
-Reads the database and nothing else, so it works while the service runs and while it is stopped; the
-database itself refuses it every write. docs/commands.md gives the shape of the JSON.
+Reads the database, so it works while the service runs and while it is stopped; the database itself
+refuses it every write. The network is asked only whose a handle is, where one is given. What is
+shown as a handle otherwise is what an account calls itself. docs/commands.md gives the shape of
+the JSON.
 """
 
 import dataclasses
@@ -149,7 +151,7 @@ def shortfall(one: Shortfall) -> str:
         parts.append(f"gap {span(one.gap_from_ms, one.gap_to_ms)}: {one.gap_reason}")
     if one.since_us is not None:
         parts.append(f"complete only since {moment(one.since_us)}")
-    return f"{one.did}{f' ({one.handle})' if one.handle else ''}: {', '.join(parts)}"
+    return f"{one.did}{f' (calls itself {one.handle})' if one.handle else ''}: {', '.join(parts)}"
 
 
 def _gaps(report: Report) -> list[str]:

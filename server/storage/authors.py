@@ -68,9 +68,10 @@ def forget_dids() -> None:
     _dids.clear()
 
 
-def claimants(handle: str) -> list[str]:
-    """The accounts whose DID documents claimed this handle when we last looked. Reads the table."""
-    return [str(did) for (did,) in rows("SELECT did FROM authors WHERE handle = ?", (handle,))]
+def claimants(handle: str, limit: int) -> list[str]:
+    """Accounts whose DID documents claimed this handle when we last looked. Reads the table."""
+    sql = "SELECT did FROM authors WHERE handle = ? ORDER BY id LIMIT ?"
+    return [str(did) for (did,) in rows(sql, (handle, limit))]
 
 
 def author_ids(dids: Iterable[str]) -> dict[str, int]:

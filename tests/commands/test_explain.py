@@ -1,14 +1,11 @@
 """`explain`: each reason for which an item is, or is not, in a feed; and the words around it."""
 
-import time
-
 import pytest
 
 from feeds import FEEDS
 from server.commands.verdict import Record, judge
 from server.core.syntax import POST, REPOST, tid_to_int
 from server.storage import gaps, jobs, viewers
-from server.storage.authors import save_identity
 from server.storage.changes import Batch
 from server.storage.database import write_transaction
 from server.storage.ledger import Window
@@ -193,13 +190,12 @@ def test_what_came_after_the_author_went_live_was_heard_and_the_rest_is_not_know
     assert world.verdict("ann", tid(2)).origin is None
 
 
-def test_the_command_takes_handles_and_feeds_and_refuses_what_is_neither(world, gapless, db):
-    now_us = time.time_ns() // 1000
+def test_the_command_takes_handles_and_feeds_and_refuses_what_is_neither(world, gapless, db, names):
     for name in ("viv", "ann"):
-        save_identity(did(name), f"{name}.test", None, None, now_us)
+        names.own(name, f"{name}.test")
     world.say("ann", post(tid(1), parent=("eve", tid(-5))))
     uri = f"at://ann.test/{POST}/{tid(1)}"
-    done = gapless(db, "explain", "@viv.test", uri)
+    done = gapless(db, "explain", "@viv.test", uri, **names.settings)
     assert done.status == 0, done.err
     for words in (
         "everything: shown, item 1, on page 1 of 30 each",
@@ -208,7 +204,7 @@ def test_the_command_takes_handles_and_feeds_and_refuses_what_is_neither(world, 
         f"parent: by {did('eve')}, not followed",
     ):
         assert words in done.out, done.out
-    said = gapless(db, "explain", did("viv"), uri, "following", "--json").json()
+    said = gapless(db, "explain", did("viv"), uri, "following", "--json", **names.settings).json()
     assert (said["reason"], said["uri"]) == ("filtered", f"at://{did('ann')}/{POST}/{tid(1)}")
     assert [feed["feed"] for feed in said["feeds"]] == ["following"]
     for words, complaint in (
@@ -216,6 +212,6 @@ def test_the_command_takes_handles_and_feeds_and_refuses_what_is_neither(world, 
         (("viv.test", "https://bsky.app/x"), "is not the at:// URI of a post or a repost"),
         (("viv.test", f"at://ann.test/app.bsky.feed.like/{tid(1)}"), "a post or a repost"),
     ):
-        done = gapless(db, "explain", *words)
+        done = gapless(db, "explain", *words, **names.settings)
         assert done.status == 2
         assert complaint in done.err

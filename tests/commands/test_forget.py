@@ -82,9 +82,10 @@ def test_of_a_viewer_whom_nobody_follows_nothing_is_left(world, gapless):
     assert {repo.did: repo.wants for repo in tracked_since(0)}[did("viv")] == 0
 
 
-def test_a_viewer_whom_somebody_follows_is_an_author_like_everybody(world, gapless):
+def test_a_viewer_whom_somebody_follows_is_an_author_like_everybody(world, gapless, names):
     number = number_of("wim")
-    done = gapless(world, "forget", "wim.test")
+    names.own("wim", "wim.test")
+    done = gapless(world, "forget", "wim.test", **names.settings)
     assert done.status == 0, done.err
     assert "stay in their feeds" in done.out
     assert viewers.find(did("wim")) is None
@@ -92,6 +93,19 @@ def test_a_viewer_whom_somebody_follows_is_an_author_like_everybody(world, gaple
     assert value("SELECT count(*) FROM feed_items WHERE author_id = ?", (number,)) == 1
     assert value("SELECT wants FROM repos WHERE author_id = ?", (number,)) == repos.ITEMS
     assert viewers.find(did("viv")) is not None
+
+
+def test_nobody_is_forgotten_for_a_handle_that_they_only_claim(world, gapless, names):
+    names.claim("wim", "wim.test")
+    for handle in ("wim.test", "wim.example.com"):
+        done = gapless(world, "forget", handle, **names.settings)
+        assert done.status == 2
+        assert "give the DID" in done.err
+    # It is viv's now; our tables still have wim's claim.
+    names.own("viv", "wim.test")
+    done = gapless(world, "forget", "wim.test", **names.settings)
+    assert done.out.startswith(did("viv"))
+    assert viewers.find(did("wim")) is not None
 
 
 def test_who_comes_back_is_a_new_viewer(world, gapless):
