@@ -23,11 +23,16 @@ def make_fetcher(config: Config) -> Fetcher:
     )
 
 
+def make_txt_records() -> TxtRecords:
+    """What asks the system's resolvers."""
+    return TxtRecords(system_resolvers)
+
+
 def make_handles(config: Config, fetcher: Fetcher) -> Handles:
     """What finds accounts by their handles, in DNS and through `fetcher`."""
     return Handles(
         fetcher,
         Directory(config.plc_url, fetcher),
-        TxtRecords(system_resolvers),
+        make_txt_records(),
         allow_test_names=config.allow_private_hosts,
     )

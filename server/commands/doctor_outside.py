@@ -1,7 +1,7 @@
-"""What `doctor` asks others: name, certificate, did.json, records, clock, source, AppView.
+"""What `doctor` asks others: name, DNS, certificate, did.json, records, clock, source, AppView.
 
-Each question has a deadline, and none goes anywhere but to the hosts that the settings name, and to
-the publisher's PDS. Nothing is written.
+Each question has a deadline, and none goes anywhere but to the hosts that the settings name, to
+the publisher's PDS, and about our own name to DNS. Nothing is written.
 """
 
 import socket
@@ -15,12 +15,12 @@ from server.backfill.pds import get_record
 from server.commands.asking import ask_json, ask_time
 from server.commands.findings import FAIL, OK, WARN, Check, Finding, at_worst
 from server.core.config import UNPUBLISHED_DID, Config
-from server.core.errors import NotFound, StreamBroken
+from server.core.errors import FetchFailed, NotFound, StreamBroken
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.ingest.source import source_of
 from server.ingest.websocket import Line, read_stream
-from server.outgoing import make_fetcher
+from server.outgoing import make_fetcher, make_txt_records
 from server.version import user_agent
 
 DEADLINE_SECONDS = 10.0
@@ -52,7 +52,7 @@ class Outside:
 
     def checks(self) -> list[Check]:
         """In the order in which one hangs on the other."""
-        public = [] if self.config.is_local_trial else [self.dns, self.tls]
+        public = [] if self.config.is_local_trial else [self.dns, self.resolver, self.tls]
         published = [] if self.config.publisher_did == UNPUBLISHED_DID else [self.records]
         seen = [self.visible] if published and self.appview else []
         here = [self.did_document, self.description, self.clock, *self.sources()]
@@ -69,6 +69,20 @@ class Outside:
             return
         addresses = sorted({str(entry[4][0]) for entry in found})
         yield Finding("dns", OK, f"{name} is {', '.join(addresses)}")
+
+    def resolver(self) -> Iterator[Finding]:
+        """Whether the system's resolvers say anything of TXT records, which prove handles."""
+        name = f"_atproto.{self.config.hostname}"
+        try:
+            make_txt_records().look_up(name, DEADLINE_SECONDS)
+        except NotFound:
+            # Nor need there be any.
+            pass
+        except FetchFailed as error:
+            advice = "look at /etc/resolv.conf: handles that only DNS proves are not found"
+            yield Finding("resolver", WARN, str(error), advice)
+            return
+        yield Finding("resolver", OK, "DNS answers when it is asked for TXT records")
 
     def tls(self) -> Iterator[Finding]:
         """Whether the certificate is valid, and for how long."""

@@ -8,9 +8,11 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import dns.rcode
 import pytest
 
 from feeds import FEEDS
+from server import outgoing
 from server.commands.asking import ask_time
 from server.commands.doctor_outside import Outside, certificate_days
 from server.commands.findings import FAIL, OK, WARN, at_worst
@@ -199,9 +201,23 @@ def test_a_name_without_an_address_is_noticed(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", nobody)
     settings = {"FEED_HOSTNAME": "feeds.example.com", "FEED_PUBLISHER_DID": did("publisher")}
     outside = Outside(load_config(settings), None, {})
-    ((dns,), (tls,)) = (list(outside.dns()), list(outside.tls()))
-    assert (dns.verdict, tls.verdict) == (FAIL, FAIL)
+    ((name,), (tls,)) = (list(outside.dns()), list(outside.tls()))
+    assert (name.verdict, tls.verdict) == (FAIL, FAIL)
     assert outside.dns in outside.checks()
+    outside.fetcher.close()
+
+
+def test_a_resolver_that_says_nothing_of_txt_records_is_noticed(dns_server, monkeypatch):
+    monkeypatch.setattr(outgoing, "system_resolvers", dns_server.resolvers)
+    settings = {"FEED_HOSTNAME": "feeds.example.com", "FEED_PUBLISHER_DID": did("publisher")}
+    outside = Outside(load_config(settings), None, {})
+    (well,) = outside.resolver()
+    assert well.verdict == OK
+    dns_server.rcode = dns.rcode.REFUSED
+    (bad,) = outside.resolver()
+    assert (bad.verdict, "REFUSED" in bad.seen, "resolv.conf" in bad.advice) == (WARN, True, True)
+    assert {name for name, _ in dns_server.asked} == {"_atproto.feeds.example.com"}
+    assert outside.resolver in outside.checks()
     outside.fetcher.close()
 
 
