@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from server.core.errors import MalformedCursor
 
@@ -62,8 +63,7 @@ class Feed:
         return f"at://{publisher_did}/app.bsky.feed.generator/{self.rkey}"
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineItem:
+class TimelineItem(NamedTuple):
     """One row of a page: a post, or a repost (`repost_uri`) of a post. `key` is its place."""
 
     key: int

@@ -61,13 +61,9 @@ def int_to_tid(number: int) -> str:
     """The TID of a number from 0 to 2**63 - 1."""
     pairs = _PAIRS
     return (
-        _TID_ALPHABET[number >> 60]
-        + pairs[number >> 50 & 1023]
-        + pairs[number >> 40 & 1023]
-        + pairs[number >> 30 & 1023]
-        + pairs[number >> 20 & 1023]
-        + pairs[number >> 10 & 1023]
-        + pairs[number & 1023]
+        f"{_TID_ALPHABET[number >> 60]}{pairs[number >> 50 & 1023]}{pairs[number >> 40 & 1023]}"
+        f"{pairs[number >> 30 & 1023]}{pairs[number >> 20 & 1023]}{pairs[number >> 10 & 1023]}"
+        f"{pairs[number & 1023]}"
     )
 
 

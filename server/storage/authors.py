@@ -46,16 +46,10 @@ def author_did(number: int) -> str | None:
 
 def dids_of(numbers: Iterable[int]) -> dict[int, str]:
     """The accounts that these numbers stand for."""
-    found: dict[int, str] = {}
-    missing: list[int] = []
-    for number in numbers:
-        did = _dids.get(number)
-        if did is None:
-            missing.append(number)
-        else:
-            found[number] = did
-    if missing:
-        fetched = dict(rows_in("SELECT id, did FROM authors WHERE id", missing))
+    wanted = set(numbers)
+    found = {number: did for number in wanted if (did := _dids.get(number)) is not None}
+    if len(found) < len(wanted):
+        fetched = dict(rows_in("SELECT id, did FROM authors WHERE id", wanted - found.keys()))
         if len(_dids) + len(fetched) > MAX_REMEMBERED:
             _dids.clear()
         _dids.update(fetched)

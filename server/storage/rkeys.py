@@ -30,15 +30,11 @@ def find_rkey(rkey: str) -> int | None:
 
 def decode_rkeys(numbers: Iterable[int]) -> dict[int, str]:
     """The key of each integer that `encode_rkeys` gave."""
-    decoded: dict[int, str] = {}
-    odd: list[int] = []
-    for number in numbers:
-        if number >= 0:
-            decoded[number] = int_to_tid(number)
-        else:
-            odd.append(-number)
-    if odd:
-        for number, rkey in rows_in("SELECT id, rkey FROM odd_rkeys WHERE id", set(odd)):
+    wanted = set(numbers)
+    decoded = {number: int_to_tid(number) for number in wanted if number >= 0}
+    if len(decoded) < len(wanted):
+        odd = [-number for number in wanted if number < 0]
+        for number, rkey in rows_in("SELECT id, rkey FROM odd_rkeys WHERE id", odd):
             decoded[-number] = rkey
     return decoded
 

@@ -127,8 +127,9 @@ class _Search:
 
 def _dress(found: Sequence[tuple[Any, ...]]) -> list[TimelineItem]:
     """Rows as the URIs that the skeleton names."""
-    dids = dids_of({row[1] for row in found} | {row[4] for row in found if row[3] == 1})
-    keys = decode_rkeys({row[2] for row in found} | {row[5] for row in found if row[3] == 1})
+    reposts = [row for row in found if row[3] == 1]
+    dids = dids_of([row[1] for row in found] + [row[4] for row in reposts])
+    keys = decode_rkeys([row[2] for row in found] + [row[5] for row in reposts])
     items = []
     for key, author, rkey, collection, subject, subject_rkey, *_ in found:
         if collection == 0:
