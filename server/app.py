@@ -21,6 +21,7 @@ from server.storage import authors
 from server.storage.database import release
 from server.storage.ledger import Window
 from server.storage.opening import open_database
+from server.storage.replicas import Replicas
 from server.version import VERSION, user_agent
 from server.web.errors import register_error_handlers
 from server.web.feed_check import FeedChecks
@@ -63,6 +64,7 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
         SpentTokens(),
         Standings(lambda: _look(config, metrics, metrics_folder)),
         make_checks(config),
+        make_replicas(config, metrics),
     )
     for blueprint in (xrpc, well_known, ops, pages):
         app.register_blueprint(blueprint)
@@ -85,6 +87,13 @@ def _look(config: Config, metrics: WebMetrics, folder: Path | None) -> Standing:
     now_us = _now_us()
     window = Window.at(now_us, config.backfill_days, config.retention_days)
     return look(VERSION, window, metrics, None if folder is None else str(folder), now_us)
+
+
+def make_replicas(config: Config, metrics: WebMetrics) -> Replicas:
+    """Where pages are read, if DATABASE_REPLICA_URLS names any: each thread may do so at once."""
+    return Replicas(
+        config.replica_urls, config.web_threads, metrics.count_page, metrics.count_refusal
+    )
 
 
 def make_checks(config: Config) -> FeedChecks:

@@ -23,6 +23,7 @@ from server.storage.opening import open_database
 from tests.builders import EMPTY_ALL, NOW_US
 from tests.devnet.postgres import Postgres
 from tests.dns_server import DnsServer
+from tests.standby import Streaming
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -143,6 +144,19 @@ def postgres() -> Iterator[PostgresDatabases]:
     finally:
         if server is not None:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def streaming() -> Iterator[Streaming]:
+    """A PostgreSQL of our own with a streaming replica, and a migrated database in both."""
+    servers = Streaming()
+    try:
+        servers.start()
+        open_database(servers.primary_url)
+        migrate()
+        yield servers
+    finally:
+        servers.stop()
 
 
 @pytest.fixture(scope="session")

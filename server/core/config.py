@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from server.core.database_urls import database_url, replica_problems, replica_urls
 from server.core.errors import ConfigError
 from server.core.syntax import is_at_uri, is_did, is_hostname
 
@@ -18,6 +19,7 @@ DEFAULTS: dict[str, str] = {
     "FEED_PUBLISHER_DID": "",
     "FEED_SERVICE_DID": "",
     "DATABASE_URL": "sqlite:///data/gapless.db",
+    "DATABASE_REPLICA_URLS": "",
     "STREAM_URLS": "wss://bsky.network/xrpc/com.atproto.sync.subscribeRepos",
     "JETSTREAM_DICTIONARY": "",
     "JETSTREAM_FILTER_DIDS": "0",
@@ -43,7 +45,7 @@ DEFAULTS: dict[str, str] = {
 }
 
 # A database URL carries a password, the DSN of Sentry a key.
-_SECRET = frozenset({"DATABASE_URL", "ADMIN_TOKEN", "SENTRY_DSN"})
+_SECRET = frozenset({"DATABASE_URL", "DATABASE_REPLICA_URLS", "ADMIN_TOKEN", "SENTRY_DSN"})
 
 # The path says what kind of source a URL names.
 RELAY_PATH = "/xrpc/com.atproto.sync.subscribeRepos"
@@ -70,8 +72,9 @@ class Config:
     publisher_did: str
     service_did: str
     service_endpoint: str
-    # It may hold a password, and reports of errors show the values of variables.
+    # They may hold a password, and reports of errors show the values of variables.
     database_url: str = field(repr=False)
+    replica_urls: tuple[str, ...] = field(repr=False)
     stream_urls: tuple[tuple[str, ...], ...]  # by preference; those in one tuple are read together
     jetstream_dictionary: str | None
     jetstream_filter_dids: int  # 0: never
@@ -112,7 +115,8 @@ def load_config(environ: Mapping[str, str]) -> Config:
         publisher_did=reader.read("FEED_PUBLISHER_DID", _did) or UNPUBLISHED_DID,
         service_did=reader.read("FEED_SERVICE_DID", _service_did) or service_did,
         service_endpoint=f"http://localhost:{port}" if is_local_trial else f"https://{hostname}",
-        database_url=reader.read("DATABASE_URL", _database_url) or "",
+        database_url=reader.read("DATABASE_URL", database_url) or "",
+        replica_urls=reader.read("DATABASE_REPLICA_URLS", replica_urls) or (),
         stream_urls=reader.read("STREAM_URLS", _stream_urls) or (),
         jetstream_dictionary=reader.read("JETSTREAM_DICTIONARY", _dictionary),
         jetstream_filter_dids=reader.integer("JETSTREAM_FILTER_DIDS", 0, MAX_FILTER_DIDS),
@@ -149,6 +153,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         reader.problems.append(
             "BACKUP_DIR is for SQLite: copy PostgreSQL with pg_dump (docs/operating.md says how)"
         )
+    reader.problems += replica_problems(config.database_url, config.replica_urls)
     if reader.problems:
         raise ConfigError(reader.problems)
     return config
@@ -211,15 +216,6 @@ def _did(text: str) -> str:
 def _service_did(text: str) -> str:
     if "#" in text or not text.startswith(("did:plc:", "did:web:")):
         raise ValueError("must be a bare DID (did:plc:… or did:web:…), with no #fragment")
-    return text
-
-
-def _database_url(text: str) -> str:
-    scheme, mark, _ = text.partition("://")
-    if not mark or scheme not in ("sqlite", "postgresql", "postgres"):
-        raise ValueError("must start with sqlite:/// or postgresql://")
-    if scheme == "sqlite" and not (text.startswith("sqlite:///") and len(text) > len("sqlite:///")):
-        raise ValueError("an SQLite URL is sqlite:///FILE (relative) or sqlite:////FILE (absolute)")
     return text
 
 

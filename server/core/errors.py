@@ -16,6 +16,7 @@ FeedError
 │   └── StreamSilent        it stands, and nothing is said: try another source
 ├── FetchFailed             a peer did not give what we asked for: the job is retried later
 │   └── NotFound            the peer answers, and what we asked for is not there
+├── ReplicaUnfit            a replica cannot give a page now: another one does, or the primary
 └── LeaseLost               another process leads: stop writing
 """
 
@@ -128,6 +129,15 @@ class NotFound(FetchFailed):
     def __init__(self, message: str, name: str = "") -> None:
         super().__init__(message)
         self.name = name
+
+
+class ReplicaUnfit(FeedError):
+    """A replica cannot be read from now. `message` is the first line of what was said of it."""
+
+    def __init__(self, reason: str, message: object = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.message = next(iter(str(message).splitlines()), "").strip()
 
 
 class LeaseLost(FeedError):

@@ -71,6 +71,28 @@ class WebMetrics:
             registry=self.registry,
         )
 
+        self.page_reads = Counter(
+            "gapless_page_reads",
+            "Pages of feeds by where they were read: a replica (its host and port), or primary.",
+            ("place",),
+            registry=self.registry,
+        )
+        self.replica_refusals = Counter(
+            "gapless_replica_refusals",
+            "Pages that a replica could not give, by why: see REASONS in"
+            " server/storage/replica_connection.py.",
+            ("replica", "reason"),
+            registry=self.registry,
+        )
+
+    def count_page(self, place: str) -> None:
+        """Count a page that was read there."""
+        self.page_reads.labels(place).inc()
+
+    def count_refusal(self, replica: str, reason: str) -> None:
+        """Count a page that a replica could not give."""
+        self.replica_refusals.labels(replica, reason).inc()
+
     def cache(self, name: str) -> Callable[[bool], None]:
         """What a cache calls for each question, with whether the answer was there."""
         hit, miss = (self.cache_asks.labels(name, result) for result in ("hit", "miss"))

@@ -4,7 +4,8 @@ Promises. One statement text runs on both databases: `?` marks a parameter, and 
 only here, in `leases.py` and in the migrations. Each thread has its own connection, opened at first
 use; PostgreSQL's come from a bounded pool and go back with `release()`. A transaction that will
 write says so with `write_transaction()`. A database that is gone raises DatabaseError to the
-caller. Only a lost conflict is retried here, and only where a function says that it may be.
+caller. Only a lost conflict is retried here, and only where a function says that it may be. What a
+thread reads within `reading_from()` comes from a replica (replicas.py); what it writes never does.
 
 Bounds: BUSY_SECONDS for a lock of SQLite, STATEMENT_MS for a statement of PostgreSQL,
 IDLE_TRANSACTION_MS for a transaction of it in which nothing happens, `max_connections` for the
@@ -24,6 +25,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from peewee import Database, DatabaseProxy, PeeweeException, SqliteDatabase
 from playhouse.pool import PooledPostgresqlDatabase
+
+from server.storage.reader import reader
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +160,10 @@ def add_seconds(seconds: float) -> None:
 def rows(sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """All rows of a query, or of a statement with RETURNING."""
     began = time.perf_counter()
+    replica = reader()
     try:
+        if replica is not None:
+            return replica.rows(_translate(sql), parameters)
         return list(database.execute_sql(_translate(sql), parameters).fetchall())
     finally:
         _spent.seconds += time.perf_counter() - began

@@ -16,16 +16,21 @@ from typing import Any
 from psycopg2.extensions import connection
 
 from server.storage.database import add_seconds, database, is_sqlite
+from server.storage.reader import reader
 
 _PARAMETER = re.compile(r"(?<!:):([a-z]+)")
 
 
 class Connection(connection):
-    """A connection to PostgreSQL that knows which statements it has planned."""
+    """A connection to PostgreSQL that knows which statements it has planned.
+
+    And where it leads, once somebody wants to know: see wal.py.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.prepared: set[str] = set()
+        self.origin: object = None
 
 
 def prepared_rows(sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
@@ -35,11 +40,17 @@ def prepared_rows(sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
         if is_sqlite():
             return list(database.execute_sql(sql, values).fetchall())
         name, prepare, execute, order = _for_postgresql(sql)
+        replica, ordered = reader(), [values[one] for one in order]
+        if replica is not None:
+            if name not in replica.prepared:
+                replica.rows(prepare)
+                replica.prepared.add(name)
+            return replica.rows(execute, ordered)
         planned = database.connection().prepared
         if name not in planned:
             database.execute_sql(prepare)
             planned.add(name)
-        return list(database.execute_sql(execute, [values[one] for one in order]).fetchall())
+        return list(database.execute_sql(execute, ordered).fetchall())
     finally:
         add_seconds(time.perf_counter() - began)
 

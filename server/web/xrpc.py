@@ -15,6 +15,7 @@ from server.identity.cache import IdentityCache
 from server.identity.service_auth import ServiceToken
 from server.identity.strict_json import parse_json
 from server.storage import follow_backs, read_positions, viewers
+from server.storage.replicas import Replicas
 from server.storage.timeline import timeline_page
 from server.web import reading_place
 from server.web.auth import requester
@@ -48,6 +49,7 @@ class Service:
     spent_tokens: SpentTokens
     standings: Standings
     checks: FeedChecks
+    replicas: Replicas
 
 
 def service() -> Service:
@@ -102,7 +104,11 @@ def _skeleton(wanted: SkeletonParameters, viewer: int, now_us: int) -> dict[str,
             began = reading_place.begin(viewer, feed, limit, now_us)
         else:
             reading_place.turn_page(viewer, feed, cursor, limit, now_us)
-    page = timeline_page(viewer, feed.filter, began, limit, now_us, oldest_first=feed.oldest_first)
+    page = service().replicas.read(
+        lambda: timeline_page(
+            viewer, feed.filter, began, limit, now_us, oldest_first=feed.oldest_first
+        )
+    )
     following = None
     # A cursor on the last page would make the app ask for an empty one.
     if page.has_more:
