@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 from server.core.config import DEFAULTS
 from server.core.metrics import IngestMetrics, WebMetrics
 from server.storage import readings
-from server.web.scrape import _FromDatabase
+from server.storage.replicas import Replicas, ReplicaState
+from server.web.scrape import _FromDatabase, of_replicas
 from server.web.standing import Standing
 from tests.builders import NOW_US
 
@@ -37,7 +38,9 @@ def metrics_of_processes():
 
 def metrics_of_database(sqlite):
     found = {}
-    for family in _FromDatabase(NOW_US, "1").collect():
+    replica = ReplicaState("replica:5432", None, "", 0)
+    asked = _FromDatabase(NOW_US, "1", Replicas((), 1)).collect()
+    for family in (*asked, *of_replicas([replica])):
         name = f"{family.name}_info" if family.type == "info" else family.name
         found[name] = {label for sample in family.samples for label in sample.labels}
     return found | {"gapless_stream_lag_seconds": set()}

@@ -12,11 +12,36 @@ from server.core.wording import duration, moment, size
 from server.storage import backup, overview, readings
 from server.storage.database import DatabaseError, is_sqlite
 from server.storage.readings import Readings
+from server.storage.replica_connection import (
+    BUSY,
+    CANCELLED,
+    FAILING,
+    FOREIGN,
+    LAGGING,
+    PRIMARY,
+    SILENT,
+    UNREACHABLE,
+)
+from server.storage.replicas import Replicas
 
 SILENT_SECONDS = 30
 # What tokens forgive is a minute; a stream a minute behind is what the alert is for.
 LAG_SECONDS = (60, 600)
 GAP_SECONDS = 3600
+
+# What to do about a replica. Those that DATABASE_REPLICA_URLS should not name come first.
+ADVICE = {
+    PRIMARY: "take it out of DATABASE_REPLICA_URLS, or make it a replica of DATABASE_URL",
+    FOREIGN: "take it out of DATABASE_REPLICA_URLS; after a failover of the primary, wait for the"
+    " replica's next restart point (checkpoint_timeout)",
+    UNREACHABLE: "does it run, and take connections (hot_standby, pg_hba.conf, the password)?",
+    SILENT: "does it run, and does the network lead to it?",
+    LAGGING: "if it stays so: pg_stat_replication on the primary, and the replica's log",
+    CANCELLED: "it is overloaded, or replaying conflicts with reading: its log says which",
+    FAILING: "its log says why; the user needs SELECT on all tables, and pg_control_system()",
+    BUSY: "ask again",
+}
+MISTAKEN = (PRIMARY, FOREIGN)
 
 
 def checks(config: Config) -> list[Check]:
@@ -78,7 +103,19 @@ def storage(config: Config) -> Iterator[Finding]:
             f"{size(free)} of {size(total)} are free where the database is",
             "make it larger, or lower RETENTION_DAYS: a full disk stops the service",
         )
+    yield from replicas(config)
     yield from stream(now, time.time_ns() // 1000)
+
+
+def replicas(config: Config) -> Iterator[Finding]:
+    """Whether pages can be read from each replica. Without one the primary gives them."""
+    for one in Replicas(config.replica_urls, max_connections=1).look():
+        name = f"replica {one.name}"
+        if one.problem is None:
+            yield Finding(name, OK, f"pages can be read from it, {size(one.lag_bytes or 0)} behind")
+        else:
+            verdict = FAIL if one.problem in MISTAKEN else WARN
+            yield Finding(name, verdict, f"{one.problem}: {one.detail}", ADVICE[one.problem])
 
 
 def stream(now: Readings, now_us: int) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from server.storage.gaps import Gap
 from server.storage.leases import Leader
 from server.storage.ledger import Completeness, Shortfall, Window
 from server.storage.overview import Counts, Queue, Source
+from server.storage.replicas import Replicas, ReplicaState
 from server.version import VERSION
 
 # The exit status that says: the database answers, but nobody reads the stream.
@@ -44,6 +45,7 @@ class Report:
     viewer: str | None
     completeness: Completeness
     counts: Counts
+    replicas: list[ReplicaState]
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -86,6 +88,7 @@ def make_report(config: Config, viewer: str | None, now_us: int) -> Report:
         viewer=did,
         completeness=completeness,
         counts=overview.counts(),
+        replicas=Replicas(config.replica_urls, max_connections=1).look(),
     )
 
 
@@ -99,6 +102,7 @@ def told(report: Report) -> list[str]:
     lines += [("complete", text) for text in _complete(report.completeness, whose)]
     lines += [("gaps", text) for text in _gaps(report)]
     lines += [("counts", _counts(report.counts))]
+    lines += [("replicas", _replica(one)) for one in report.replicas]
     told, last = [], ""
     for title, text in lines:
         told.append(f"{'' if title == last else title:<10}{text}")
@@ -173,6 +177,13 @@ def _counts(counts: Counts) -> str:
         f" {counts.outside_posts_waiting} posts of strangers to be looked up,"
         f" {size(counts.database_bytes)} of database"
     )
+
+
+def _replica(one: ReplicaState) -> str:
+    behind = "" if one.lag_bytes is None else f", {size(one.lag_bytes)} behind"
+    if one.problem is None:
+        return f"{one.name}: can be read from{behind}"
+    return f"{one.name}: not read from, {one.problem}{behind}: {one.detail}"
 
 
 COMMAND = Command(

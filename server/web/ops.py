@@ -43,7 +43,7 @@ def metrics() -> Response:
     """Everything that is counted, for Prometheus."""
     _require_admin()
     counted, folder = current_app.extensions["metrics"]
-    text = scrape.page(counted, folder, current_app.config["VERSION"])
+    text = scrape.page(counted, folder, current_app.config["VERSION"], service().replicas)
     response = Response(text, content_type=CONTENT_TYPE_LATEST)
     response.headers["Cache-Control"] = "no-store"
     return response

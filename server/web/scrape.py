@@ -2,8 +2,9 @@
 
 The web processes of one gunicorn share a folder of small files, in which the client library keeps
 their numbers and adds them up. The leader, which may run elsewhere, leaves its own in the database.
-What the database knows (queues, gaps, the cursor) is read when somebody asks. With several
-web machines each shows the leader's numbers and the database's: ask for `max` of those, not `sum`.
+What the database knows (queues, gaps, the cursor) is read when somebody asks, and each replica
+is looked at, for a second at most. With several web machines each shows the leader's numbers and
+the database's: ask for `max` of those, not `sum`.
 
 A database that does not answer costs its part of the page only: `gapless_database_up` is 0 then.
 """
@@ -24,6 +25,8 @@ from server.core.metrics import WebMetrics
 from server.storage import exported_metrics, readings
 from server.storage.database import DatabaseError
 from server.storage.readings import Readings
+from server.storage.replica_connection import BUSY
+from server.storage.replicas import Replicas, ReplicaState
 
 log = logging.getLogger(__name__)
 
@@ -33,23 +36,24 @@ STALE_SECONDS = 60
 LEADING_SECONDS = 30
 
 
-def page(metrics: WebMetrics, folder: Path | None, version: str) -> bytes:
+def page(metrics: WebMetrics, folder: Path | None, version: str, replicas: Replicas) -> bytes:
     """The metrics as text. `folder`: where the web processes share their numbers, if they do."""
     registry = CollectorRegistry()
     if folder is None:
         registry.register(metrics.registry)
     else:
         MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
-    registry.register(_FromDatabase(time.time_ns() // 1000, version))
+    registry.register(_FromDatabase(time.time_ns() // 1000, version, replicas))
     return generate_latest(registry)
 
 
 class _FromDatabase(Collector):
     """What the database says, and what the leader left there."""
 
-    def __init__(self, now_us: int, version: str) -> None:
+    def __init__(self, now_us: int, version: str, replicas: Replicas) -> None:
         self.now_us = now_us
         self.version = version
+        self.replicas = replicas
 
     def collect(self) -> Iterator[Metric]:
         info = InfoMetricFamily("gapless", "The version that answers.")
@@ -57,7 +61,11 @@ class _FromDatabase(Collector):
         yield info
         up = "Whether the database answered this scrape."
         try:
-            families = [*gauges(readings.read(self.now_us), self.now_us), *self._left_by_leader()]
+            families = [
+                *gauges(readings.read(self.now_us), self.now_us),
+                *of_replicas(self.replicas.look()),
+                *self._left_by_leader(),
+            ]
         except DatabaseError as error:
             log.warning("metrics without the database: %s", error)
             yield GaugeMetricFamily("gapless_database_up", up, 0)
@@ -109,6 +117,16 @@ def gauges(now: Readings, now_us: int) -> Iterator[Metric]:
     if now.disk is not None:
         yield _gauge("gapless_disk_bytes", "Size of the disk with the database.", now.disk[0])
         yield _gauge("gapless_disk_free_bytes", "Free on that disk.", now.disk[1])
+
+
+def of_replicas(states: list[ReplicaState]) -> Iterator[Metric]:
+    """Each replica as this process has just found it."""
+    usable = {(state.name,): state.problem in (None, BUSY) for state in states}
+    lags = {(one.name,): one.lag_bytes for one in states if one.lag_bytes is not None}
+    about = "Whether pages can be read from the replica now."
+    yield _family("gapless_replica_usable", about, ("replica",), usable)
+    behind = "What the replica had not replayed of the primary's log; none where it does not tell."
+    yield _family("gapless_replica_lag_bytes", behind, ("replica",), lags)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
