@@ -13,6 +13,7 @@ POSTGRES_PORT = 5432
 # Marks where they belong. Elsewhere the driver may take a piece of the password for the host, and
 # say so in the log.
 _IN_PLACE = re.compile(r"[a-z]+://(?:[^@/?#]*@)?[^@/?#]*(?:/[^@/?#]*)?(?:\?[^@#]*)?")
+STRAY_MARK = "has a stray mark (write / ? # @ in a password as %2F %3F %23 %40)"
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -23,6 +24,8 @@ def database_url(text: str) -> str:
         raise ValueError("must start with sqlite:/// or postgresql://")
     if scheme == "sqlite" and not (text.startswith("sqlite:///") and len(text) > len("sqlite:///")):
         raise ValueError("an SQLite URL is sqlite:///FILE (relative) or sqlite:////FILE (absolute)")
+    if scheme != "sqlite" and not _IN_PLACE.fullmatch(text):
+        raise ValueError(STRAY_MARK)
     return text
 
 
@@ -73,7 +76,7 @@ def _problems(urls: tuple[str, ...]) -> list[tuple[int, str]]:
         if not url.startswith(("postgresql://", "postgres://")):
             found.append((n, "must start with postgresql:// (write a comma in a password as %2C)"))
         elif not _IN_PLACE.fullmatch(url):
-            found.append((n, "has a stray mark (write / ? # @ in a password as %2F %3F %23 %40)"))
+            found.append((n, STRAY_MARK))
         elif name is None:
             found.append((n, "must name one server, as in postgresql://USER:PASSWORD@HOST/NAME"))
         elif _STRAY_PERCENT.search(url):

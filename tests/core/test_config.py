@@ -113,7 +113,14 @@ def test_the_password_of_a_database_url_is_never_shown(url):
 
 @pytest.mark.parametrize(
     "url",
-    ["sqlite:///data/x.db", "sqlite:////var/x.db", "postgresql://u:p@h/d", "postgres://u:p@h:1/d"],
+    [
+        "sqlite:///data/x.db",
+        "sqlite:////var/x.db",
+        "postgresql://u:p@h/d",
+        "postgres://u:p@h:1/d",
+        "postgresql://u:p%40s@h1:1,h2:2/d?sslmode=require&host=/run/postgresql",
+        "postgresql:///d",
+    ],
 )
 def test_databases_that_we_know(url):
     assert load_config({"DATABASE_URL": url}).database_url == url
@@ -173,6 +180,8 @@ def test_a_password_with_a_mark_is_not_taken_for_a_host(password):
     (problem,) = problems(DATABASE_URL="postgresql://u:p@h2/d", **replica)
     assert "stray mark" in problem
     assert password not in problem
+    (problem,) = problems(DATABASE_URL=f"postgresql://u:{password}@h/d")
+    assert "stray mark" in problem
 
 
 @pytest.mark.parametrize("text", ["1", "true", "Yes", "on"])
