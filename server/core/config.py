@@ -240,7 +240,7 @@ def _check_stream_url(url: str) -> None:
         raise ValueError(f"{url}: must be a ws:// or wss:// address")
     if parts.path not in SOURCE_PATHS:
         raise ValueError(f"{url}: the path must be one of {', '.join(SOURCE_PATHS)}")
-    if parts.query or parts.fragment or parts.username:
+    if parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError(f"{url}: must have no query, fragment or user name")
 
 

@@ -13,7 +13,8 @@ FeedError
 ├── BadRecord               the network's fault: drop the record, count it, go on
 ├── BadFrame                the network's fault: a frame of the stream that cannot be read
 ├── StreamBroken            the connection ended: back off, reconnect
-│   └── StreamSilent        it stands, and nothing is said: try another source
+│   ├── StreamSilent        it stands, and nothing is said: try another source
+│   └── StreamHalfOpen      it only seems to stand: nobody answers our pings
 ├── FetchFailed             a peer did not give what we asked for: the job is retried later
 │   └── NotFound            the peer answers, and what we asked for is not there
 ├── ReplicaUnfit            a replica cannot give a page now: another one does, or the primary
@@ -110,6 +111,10 @@ class StreamBroken(FeedError):
 
 class StreamSilent(StreamBroken):
     """The source accepted us, and says nothing."""
+
+
+class StreamHalfOpen(StreamBroken):
+    """The other side is gone, and nothing told us so."""
 
 
 class FetchFailed(FeedError):

@@ -17,7 +17,12 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 # A batch may wait for SQLite's lock or a distant PostgreSQL; a turn of a backfill for a slow PDS.
 BATCH_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+# Healthy sources are tenths of a second apart; what comes after half a minute counts as lost.
+DELAY_BUCKETS = (0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 TURN_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+# What a source that is read together with others did with a record.
+FIRST, LATE, MISSING = "first", "late", "missing"
 
 # Hosts with a label of their own, and what it takes to get one: whoever runs a PDS can invent host
 # names, but has to be asked this often before one of them shows.
@@ -128,8 +133,28 @@ class IngestMetrics:
         )
         self.breaks = Counter(
             "gapless_stream_breaks",
-            "Connections to a source that ended.",
+            "Connections to a source that ended or never came, by KINDS of ingest/breaks.py.",
+            ("source", "kind"),
+            registry=self.registry,
+        )
+        self.connected = Gauge(
+            "gapless_source_connected",
+            "Whether a source of STREAM_URLS is being read.",
             ("source",),
+            registry=self.registry,
+        )
+        self.hedged_events = Counter(
+            "gapless_hedged_events",
+            "Records of tracked authors that sources read together told: first, late (after another"
+            " one), or missing (it told what came after, and not this).",
+            ("source", "outcome"),
+            registry=self.registry,
+        )
+        self.hedged_delay = Histogram(
+            "gapless_hedged_delay_seconds",
+            "How much later than the first a source told what it told late.",
+            ("source",),
+            buckets=DELAY_BUCKETS,
             registry=self.registry,
         )
         self.source_changes = Counter(

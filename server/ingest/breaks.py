@@ -1,44 +1,75 @@
-"""Why a stream ended, in one word to count and to look for; and how long to stay away."""
+"""Why a stream ended, in one word to count and to look for; and how long to stay away.
+
+The word is one of KINDS, whatever a server says: it is a label of a metric. What the server said is
+in the log, in one line.
+"""
 
 import socket
 import ssl
 
 from picows import WSHandshakeError, WSInvalidStatusError
 
-from server.core.errors import StreamBroken, StreamSilent
+from server.core.errors import StreamBroken, StreamHalfOpen, StreamSilent
 from server.ingest.relay import SourceError
 
 # However long a server asks us to stay away, we look again after this.
 LONGEST_WISH_SECONDS = 120.0
+# What a server says may be long, and have lines of its own.
+MAX_TOLD = 300
 
 _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "dns"),
     (ssl.SSLError, "tls"),
+    # asyncio's word for a TLS handshake that takes too long.
+    (ConnectionAbortedError, "tls"),
     (TimeoutError, "timeout"),
     (WSHandshakeError, "handshake"),
     (ConnectionRefusedError, "refused"),
     (OSError, "network"),
 )
+_STATUSES = (301, 302, 307, 308, 400, 401, 403, 404, 429, 500, 502, 503, 504)
+# The names of errors that the protocols know.
+_SOURCE_ERRORS = ("ConsumerTooSlow", "FutureCursor", "CursorTooOld")
+_NO_CONNECTION = ("dns", "tls", "timeout", "refused", "network", "handshake", "http-other")
+_ENDED = ("silent", "half-open", "closed", "cut", "error")
+
+KINDS = frozenset(
+    (*_NO_CONNECTION, *(f"http-{status}" for status in _STATUSES), *_ENDED, *_SOURCE_ERRORS)
+)
 
 
 def kind_of(broken: StreamBroken) -> str:
-    """The word for it.
+    """The word for it, one of KINDS.
 
     No connection came about: dns, tls, timeout, refused, network, handshake, http-STATUS. It ended:
-    silent, closed, cut (the line broke, or nobody answered our pings), or the name of the source's
-    own error, e.g. ConsumerTooSlow.
+    silent, half-open (nobody answers our pings), closed, cut, or the name of the source's own
+    error, e.g. ConsumerTooSlow; error, if the protocols do not know that name.
     """
     if isinstance(broken, SourceError):
-        return broken.name
+        return broken.name if broken.name in _SOURCE_ERRORS else "error"
     if isinstance(broken, StreamSilent):
         return "silent"
+    if isinstance(broken, StreamHalfOpen):
+        return "half-open"
     status = status_of(broken)
     if status is not None:
-        return f"http-{status}"
+        return f"http-{status}" if status in _STATUSES else "http-other"
     for cause, kind in _CAUSES:
         if isinstance(broken.__cause__, cause):
             return kind
-    return "closed" if str(broken).startswith("closed by the server") else "cut"
+    return _kind_of_goodbye(str(broken))
+
+
+def _kind_of_goodbye(told: str) -> str:
+    if not told.startswith("closed by the server"):
+        return "cut"
+    return next((name for name in _SOURCE_ERRORS if name in told.split()), "closed")
+
+
+def told(broken: StreamBroken) -> str:
+    """What is known of it, for the log: one line."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(broken)[:MAX_TOLD])
+    return " ".join(text.split())
 
 
 def status_of(broken: StreamBroken) -> int | None:

@@ -2,8 +2,9 @@
 
 Every record of a tracked author that anybody tells is looked at again JUDGE_SECONDS later. A source
 that was connected all the time, has read past that moment, and did not tell it, has lost it. One
-that was away, or is still catching up, is not judged. The counts go to the sources' counters, and
-each REPORT_SECONDS a line of each source to the log: a warning if it lost something.
+that was away, or is still catching up, is not judged. The counts go to the sources' counters and
+to the metrics, and each REPORT_SECONDS a line of each source to the log: a warning if it lost
+something.
 
 Bound: JUDGE_SECONDS of tracked authors' records.
 """
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from server.core.events import Commit
+from server.core.metrics import FIRST, LATE, MISSING, IngestMetrics
 from server.ingest.counters import SourceCounters
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ PAST_MS = 5_000
 
 @dataclass(slots=True)
 class _Told:
+    first: str
     first_s: float
     event_ms: int
     tellers: set[str] = field(default_factory=set)
@@ -34,8 +37,17 @@ class _Told:
 class Comparison:
     """Compares the sources of a group. Times are monotonic, but for `*_ms`."""
 
-    def __init__(self, counters: Mapping[str, SourceCounters], now_s: float) -> None:
+    def __init__(
+        self, counters: Mapping[str, SourceCounters], metrics: IngestMetrics, now_s: float
+    ) -> None:
         self.counters = counters
+        # All of them from the beginning: a rate of what appears with its first event misses that.
+        self.outcomes = {
+            (name, outcome): metrics.hedged_events.labels(name, outcome)
+            for name in counters
+            for outcome in (FIRST, LATE, MISSING)
+        }
+        self.delays = {name: metrics.hedged_delay.labels(name) for name in counters}
         self.told: dict[tuple[str, int, str, str], _Told] = {}
         # Since when each source that stands has been connected.
         self.connected_s: dict[str, float] = {}
@@ -58,10 +70,13 @@ class Comparison:
             key = (commit.repo, commit.rev, op.collection, op.rkey)
             told = self.told.get(key)
             if told is None and may_begin:
-                told = self.told[key] = _Told(now_s, commit.time_ms)
+                told = self.told[key] = _Told(source, now_s, commit.time_ms)
             if told is not None and source not in told.tellers:
                 told.tellers.add(source)
-                self.counters[source].late_ms += int((now_s - told.first_s) * 1000)
+                if source != told.first:
+                    late_s = now_s - told.first_s
+                    self.counters[source].late_ms += int(late_s * 1000)
+                    self.delays[source].observe(late_s)
 
     def judge(self, event_ms: Mapping[str, int], now_s: float) -> None:
         """Count what is old enough; `event_ms` is how far each source has read."""
@@ -73,8 +88,10 @@ class Comparison:
             for name, counters in self.counters.items():
                 if name in told.tellers:
                     counters.told += 1
+                    self.outcomes[name, FIRST if name == told.first else LATE].inc()
                 elif self._should_have_told(name, told, event_ms.get(name, 0)):
                     counters.missing += 1
+                    self.outcomes[name, MISSING].inc()
         if now_s >= self.next_report_s:
             self.next_report_s = now_s + REPORT_SECONDS
             self._report()

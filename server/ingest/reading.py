@@ -69,6 +69,7 @@ class Reading:
             self.did_filter.opened(line, time.monotonic())
         self.counters.connected_us = _now_ms() * 1000
         self.counters.connections += 1
+        self.writer.metrics.connected.labels(self.source.name).set(1)
         is_first = not self.writer.places
         self.writer.places[self.source.name] = self.place
         if self.writer.merge is not None:
@@ -150,6 +151,7 @@ class Reading:
         """The connection is over: what it brought is as good as ever."""
         self._count_skipped()
         self.counters.connected_us = None
+        self.writer.metrics.connected.labels(self.source.name).set(0)
         if self.did_filter is not None:
             self.did_filter.ended()
         if self.writer.merge is not None:

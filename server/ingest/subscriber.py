@@ -18,6 +18,7 @@ Bounds: one batch in memory (writer.py), and what merge.py remembers.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -27,9 +28,10 @@ from threading import Event as StopEvent
 from server.core.backoff import delay_s
 from server.core.errors import StreamBroken, StreamSilent
 from server.core.metrics import IngestMetrics
-from server.ingest.breaks import kind_of, wish_s
+from server.ingest.breaks import kind_of, told, wish_s
 from server.ingest.comparison import Comparison
 from server.ingest.counters import SourceCounters
+from server.ingest.dialling import aside
 from server.ingest.did_filter import EVERYBODY, DidFilter
 from server.ingest.merge import Merge
 from server.ingest.reading import Reading
@@ -115,6 +117,8 @@ class Subscriber:
             if source.takes_wishes and filter_dids
         }
         self.returns = 0
+        for name in self.counters:
+            self.metrics.connected.labels(name).set(0)
 
     def run(self) -> None:
         """Read until stopped. Raises DatabaseError or LeaseLost."""
@@ -148,7 +152,8 @@ class Subscriber:
         if len(turn.sources) == 1:
             return None
         counters = {source.name: self.counters[source.name] for source in turn.sources}
-        return Merge(Comparison(counters, time.monotonic()), time.time_ns() // 1_000_000)
+        comparison = Comparison(counters, self.metrics, time.monotonic())
+        return Merge(comparison, time.time_ns() // 1_000_000)
 
     async def _read_source(self, source: Source, turn: _Turn, writer: BatchWriter) -> None:
         """Connect and read, again and again."""
@@ -158,7 +163,9 @@ class Subscriber:
             began, before = time.monotonic(), counters.messages
             try:
                 if source.dictionary is not None:
-                    await asyncio.to_thread(source.dictionary.prepare)
+                    # One that does not come in time is done without.
+                    with contextlib.suppress(TimeoutError):
+                        await aside(source.dictionary.prepare)
                 start = await find_start(source, self.user_agent, time.time_ns() // 1_000_000)
                 log.info("connecting source=%s cursor=%s", source.name, start.cursor)
                 reading = Reading(
@@ -193,12 +200,13 @@ class Subscriber:
         pause_s = max(pause_s, wish_s(broken))
         kind = kind_of(broken)
         counters.broken[kind] = counters.broken.get(kind, 0) + 1
-        self.metrics.breaks.labels(source.name).inc()
+        self.metrics.breaks.labels(source.name, kind).inc()
         counters.failures_in_a_row += 1
         # To be silent once more takes as long as this time: there is no use in trying.
         turn.failures[source.name] += TRIES_A_SOURCE if isinstance(broken, StreamSilent) else 1
         log.warning(
-            "stream broken source=%s kind=%s retry_s=%.1f: %s", source.name, kind, pause_s, broken
+            "stream broken source=%s kind=%s retry_s=%.1f: %s",
+            *(source.name, kind, pause_s, told(broken)),
         )
         if len(self.groups) > 1 and min(turn.failures.values()) >= TRIES_A_SOURCE:
             turn.next = (turn.number + 1) % len(self.groups)
@@ -252,7 +260,7 @@ class Subscriber:
                         return True
                     await self._sleep(PROBE_PAUSE_SECONDS, turn)
             except StreamBroken as broken:
-                log.info("preferred source is not well source=%s: %s", source.name, broken)
+                log.info("preferred source is not well source=%s: %s", source.name, told(broken))
         return False
 
     async def _sleep(self, seconds: float, turn: _Turn) -> None:

@@ -4,7 +4,8 @@ Promises. Every message is handed over whole and in order, in the thread that ca
 queued here: while the caller works, nothing is read, so a slow database slows the sender down
 through TCP and costs no memory. The caller is called at least every TICK_SECONDS, messages or not;
 a message of a quiet stream may wait as long.
-The end is always StreamBroken with a reason, whatever it was: a clean close, an error, a socket
+The end is always StreamBroken with a reason, whatever it was: no connection in good time
+(dialling.py, HANDSHAKE_SECONDS for TLS and as many for HTTP), a clean close, an error, a socket
 that is half open (pings unanswered), silence, a message too large. What the caller raises, comes
 out. The caller may say something, too, and is told when the other side has read it.
 
@@ -18,7 +19,7 @@ from array import array
 from collections.abc import Callable
 from fcntl import ioctl
 from termios import FIONREAD
-from typing import Protocol
+from typing import Any, Protocol
 
 from picows import (
     WSCloseCode,
@@ -30,7 +31,8 @@ from picows import (
     ws_connect,
 )
 
-from server.core.errors import StreamBroken, StreamSilent
+from server.core.errors import StreamBroken, StreamHalfOpen, StreamSilent
+from server.ingest.dialling import dial
 
 # How often the caller gets to look at its clock and its stop event.
 TICK_SECONDS = 0.05
@@ -107,6 +109,9 @@ def read_stream(url: str, user_agent: str, handler: Handler) -> None:
 async def open_stream(url: str, user_agent: str, handler: Handler) -> None:
     """The same beside other work of an event loop, all in one thread."""
     listener = _Listener(handler)
+    tls: dict[str, Any] = (
+        {"ssl_handshake_timeout": HANDSHAKE_SECONDS} if url.startswith("wss:") else {}
+    )
     try:
         transport, _ = await ws_connect(
             lambda: listener,
@@ -119,6 +124,8 @@ async def open_stream(url: str, user_agent: str, handler: Handler) -> None:
             extra_headers={"User-Agent": user_agent},
             max_redirects=2,
             read_buffer_init_size=READ_BUFFER_BYTES,
+            socket_factory=dial,
+            **tls,
         )
     except (OSError, WSError, TimeoutError, ValueError) as error:
         raise StreamBroken(f"cannot connect: {_named(error)}") from error
@@ -150,6 +157,8 @@ async def _attend(transport: WSTransport, listener: "_Listener", handler: Handle
             is_quiet = listener.heard < QUIET_MESSAGES
     finally:
         ended.cancel()
+    if listener.is_unanswered():
+        raise StreamHalfOpen(f"our ping was not answered for {PING_REPLY_SECONDS:.0f} s")
     raise StreamBroken(listener.close_reason or "the connection was cut")
 
 
@@ -188,11 +197,26 @@ class _Listener(WSListener):
         self.parts: list[bytes] = []
         self.is_text = False
         self.line: Line | None = None
+        # Since when an answer to a ping of picows' own is awaited.
+        self.asked_s: float | None = None
+
+    def is_unanswered(self) -> bool:
+        """Whether the other side had the time to answer, and did not."""
+        waited_s = 0.0 if self.asked_s is None else time.monotonic() - self.asked_s
+        return waited_s >= PING_REPLY_SECONDS
+
+    def send_user_specific_ping(self, transport: WSTransport) -> None:
+        """Called by picows when nothing came for a while."""
+        self.asked_s = time.monotonic()
+        transport.send_ping()
 
     def is_user_specific_pong(self, frame: WSFrame) -> bool:
         """Called by picows when it waits for the answer to a ping of its own."""
         is_ours = self.line is not None and self.line.is_answer(frame)
-        return frame.msg_type == WSMsgType.PONG and not is_ours
+        is_answer = frame.msg_type == WSMsgType.PONG and not is_ours
+        if is_answer:
+            self.asked_s = None
+        return bool(is_answer)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Called by picows before any frame, also of those that come with the handshake."""

@@ -1,4 +1,4 @@
-"""How fast feeds are answered, and how often sources broke off: read from what is counted anyway.
+"""How fast feeds are answered: read from what is counted anyway.
 
 Of the web processes of this machine, since they started. The client library adds their numbers up.
 """
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from server.core.metrics import REQUEST_BUCKETS, WebMetrics
@@ -44,21 +43,6 @@ def latency(metrics: WebMetrics, folder: str | None) -> Latency | None:
     return Latency(
         list(REQUEST_BUCKETS), shares, _least(shares, counts, 0.5), _least(shares, counts, 0.95)
     )
-
-
-def breaks_of_sources(text: str) -> tuple[dict[str, int], int]:
-    """How often connections ended, by source, and how often another one was taken instead.
-
-    `text`: the leader's metrics.
-    """
-    breaks, changes = {}, 0
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == "gapless_stream_breaks_total":
-                breaks[sample.labels["source"]] = int(sample.value)
-            elif sample.name == "gapless_stream_source_changes_total":
-                changes = int(sample.value)
-    return breaks, changes
 
 
 def _samples(metrics: WebMetrics, folder: str | None) -> Iterator[Sample]:

@@ -20,7 +20,8 @@ from server.storage import exported_metrics, gaps, history, leases, ledger, over
 from server.storage.history import Sample
 from server.storage.ledger import Completeness, Window
 from server.storage.readings import Readings
-from server.web.latency import Latency, breaks_of_sources, latency
+from server.web.latency import Latency, latency
+from server.web.streams import Stream, streams_of
 
 FRESH_SECONDS = 10.0
 SHOWN_GAPS = 10
@@ -30,13 +31,18 @@ SHOWN_SOURCES = 5
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A stream. `is_read`: now, by the leader. `breaks`: of its connection, in this lead."""
+    """A stream. `is_read`: now, by the leader. `breaks`: of its connection, in this lead.
+
+    `share_lost`: of what sources beside it told, in this lead, to half a percent; None if it is
+    read alone, or too little was told for that.
+    """
 
     host: str
     is_read: bool
     lag_s: float
     saved_us: int
     breaks: int
+    share_lost: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,17 +216,20 @@ def _lag_s(now_us: int, event_ms: int) -> float:
 def _sources(now_us: int, *, is_read: bool) -> tuple[list[Source], int]:
     """The sources that were read last, and how often there was a change of them."""
     left = exported_metrics.load()
-    breaks, changes = breaks_of_sources("" if left is None else left[0])
-    found = [
-        Source(
-            host=one.host,
-            is_read=is_read and number == 0,
-            lag_s=_lag_s(now_us, one.event_ms),
-            saved_us=one.written_us,
-            breaks=breaks.get(one.host, 0),
+    streams, changes = streams_of("" if left is None else left[0])
+    found = []
+    for one in overview.sources()[:SHOWN_SOURCES]:
+        stream = streams.get(one.host, Stream())
+        found.append(
+            Source(
+                host=one.host,
+                is_read=is_read and stream.is_read,
+                lag_s=_lag_s(now_us, one.event_ms),
+                saved_us=one.written_us,
+                breaks=stream.breaks,
+                share_lost=stream.share_lost,
+            )
         )
-        for number, one in enumerate(overview.sources()[:SHOWN_SOURCES])
-    ]
     return found, changes
 
 

@@ -226,6 +226,7 @@ def test_streams_joined_by_a_plus_are_read_together():
         f"wss://a.example{RELAY_PATH}+",
         f"wss://a.example{RELAY_PATH}?cursor=0",
         f"wss://u:p@a.example{RELAY_PATH}",
+        f"wss://:p@a.example{RELAY_PATH}",
         f"wss://a.example{RELAY_PATH}#x",
         ",",
         " , ,",

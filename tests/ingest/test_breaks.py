@@ -2,111 +2,98 @@
 
 import logging
 import socket
-import ssl
 import time
-from contextlib import contextmanager
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import pytest
 
+from server.core.config import JETSTREAM_V2_PATH
 from server.core.errors import StreamBroken
-from server.ingest import breaks, start, subscriber, websocket, writer
-from server.ingest.breaks import LONGEST_WISH_SECONDS, wish_s
+from server.ingest import breaks, dialling, start, subscriber, websocket
+from server.ingest.breaks import KINDS, LONGEST_WISH_SECONDS, wish_s
 from server.ingest.websocket import read_stream
-from simnet.frames import error
-from tests.identity.certificates import make_certificate
-from tests.ingest.asking import item_count, reasons, wait_for_all
 from tests.ingest.conftest import wait_until
 from tests.ingest.test_websocket import Reader, serving, wait_closed
+from tests.ingest.troubles import (
+    TROUBLES,
+    hanging_resolver,
+    refusing,
+    resolver,
+    strange_certificate,
+    swallowing,
+)
 
 PATH = "/xrpc/com.atproto.sync.subscribeRepos"
 
 
-@contextmanager
-def refusing(status, **headers):
-    """A server that answers every handshake with this status."""
-
-    def refuse(connection, request):
-        answer = connection.respond(status, "not now")
-        for name, value in headers.items():
-            answer.headers[name] = value
-        return answer
-
-    with serving(wait_closed, process_request=refuse) as url:
-        yield url
-
-
-@contextmanager
-def unknown_name():
-    with pytest.MonkeyPatch.context() as patch:
-
-        def fail(*args, **more):
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-        patch.setattr(socket, "getaddrinfo", fail)
-        yield "ws://relay.example.com"
-
-
-@contextmanager
-def strange_certificate(folder):
-    certificate, key = make_certificate(folder, "relay.example.com")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with serving(wait_closed, ssl=context) as url:
-        yield url.replace("ws://127.0.0.1", "wss://localhost")
-
-
-@contextmanager
-def nobody():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    yield f"ws://127.0.0.1:{port}"
-
-
-@contextmanager
-def deaf():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"ws://127.0.0.1:{server.getsockname()[1]}"
-
-
-def too_slow(connection):
-    connection.send(error("ConsumerTooSlow", "too far behind"))
-    wait_closed(connection)
-
-
-TROUBLES = {
-    "dns": lambda folder: unknown_name(),
-    "tls": strange_certificate,
-    "refused": lambda folder: nobody(),
-    "timeout": lambda folder: deaf(),
-    "http-429": lambda folder: refusing(HTTPStatus.TOO_MANY_REQUESTS),
-    "http-500": lambda folder: refusing(HTTPStatus.INTERNAL_SERVER_ERROR),
-    "http-503": lambda folder: refusing(HTTPStatus.SERVICE_UNAVAILABLE),
-    "ConsumerTooSlow": lambda folder: serving(too_slow),
-    "closed": lambda folder: serving(lambda connection: connection.close(1001)),
-    "cut": lambda folder: serving(lambda connection: connection.socket.shutdown(socket.SHUT_RDWR)),
-    "silent": lambda folder: serving(wait_closed),
-}
-
-
-@pytest.mark.parametrize("kind", TROUBLES)
-def test_every_trouble_has_its_word_in_the_log_and_the_counters_and_is_tried_again(
-    sqlite, reading, monkeypatch, tmp_path, caplog, kind
-):
+@pytest.fixture
+def impatient(monkeypatch):
+    """What is waited for 15 s and longer in life."""
     monkeypatch.setattr(websocket, "HANDSHAKE_SECONDS", 0.2)
-    monkeypatch.setattr(websocket, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(dialling, "DIAL_SECONDS", 0.2)
+    monkeypatch.setattr(websocket, "PING_IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(websocket, "PING_REPLY_SECONDS", 0.1)
+    monkeypatch.setattr(websocket, "SILENCE_SECONDS", 0.6)
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_every_trouble_has_its_word_in_log_counters_and_metrics_and_is_tried_again(
+    sqlite, reading, impatient, tmp_path, caplog, trouble
+):
     caplog.set_level(logging.WARNING, logger=subscriber.__name__)
-    with TROUBLES[kind](tmp_path) as url:
+    kind, make, words = TROUBLES[trouble]
+    with make(tmp_path) if make is strange_certificate else make() as url:
         host, _, _ = url.partition("/path")
         with reading(host + PATH) as running:
             (counters,) = running.subscriber.counters.values()
             wait_until(lambda: counters.failures_in_a_row >= 2)
     assert set(counters.broken) == {kind}
+    assert kind in KINDS
+    source = host.partition("//")[2]
+    counted = running.subscriber.metrics.registry.get_sample_value(
+        "gapless_stream_breaks_total", {"source": source, "kind": kind}
+    )
+    assert counted == counters.broken[kind]
     ours = subscriber.__name__
     lines = [record.getMessage() for record in caplog.records if record.name == ours]
-    assert lines[0].startswith(
-        f"stream broken source={host.partition('//')[2]} kind={kind} retry_s="
-    )
+    assert lines[0].startswith(f"stream broken source={source} kind={kind} retry_s=")
+    assert words in lines[0]
+    assert lines[0].isprintable()
+    assert len(lines[0]) < 500
+
+
+def test_a_dictionary_whose_server_is_not_found_holds_nobody_up(sqlite, reading, impatient):
+    with hanging_resolver() as url, reading(url + JETSTREAM_V2_PATH) as running:
+        (counters,) = running.subscriber.counters.values()
+        wait_until(lambda: counters.broken == {"dns": 1})
+
+
+def test_a_redirect_is_followed(impatient):
+    def talk(connection):
+        connection.send(b"here")
+        wait_closed(connection)
+
+    reader = Reader(enough=1)
+    with serving(talk) as there, refusing(HTTPStatus.FOUND, Location=there) as url:
+        read_stream(url, "Gapless/test", reader)
+    assert reader.messages == [b"here"]
+
+
+def test_an_address_that_swallows_packets_does_not_eat_the_time_of_the_next(monkeypatch):
+    monkeypatch.setattr(dialling, "DIAL_SECONDS", 1.0)
+
+    def talk(connection):
+        connection.send(b"here")
+        wait_closed(connection)
+
+    reader = Reader(enough=1)
+    with serving(talk) as there, swallowing() as dead:
+        addresses = [("127.0.0.1", urlsplit(url).port) for url in (dead, there)]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", one) for one in addresses]
+        with resolver(lambda *args, **more: found) as url:
+            read_stream(url, "Gapless/test", reader)
+    assert reader.messages == [b"here"]
 
 
 @pytest.mark.parametrize(
@@ -156,27 +143,6 @@ def test_a_delay_grows_until_a_connection_has_held(sqlite, net, reading, monkeyp
         net.relay.stream.cut("reset")
         wait_until(lambda: len(delays) == 5)
     assert delays == [0, 1, 2, 3, 0]
-
-
-@pytest.mark.usefixtures("db")
-def test_a_slow_database_slows_reading_and_loses_nothing(net, alice, at_rest, reading, monkeypatch):
-    commit_batch, taken = writer.commit_batch, []
-
-    def slow(batch, *args, **more):
-        time.sleep(0.05)
-        taken.append(len(batch.commits))
-        return commit_batch(batch, *args, **more)
-
-    monkeypatch.setattr(writer, "commit_batch", slow)
-    monkeypatch.setattr(writer, "BATCH_CHANGES", 20)
-    for number in range(300):
-        alice.post(str(number))
-    with reading(net.relay.url) as running:
-        wait_for_all(net)
-        (counters,) = running.subscriber.counters.values()
-        assert counters.broken == {}
-    assert (item_count(), reasons()) == (300, [])
-    assert max(taken) <= 20
 
 
 def test_probes_count_as_no_connection(sqlite, net, reading, monkeypatch):

@@ -89,6 +89,10 @@ def test_what_one_source_loses_in_silence_is_brought_by_the_other_and_reported(
         wait_until(lambda: lossy.missing == POSTS // 100)
         wait_until(lambda: whole.told == POSTS)
         assert whole.missing == 0
+        labels = {"source": name, "outcome": "missing"}
+        of = running.subscriber.metrics.registry.get_sample_value
+        assert of("gapless_hedged_events_total", labels) == POSTS // 100
+        assert of("gapless_hedged_events_total", labels | {"outcome": "late"}) > 0
         warned = f"source loses events source={name} "
         wait_until(lambda: any(warned in one.getMessage() for one in caplog.records))
     assert net.faults.fired["stream-drop"] == POSTS // 100
@@ -186,6 +190,10 @@ def test_while_one_of_them_stands_there_is_no_change_of_source(
         wait_until(lambda: running.subscriber.counters[name].failures_in_a_row > 5)
         assert first.stream.readers == 1
         assert other.stream.readers == 0
+        names = [f"127.0.0.1:{one.server.port}" for one in (first, second)]
+        connected = running.subscriber.metrics.connected
+        assert [connected.labels(one)._value.get() for one in names] == [1, 0]
         net.faults.arm("http-503-html", times=None, where={"host": "relay"})
         first.stream.cut("reset")
         wait_until(lambda: other.stream.readers == 1)
+        assert [connected.labels(one)._value.get() for one in names] == [0, 0]

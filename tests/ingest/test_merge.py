@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.core.events import UNTOLD, Account, Commit, RecordOp, Sync
+from server.core.metrics import IngestMetrics
 from server.ingest import comparison, merge
 from server.ingest.comparison import JUDGE_SECONDS, REPORT_SECONDS, Comparison
 from server.ingest.counters import SourceCounters
@@ -39,7 +40,8 @@ class Told:
 
     def __init__(self):
         self.counters = {"one": SourceCounters(), "two": SourceCounters()}
-        self.comparison = Comparison(self.counters, 0.0)
+        self.metrics = IngestMetrics()
+        self.comparison = Comparison(self.counters, self.metrics, 0.0)
         self.merge = Merge(self.comparison, NOW_MS)
         self.batch = Batch()
         for name in self.counters:
@@ -163,6 +165,20 @@ def test_a_loss_is_counted_for_who_lost_it_and_told_in_the_log(caplog):
     assert (one.told, one.missing, one.late_ms) == (100, 0, 0)
     assert (two.told, two.missing) == (98, 2)
     assert two.late_ms == pytest.approx(98 * 250, rel=0.01)
+    of = told.metrics.registry.get_sample_value
+    for source, outcome, count in (
+        ("one", "first", 100),
+        ("one", "late", 0),
+        ("one", "missing", 0),
+        ("two", "first", 0),
+        ("two", "late", 98),
+        ("two", "missing", 2),
+    ):
+        labels = {"source": source, "outcome": outcome}
+        assert of("gapless_hedged_events_total", labels) == count, labels
+    assert of("gapless_hedged_delay_seconds_count", {"source": "one"}) == 0
+    assert of("gapless_hedged_delay_seconds_count", {"source": "two"}) == 98
+    assert of("gapless_hedged_delay_seconds_sum", {"source": "two"}) == pytest.approx(98 * 0.25)
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert line.startswith(
         "source loses events source=two missing=2 percent=2.00 told=98 late_ms=2"

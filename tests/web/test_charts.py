@@ -5,7 +5,8 @@ from prometheus_client import generate_latest
 
 from server.core.metrics import IngestMetrics, WebMetrics
 from server.web.charts import HEIGHT, WIDTH, bars, line
-from server.web.latency import breaks_of_sources, latency
+from server.web.latency import latency
+from server.web.streams import Stream, streams_of
 
 S = 1_000_000
 
@@ -51,10 +52,25 @@ def test_latency_is_of_pages_of_feeds_alone():
     assert found.shares[-1] == pytest.approx(0.75)
 
 
-def test_breaks_and_changes_are_read_from_what_the_leader_left():
+def test_what_happened_on_each_source_is_read_from_what_the_leader_left():
     metrics = IngestMetrics()
-    metrics.breaks.labels("a").inc(2)
+    for kind in ("cut", "dns"):
+        metrics.breaks.labels("a", kind).inc(2)
     metrics.source_changes.inc(3)
-    text = generate_latest(metrics.registry).decode()
-    assert breaks_of_sources(text) == ({"a": 2}, 3)
-    assert breaks_of_sources("") == ({}, 0)
+    metrics.connected.labels("a").set(0)
+    metrics.connected.labels("b").set(1)
+    for outcome, count in (("first", 10), ("late", 1985), ("missing", 4)):
+        metrics.hedged_events.labels("b", outcome).inc(count)
+
+    def left():
+        return streams_of(generate_latest(metrics.registry).decode())
+
+    assert left() == ({"a": Stream(breaks=4), "b": Stream(True, 0, 1999, 4)}, 3)
+    assert streams_of("") == ({}, 0)
+
+
+def test_a_share_that_a_source_lost_is_told_when_it_is_not_one_authors():
+    assert Stream(compared=1999, missing=1999).share_lost is None
+    assert Stream(compared=2000, missing=9).share_lost == 0.0
+    assert Stream(compared=2000, missing=19).share_lost == 0.005
+    assert Stream(compared=2000, missing=20).share_lost == 0.01

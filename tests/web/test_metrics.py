@@ -110,6 +110,23 @@ def test_the_leader_and_the_database_are_on_the_same_page(metered):
     assert "_created" not in text
 
 
+def test_why_the_stream_broke_is_on_the_page_and_in_the_log(metered):
+    relay = metered.net.relay
+    source = f"127.0.0.1:{relay.server.port}"
+    assert relay.stream.cut("too-slow") == 1
+    metered.net.create_account("somebody").post("as soon as it is read again")
+
+    def is_told():
+        text = scrape(metered)
+        breaks = number(text, "gapless_stream_breaks_total", source=source, kind="ConsumerTooSlow")
+        return breaks == 1 and number(text, "gapless_source_connected", source=source) == 1
+
+    wait_until(is_told, 15, "the leader shows what it counts")
+    log = metered.service.log_path.read_text()
+    assert f"stream broken source={source} kind=ConsumerTooSlow retry_s=" in log
+    assert ": the source says ConsumerTooSlow: Stream consumer too slow\n" in log
+
+
 def test_nobody_is_named(metered):
     text = scrape(metered)
     assert "did:" not in text

@@ -110,7 +110,11 @@ def test_nobody_is_named_and_no_strangers_words_are_shown(stream, client):
 
 def test_the_page_and_the_json_show_the_same(stream, client, now_us):
     ingest = IngestMetrics()
-    ingest.breaks.labels(stream.host).inc(3)
+    ingest.breaks.labels(stream.host, "cut").inc(2)
+    ingest.breaks.labels(stream.host, "dns").inc()
+    ingest.connected.labels(stream.host).set(1)
+    ingest.hedged_events.labels(stream.host, "late").inc(1970)
+    ingest.hedged_events.labels(stream.host, "missing").inc(30)
     ingest.source_changes.inc(2)
     exported_metrics.save(generate_latest(ingest.registry).decode(), 1, now_us)
     with write_transaction():
@@ -123,10 +127,11 @@ def test_the_page_and_the_json_show_the_same(stream, client, now_us):
     assert said["lag_s"] < 60
     assert said["events_each_s"] == 100.0
     assert '<p class="big">100</p>' in page
-    assert [(s["host"], s["is_read"], s["breaks"]) for s in said["sources"]] == [
-        (stream.host, True, 3)
-    ]
-    assert re.search(rf"<td>{stream.host}</td>\s*<td>read, .* behind</td>\s*<td>3</td>", page)
+    (source,) = said["sources"]
+    assert (source["host"], source["is_read"]) == (stream.host, True)
+    assert (source["breaks"], source["share_lost"]) == (3, 0.015)
+    now = "read, .* behind; loses 1.5% of events, which the sources beside it bring"
+    assert re.search(rf"<td>{stream.host}</td>\s*<td>{now}</td>\s*<td>3</td>", page)
     assert said["source_changes"] == 2
     assert "taken instead: 2 times" in page
     (gap,) = said["gaps_of_everybody"]

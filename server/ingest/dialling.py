@@ -1,0 +1,95 @@
+"""Connected sockets by a deadline, whatever the resolver and the network do.
+
+asyncio would do it without one: it asks the system's resolver in a thread that cannot be
+interrupted, and waits for that thread before it ends. Here such a thread is left behind, and
+nobody waits for it: neither who reads a stream, nor who wants the process to stop.
+
+Bounds: DIAL_SECONDS for a socket. A resolver that hangs costs a thread until it gives up by itself
+(half a minute), so a few for each source, which asks again after DIAL_SECONDS at the earliest.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from picows import WSParsedURL
+
+DIAL_SECONDS = 15.0
+# Of those that a name has.
+MAX_ADDRESSES = 4
+
+T = TypeVar("T")
+
+
+async def dial(url: WSParsedURL) -> socket.socket:
+    """A socket connected to the host of a URL. Raises OSError within DIAL_SECONDS."""
+    until = asyncio.get_running_loop().time() + DIAL_SECONDS
+    try:
+        found = await aside(lambda: _look_up(url.host, url.port))
+    except TimeoutError:
+        raise socket.gaierror(
+            socket.EAI_AGAIN, f"the name look-up took longer than {DIAL_SECONDS:.0f} s"
+        ) from None
+    return await _connect_first(found[:MAX_ADDRESSES], until)
+
+
+async def aside(call: Callable[[], T]) -> T:
+    """What a blocking call gives or raises; TimeoutError when it takes longer than DIAL_SECONDS."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def tell(settle: Callable[[Any], None], outcome: object) -> None:
+        def settle_once() -> None:
+            if not answer.done():
+                settle(outcome)
+
+        # Nobody waits any more when the loop is closed.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle_once)
+
+    def run() -> None:
+        try:
+            given = call()
+        except Exception as error:  # noqa: BLE001  it is raised again where it is waited for
+            tell(answer.set_exception, error)
+        else:
+            tell(answer.set_result, given)
+
+    threading.Thread(target=run, name="aside", daemon=True).start()
+    async with asyncio.timeout(DIAL_SECONDS):
+        return await answer
+
+
+def _look_up(host: str, port: int) -> list[tuple[Any, ...]]:
+    try:
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, "not a name that DNS can hold") from error
+
+
+async def _connect_first(found: list[tuple[Any, ...]], until: float) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    problem = OSError("the name has no address")
+    for index, (family, kind, protocol, _, address) in enumerate(found):
+        # An address that swallows packets must not eat the time of those after it.
+        seconds = max(until - loop.time(), 0.0) / (len(found) - index)
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            async with asyncio.timeout(seconds):
+                await loop.sock_connect(sock, address)
+        except TimeoutError:
+            sock.close()
+            problem = TimeoutError(f"{address[0]} did not answer for {seconds:.0f} s")
+        except OSError as error:
+            sock.close()
+            problem = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise problem
