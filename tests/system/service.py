@@ -68,6 +68,19 @@ class Service:
 
         wait_until(is_ready, READY_SECONDS, self.log_text)
 
+    def wait_until_connected(self) -> None:
+        """Wait until the reader that runs now hears what is said from now on.
+
+        Ready may be what a process before it has left in the database.
+        """
+        self.wait_until_ready()
+        began = "serving http"
+        wait_until(
+            lambda: " connected source=" in self.log_path.read_text().rpartition(began)[2],
+            READY_SECONDS,
+            self.log_text,
+        )
+
     def status_of(self, path: str) -> int | None:
         """The status that a GET gives now; None: nobody answers."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:

@@ -111,9 +111,9 @@ def run_campaign(net, clock, database, make_service, kills, seed):
     try:
         campaign.rounds(service, wild, campaign.troubles.wild, DOWNTIMES, stop)
         campaign.troubles.provoke_what_has_not_fired(SETTLE_SECONDS)
-        # The relay may have forgotten all the others before anybody read them. Behind this one, no
-        # trouble of the wild half is left to be read.
-        service.wait_until_ready()
+        # The relay may have forgotten all the others before anybody read them, and this one too if
+        # it were said before anybody listens. Behind it no trouble of the wild half is left.
+        service.wait_until_connected()
         troubled = count_undecodable(database)
         net.relay.stream.inject("garbage")
         last = net.relay.stream.last_seq
