@@ -89,22 +89,16 @@ def swallowing():
 
 
 @contextmanager
-def vanishing():
-    """A line whose other end is gone after the handshake: no goodbye, no reset, nothing."""
-    with serving(wait_closed) as url, ExitStack() as held:
-        listener = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+def accepting(attend):
+    """A server of raw sockets: `attend` gets each connection, one after the other."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def carry():
+        def accept():
             with suppress(OSError):
                 while True:
-                    ours = held.enter_context(listener.accept()[0])
-                    theirs = held.enter_context(
-                        socket.create_connection(("127.0.0.1", urlsplit(url).port))
-                    )
-                    theirs.sendall(ours.recv(65_536))
-                    ours.sendall(theirs.recv(65_536))
+                    attend(listener.accept()[0])
 
-        thread = threading.Thread(target=carry, name="line")
+        thread = threading.Thread(target=accept, name="server")
         thread.start()
         try:
             yield f"ws://127.0.0.1:{listener.getsockname()[1]}"
@@ -114,24 +108,29 @@ def vanishing():
 
 
 @contextmanager
+def vanishing():
+    """A line whose other end is gone after the handshake: no goodbye, no reset, nothing."""
+    with serving(wait_closed) as url, ExitStack() as held:
+
+        def carry(connection):
+            ours = held.enter_context(connection)
+            theirs = held.enter_context(socket.create_connection(("127.0.0.1", urlsplit(url).port)))
+            theirs.sendall(ours.recv(65_536))
+            ours.sendall(theirs.recv(65_536))
+
+        with accepting(carry) as line:
+            yield line
+
+
 def babbling():
     """A server of something else."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def answer():
-            with suppress(OSError):
-                while True:
-                    with listener.accept()[0] as connection:
-                        connection.recv(65_536)
-                        connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")
+    def answer(connection):
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")
 
-        thread = threading.Thread(target=answer, name="server")
-        thread.start()
-        try:
-            yield f"ws://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
+    return accepting(answer)
 
 
 def saying(name, text):

@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,21 @@ def make_site(net: Network, database: Database, folder: Path, **environ: str) ->
     return Site(net, database, service, reader, viewer)
 
 
+@contextmanager
+def settled(site: Site) -> Iterator[Site]:
+    """Ready, and the viewer's feed complete; in the end, a service that has nothing to regret."""
+    try:
+        site.service.start()
+        site.reader.settle(site.viewer, database=site.database)
+        yield site
+        assert site.service.stop() == 0
+        log = site.service.log_path.read_text()
+        assert "Traceback" not in log, site.service.log_text()
+        assert "unexpected error" not in log, site.service.log_text()
+    finally:
+        site.service.end()
+
+
 @pytest.fixture(scope="package", params=KINDS)
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -145,15 +160,8 @@ def site(
         database = SqliteFile(folder / "feeds.db")
     else:
         database = PostgresDatabase(_postgres(request))
-    with Network(seed=13, pds=2, clock=PatientClock()) as net:
-        site = make_site(net, database, folder)
-        try:
-            site.service.start()
-            site.reader.settle(site.viewer, database=database)
-            yield site
-            assert site.service.stop() == 0
-            log = site.service.log_path.read_text()
-            assert "Traceback" not in log, site.service.log_text()
-            assert "unexpected error" not in log, site.service.log_text()
-        finally:
-            site.service.end()
+    with (
+        Network(seed=13, pds=2, clock=PatientClock()) as net,
+        settled(make_site(net, database, folder)) as site,
+    ):
+        yield site

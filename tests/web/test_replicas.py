@@ -13,7 +13,7 @@ from tests.standby import Standby
 from tests.system.databases import PostgresDatabase
 from tests.system.test_secrets import PASSWORD, with_password
 from tests.system.waiting import wait_until
-from tests.web.conftest import SKELETON, make_site
+from tests.web.conftest import SKELETON, make_site, settled
 from tests.web.test_metrics import TOKEN, number, scrape
 
 # Beyond what the replica may cost, on a machine that is busy with other tests.
@@ -46,16 +46,9 @@ def site(streaming, standby, tmp_path_factory):
             WEB_WORKERS="2",
             DATABASE_REPLICA_URLS=replica,
         )
-        try:
-            site.service.start()
-            site.reader.settle(site.viewer, database=database)
+        with settled(site):
             yield site
-            assert site.service.stop() == 0
-            log = site.service.log_path.read_text()
-            assert "Traceback" not in log, site.service.log_text()
-            assert PASSWORD not in log
-        finally:
-            site.service.end()
+        assert PASSWORD not in site.service.log_path.read_text()
 
 
 def reads(site, **labels):
