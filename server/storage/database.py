@@ -2,7 +2,8 @@
 
 Promises. One statement text runs on both databases: `?` marks a parameter, and the dialects differ
 only here, in `leases.py` and in the migrations. Each thread has its own connection, opened at first
-use; PostgreSQL's come from a bounded pool and go back with `release()`. A transaction that will
+use (pages of feeds are read over others in SQLite: shared_readers.py); PostgreSQL's come from a
+bounded pool and go back with `release()`. A transaction that will
 write says so with `write_transaction()`. A database that is gone raises DatabaseError to the
 caller. Only a lost conflict is retried here, and only where a function says that it may be. What a
 thread reads within `reading_from()` comes from a replica (replicas.py); what it writes never does.
@@ -23,10 +24,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from peewee import Database, DatabaseProxy, PeeweeException, SqliteDatabase
+from peewee import Database, DatabaseProxy, PeeweeException
 from playhouse.pool import PooledPostgresqlDatabase
 
 from server.storage.reader import reader
+from server.storage.shared_readers import SharedReaders, SqliteWithReaders
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +53,11 @@ _sqlite_writer = threading.Lock()
 
 
 def close_database() -> None:
-    """Close this thread's connection, and the pool's idle ones."""
+    """Close this thread's connection, and the idle ones of those that threads share."""
     if isinstance(database.obj, PooledPostgresqlDatabase):
         database.obj.close_all()
-    elif database.obj is not None and not database.is_closed():
+    elif isinstance(database.obj, SqliteWithReaders):
+        database.obj.readers.close()
         database.close()
 
 
@@ -66,7 +69,13 @@ def release() -> None:
 
 def is_sqlite() -> bool:
     """Which of the two databases it is."""
-    return isinstance(database.obj, SqliteDatabase)
+    return isinstance(database.obj, SqliteWithReaders)
+
+
+def shared_readers() -> SharedReaders:
+    """Of SQLite: what reads the pages of feeds, for all threads."""
+    found: SharedReaders = database.obj.readers
+    return found
 
 
 def sqlite_path() -> Path:

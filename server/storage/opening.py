@@ -7,7 +7,6 @@ pool.
 
 from pathlib import Path
 
-from peewee import SqliteDatabase
 from playhouse.pool import PooledPostgresqlDatabase
 
 from server.core.errors import ConfigError
@@ -15,6 +14,7 @@ from server.storage.authors import forget_dids
 from server.storage.database import database
 from server.storage.follow_counts import forget_counts
 from server.storage.prepared import Connection
+from server.storage.shared_readers import SqliteWithReaders
 
 # How long a writer waits for another process's transaction. Ours last milliseconds; a backup or a
 # migration may take longer.
@@ -59,7 +59,7 @@ def open_database(
         except OSError as error:
             raise ConfigError([f"DATABASE_URL: the folder cannot be made: {error}"]) from error
         pragmas = _READ_PRAGMAS | ({"query_only": 1} if read_only else _WRITE_PRAGMAS)
-        database.initialize(SqliteDatabase(str(path), timeout=BUSY_SECONDS, pragmas=pragmas))
+        database.initialize(SqliteWithReaders(str(path), pragmas, timeout=BUSY_SECONDS))
         return
     options = (
         f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC"

@@ -15,7 +15,7 @@ from typing import Any
 
 from psycopg2.extensions import connection
 
-from server.storage.database import add_seconds, database, is_sqlite
+from server.storage.database import add_seconds, database, is_sqlite, shared_readers
 from server.storage.reader import reader
 
 _PARAMETER = re.compile(r"(?<!:):([a-z]+)")
@@ -38,7 +38,7 @@ def prepared_rows(sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
     began = time.perf_counter()
     try:
         if is_sqlite():
-            return list(database.execute_sql(sql, values).fetchall())
+            return _rows_of_sqlite(sql, values)
         name, prepare, execute, order = _for_postgresql(sql)
         replica, ordered = reader(), [values[one] for one in order]
         if replica is not None:
@@ -53,6 +53,13 @@ def prepared_rows(sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
         return list(database.execute_sql(execute, ordered).fetchall())
     finally:
         add_seconds(time.perf_counter() - began)
+
+
+def _rows_of_sqlite(sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
+    if database.in_transaction():
+        # Only this thread's own connection sees what it has written.
+        return list(database.execute_sql(sql, values).fetchall())
+    return shared_readers().rows(sql, values)
 
 
 @cache

@@ -9,7 +9,7 @@ from server.core.feed import QUIET_DAYS
 from server.core.projection import MEDIA, QUOTE, REPLY
 from server.core.syntax import POST
 from server.storage import departures, discrepancies, pages, repos, retention
-from server.storage.database import current, execute, insert_rows, is_sqlite
+from server.storage.database import current, execute, insert_rows, is_sqlite, shared_readers
 from server.storage.jobs import Progress
 from server.storage.newest import renew_newest
 from server.storage.timeline import timeline_page
@@ -78,12 +78,19 @@ def large(db, lease):
 
 
 class Spy:
-    """The statements that go through peewee while it watches."""
+    """The statements that are run while it watches."""
 
     def __init__(self, patch):
         self.seen = []
         self.run = current().execute_sql
         patch.setattr(current(), "execute_sql", self.watch)
+        if is_sqlite():
+            self.read = shared_readers().rows
+            patch.setattr(shared_readers(), "rows", self.watch_page)
+
+    def watch_page(self, sql, values):
+        self.seen.append((sql, values))
+        return self.read(sql, values)
 
     def watch(self, sql, params=None):
         self.seen.append((sql, params))

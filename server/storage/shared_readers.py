@@ -1,0 +1,101 @@
+"""A few connections to SQLite that all threads of a process share, for the pages of feeds.
+
+Elsewhere each thread has a connection of its own (database.py). With sixteen of them, each finds
+its statements and pages gone from the processor's caches when its turn has come: a fifth more of
+its time, and a cache of pages for each.
+
+Promises. A statement sees one moment, and all that was committed before it began; it writes
+nothing. The connection used last is used first. AT_ONCE statements run at once, in each process;
+the others wait, TURN_SECONDS at most, and a statement that runs for STATEMENT_SECONDS is ended:
+both raise DatabaseError, as a database does that is gone. A connection that failed is closed.
+"""
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from peewee import OperationalError, SqliteDatabase
+
+# Two, so that one viewer's long statement does not keep everybody waiting.
+AT_ONCE = 2
+# The AppView gives up after 5 s.
+TURN_SECONDS = 3.0
+STATEMENT_SECONDS = 5.0
+# How many of SQLite's instructions between two looks at the clock: some milliseconds.
+INSTRUCTIONS_A_LOOK = 200_000
+
+
+class SharedReaders:
+    """Of one database file. Safe to share between threads, and not between processes."""
+
+    def __init__(self, path: str, pragmas: Mapping[str, object]) -> None:
+        self._path = path
+        self._pragmas = {**pragmas, "query_only": 1}
+        self._free: deque[_Reader] = deque()
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
+
+    def rows(self, sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
+        """All rows of a query with `:name` parameters. Raises DatabaseError."""
+        if not self._turns.acquire(timeout=TURN_SECONDS):
+            raise OperationalError(f"{AT_ONCE} statements have run for {TURN_SECONDS:.0f} s")
+        try:
+            reader = self._take()
+            found = reader.rows(sql, values)
+            self._free.append(reader)
+        finally:
+            self._turns.release()
+        return found
+
+    def close(self) -> None:
+        """Close those that nobody uses now. The next statement opens one."""
+        while self._free:
+            self._free.pop().close()
+
+    def _take(self) -> "_Reader":
+        try:
+            return self._free.pop()
+        except IndexError:
+            return _Reader(self._path, self._pragmas)
+
+
+class SqliteWithReaders(SqliteDatabase):
+    """The house's SQLite database, and with it those who read pages from it."""
+
+    def __init__(self, path: str, pragmas: Mapping[str, object], **options: Any) -> None:
+        super().__init__(path, pragmas=dict(pragmas), **options)
+        self.readers = SharedReaders(path, pragmas)
+
+
+class _Reader:
+    """One connection, in use by one thread at a time."""
+
+    def __init__(self, path: str, pragmas: Mapping[str, object]) -> None:
+        self._database = SqliteDatabase(
+            path, thread_safe=False, check_same_thread=False, pragmas=dict(pragmas)
+        )
+        self._until_s = 0.0
+        connection = self._database.connection()
+        connection.set_progress_handler(self._is_over, INSTRUCTIONS_A_LOOK)
+
+    def rows(self, sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
+        """All rows; whoever gets an error instead has no connection any more."""
+        self._until_s = time.monotonic() + STATEMENT_SECONDS
+        try:
+            return list(self._database.execute_sql(sql, values).fetchall())
+        except sqlite3.Error as error:
+            # peewee does not see what goes wrong after the first row.
+            self.close()
+            raise OperationalError(str(error)) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close it."""
+        self._database.close()
+
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._until_s
