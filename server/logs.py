@@ -19,7 +19,7 @@ def configure_logging(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in ("apscheduler", "picows", "urllib3", "werkzeug"):
+    for name in ("apscheduler", "urllib3", "werkzeug"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 

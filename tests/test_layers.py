@@ -33,7 +33,6 @@ ALLOWED = {
         "server.storage",
         "libipld",
         "msgspec",
-        "picows",
         "zstandard",
     },
     "server/backfill": {"server.core", "server.storage", "server.identity"},

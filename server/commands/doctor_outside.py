@@ -7,7 +7,7 @@ the publisher's PDS, and about our own name to DNS. Nothing is written.
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from feeds import FEEDS
@@ -18,8 +18,10 @@ from server.core.config import UNPUBLISHED_DID, Config
 from server.core.errors import FetchFailed, NotFound, StreamBroken
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
+from server.ingest.connection import Line
+from server.ingest.frames import Span
 from server.ingest.source import source_of
-from server.ingest.websocket import Line, read_stream
+from server.ingest.websocket import read_stream
 from server.outgoing import make_fetcher, make_txt_records
 from server.version import user_agent
 
@@ -253,9 +255,10 @@ class _FirstMessage:
     def opened(self, line: Line) -> None:
         """Nothing to do."""
 
-    def message(self, data: bytes | str) -> None:
+    def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
         """It speaks."""
-        self.bytes += len(data)
+        del memory, is_text
+        self.bytes += sum(stop - start for start, stop in spans)
 
     def tick(self) -> bool:
         """Go on while nothing came."""

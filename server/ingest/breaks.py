@@ -7,9 +7,8 @@ in the log, in one line.
 import socket
 import ssl
 
-from picows import WSHandshakeError, WSInvalidStatusError
-
 from server.core.errors import StreamBroken, StreamHalfOpen, StreamSilent
+from server.ingest.handshake import HandshakeRefused
 from server.ingest.relay import SourceError
 
 # However long a server asks us to stay away, we look again after this.
@@ -23,7 +22,7 @@ _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     # asyncio's word for a TLS handshake that takes too long.
     (ConnectionAbortedError, "tls"),
     (TimeoutError, "timeout"),
-    (WSHandshakeError, "handshake"),
+    (HandshakeRefused, "handshake"),
     (ConnectionRefusedError, "refused"),
     (OSError, "network"),
 )
@@ -75,16 +74,14 @@ def told(broken: StreamBroken) -> str:
 def status_of(broken: StreamBroken) -> int | None:
     """The HTTP status with which the handshake was refused."""
     cause = broken.__cause__
-    if isinstance(cause, WSInvalidStatusError) and cause.response is not None:
-        return int(cause.response.status)
-    return None
+    return cause.status if isinstance(cause, HandshakeRefused) else None
 
 
 def wish_s(broken: StreamBroken) -> float:
     """How long the server wants us to stay away (Retry-After in seconds), as far as we heed it."""
     cause = broken.__cause__
-    if not isinstance(cause, WSHandshakeError) or cause.response is None:
+    if not isinstance(cause, HandshakeRefused):
         return 0.0
-    text = cause.response.headers.get("Retry-After", "")
+    text = cause.headers.get("retry-after", "")
     is_number = text.isascii() and text.isdigit() and len(text) < 9
     return min(float(text), LONGEST_WISH_SECONDS) if is_number else 0.0

@@ -15,8 +15,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from picows import WSParsedURL
-
 DIAL_SECONDS = 15.0
 # Of those that a name has.
 MAX_ADDRESSES = 4
@@ -24,11 +22,11 @@ MAX_ADDRESSES = 4
 T = TypeVar("T")
 
 
-async def dial(url: WSParsedURL) -> socket.socket:
-    """A socket connected to the host of a URL. Raises OSError within DIAL_SECONDS."""
+async def dial(host: str, port: int) -> socket.socket:
+    """A socket connected to a host, by name. Raises OSError within DIAL_SECONDS."""
     until = asyncio.get_running_loop().time() + DIAL_SECONDS
     try:
-        found = await aside(lambda: _look_up(url.host, url.port))
+        found = await aside(lambda: _look_up(host, port))
     except TimeoutError:
         raise socket.gaierror(
             socket.EAI_AGAIN, f"the name look-up took longer than {DIAL_SECONDS:.0f} s"

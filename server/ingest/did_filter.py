@@ -26,8 +26,8 @@ from collections.abc import Collection
 
 from server.core.errors import StreamBroken
 from server.core.projection import WANTED_COLLECTIONS
+from server.ingest.connection import Line
 from server.ingest.tracked import TrackedSet
-from server.ingest.websocket import Line
 
 log = logging.getLogger(__name__)
 

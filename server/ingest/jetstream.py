@@ -1,7 +1,8 @@
 """Messages of a Jetstream, version 1 (`/subscribe`) and 2 (`subscribeEvents`), as events.
 
-Pure. JSON is read by typed structures that leave the record as it is, so a message about nobody we
-track is hardly looked at. What cannot be read is BadFrame when even the account is unknown, and
+Pure. `without_strangers` passes over messages about nobody we track by their first bytes. (One that
+named two accounts would be taken for one about the first.) JSON is read by typed structures that
+leave the record as it is. What cannot be read is BadFrame when even the account is unknown, and
 otherwise an event that says whose repo has a hole. Records come as JSON; what the projection looks
 at (texts, numbers, maps) is the same there as in DAG-CBOR.
 
@@ -12,6 +13,7 @@ So a loss shows only where sources are read together, or when repos are compared
 The number of an event is its time in microseconds: any Jetstream understands it (source.py).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -33,6 +35,7 @@ from server.core.projection import WANTED_COLLECTIONS
 from server.core.syntax import FOLLOW, datetime_ms, is_rkey, is_tid, tid_to_int
 from server.ingest.compression import Dictionary
 from server.ingest.relay import SourceError, account_status
+from server.ingest.sift import sifter
 from server.storage.repos import FOLLOWS
 
 _V2_KINDS = "network.bsky.jetstream.subscribeEvents#"
@@ -44,6 +47,21 @@ _TO_BASE32HEX = dict.fromkeys(range(128), "!") | {
     for value, digit in enumerate("abcdefghijklmnopqrstuvwxyz234567")
 }
 _MAX_US = 2**62
+
+# How a message begins, in the order in which both versions are written.
+_KIND = rb"(?:commit|account|identity|sync)"
+_DID = rb"(?P<did>did:plc:[a-z2-7]{24})"
+without_strangers = sifter(
+    re.compile(rb'\{"did":"' + _DID + rb'","time_us":[0-9]{1,18},"kind":"' + _KIND + rb'"'),
+    re.compile(
+        rb'\{"\$type":"message","payload":\{"\$type":"'
+        + re.escape(_V2_KINDS.encode())
+        + _KIND
+        + rb'","seq":[0-9]{1,18},"did":"'
+        + _DID
+        + rb'"'
+    ),
+)
 
 Read = Callable[[bytes | str, Mapping[str, int]], Event]
 

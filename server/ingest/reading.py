@@ -1,18 +1,20 @@
 """One connection to a source: decodes what it says, and looks whether it goes on where we were."""
 
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from server.core.errors import BadFrame, StreamSilent
 from server.core.events import Account, Commit, Identity, Info, Skipped, Sync
+from server.ingest.connection import Line
 from server.ingest.counters import SourceCounters
 from server.ingest.did_filter import DidFilter
+from server.ingest.frames import Span, copies
 from server.ingest.place import Place
 from server.ingest.relay import SourceError
 from server.ingest.source import Source
 from server.ingest.start import Start
-from server.ingest.websocket import Line
 from server.ingest.writer import BatchWriter
 from server.storage import repos
 from server.storage.changes import void_chains
@@ -27,6 +29,12 @@ FIRST_EVENTS = 5
 
 # How far events may be behind the clock and still be of now.
 LIVE_MS = 10_000
+
+# How long a busy thread keeps the interpreter from others that want it: as Python has it, and while
+# we are behind. The reader wants it back after each read, so four busy threads would hold it up to
+# hundreds of frames a second. (Those that fetch, and are many, go better with fewer changes.)
+SWITCH_SECONDS, HURRIED_SWITCH_SECONDS = 0.005, 0.0005
+HURRY_SECONDS = 1.0
 
 Told = Commit | Sync | Account | Identity | Skipped
 
@@ -60,6 +68,8 @@ class Reading:
         self.first_events = 0
         self.goes_on = False
         self.last_messages = 0
+        # How many messages there were when that was last looked at, and until when to hurry.
+        self.hurried_at, self.hurried_until_s = 0, 0.0
         self.last_change = time.monotonic()
 
     def opened(self, line: Line) -> None:
@@ -82,9 +92,18 @@ class Reading:
             # Nobody knows what was said before we came.
             self._gap("no cursor", 0)
 
-    def message(self, data: bytes | str) -> None:
-        """One event."""
-        self.counters.messages += 1
+    def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
+        """Events, in order; nearly all of them about nobody of ours."""
+        self.counters.messages += len(spans)
+        sift = self.source.sift_text if is_text else self.source.sift_binary
+        if sift is not None and self.first_events >= FIRST_EVENTS:
+            count = len(spans)
+            spans = sift(memory, spans, self.wants)
+            self.skipped += count - len(spans)
+        for data in copies(memory, spans, is_text=is_text):
+            self._message(data)
+
+    def _message(self, data: bytes | str) -> None:
         try:
             event = self.decode(data, self.wants)
         except BadFrame as bad:
@@ -117,6 +136,7 @@ class Reading:
         if not isinstance(event, Skipped):
             self.writer.add(self.place, event, time_ms)
             if self.writer.is_due():
+                self._hurry()
                 self.writer.commit()
 
     def tick(self) -> bool:
@@ -124,6 +144,7 @@ class Reading:
         self._count_skipped()
         if self.place.has_read and self.writer.is_due():
             self.writer.commit()
+        self._hurry()
         if self.quiet_s is not None:
             self._listen(self.quiet_s)
         if self.did_filter is not None:
@@ -140,6 +161,16 @@ class Reading:
         now_ms = _now_ms()
         return bool(self.place.times) and self.place.event_ms(now_ms) > now_ms - LIVE_MS
 
+    def _hurry(self) -> None:
+        """While what comes is of the past, take the interpreter back from busy threads sooner."""
+        now_s = time.monotonic()
+        if self.counters.messages != self.hurried_at and self.place.times:
+            self.hurried_at = self.counters.messages
+            self.hurried_until_s = 0.0 if self._is_live() else now_s + HURRY_SECONDS
+        seconds = HURRIED_SWITCH_SECONDS if now_s < self.hurried_until_s else SWITCH_SECONDS
+        if sys.getswitchinterval() != seconds:
+            sys.setswitchinterval(seconds)
+
     def _listen(self, quiet_s: float) -> None:
         now = time.monotonic()
         if self.counters.messages != self.last_messages:
@@ -149,6 +180,7 @@ class Reading:
 
     def ended(self) -> None:
         """The connection is over: what it brought is as good as ever."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._count_skipped()
         self.counters.connected_us = None
         self.writer.metrics.connected.labels(self.source.name).set(0)

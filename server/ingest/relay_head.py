@@ -5,9 +5,10 @@ expression, in which each text and each byte string has the length that stands b
 matches has one reading, and it is the one that a decoder gives. What is unusual in any way (many
 ops, odd lengths, other keys) does not match, and goes to the decoder.
 
-For skipping only: nothing that is to be kept is read here. `skip` answers for commits of repos that
-nobody tracks, and for those of tracked repos that touch no collection of ours. It does not look at
-what comes after the head of a stranger's commit, so a frame whose end is broken is skipped where a
+For skipping only: nothing that is to be kept is read here. `without_strangers` passes over what is
+about repos that nobody tracks, many frames at a time (sift.py). `skip` answers for commits of those
+as well, and for commits of tracked repos that touch no collection of ours. It does not look at what
+comes after the head of a stranger's commit, so a frame whose end is broken is skipped where a
 decoder would refuse it: it is about nobody of ours.
 """
 
@@ -17,6 +18,7 @@ from functools import lru_cache
 
 from server.core.events import Commit, Event, Skipped
 from server.core.syntax import FOLLOW, POST, REPOST, datetime_ms, tid_to_int
+from server.ingest.sift import sifter
 
 _LINK = rb"\xd8\x2a\x58\x25\x00\x01[\x55\x71]\x12\x20.{32}"
 _LINK_OR_NULL = rb"(?:\xf6|" + _LINK + rb")"
@@ -36,10 +38,22 @@ _WEB = b"|".join(
 # The number of the event: any below 2**63, and the length of its bytes with it.
 _SEQ = rb"[\x00-\x17]|\x18.|\x19.{2}|\x1a.{4}|\x1b[\x00-\x7f].{7}"
 
+# As far as the repo: groups keys, ops, rev, seq.
+_TO_REPO = (
+    rb"\xa2atg#commitbop\x01([\xab\xac])cops(\x81" + _OP + rb"|\x80|\x82" + _OP + rb"{2})"
+    rb"crevm(" + _TID + rb")cseq(" + _SEQ + rb")drepo"
+)
+# Whose commit it is.
+_WHOSE = re.compile(_TO_REPO + rb"x\x20(?P<did>did:plc:[a-z2-7]{24})dtime", re.DOTALL)
+# And of what is said of an account: `did` comes first, whatever else there is.
+_ABOUT = re.compile(
+    rb"\xa2at(?:i#identity|h#account|e#sync)bop\x01[\xa1-\xb7]cdidx\x20(?P<did>did:plc:[a-z2-7]{24})"
+)
+without_strangers = sifter(_WHOSE, _ABOUT)
+
 # As far as the time: groups keys, ops, rev, seq, repo, second, millisecond.
 _HEAD = re.compile(
-    rb"\xa2atg#commitbop\x01([\xab\xac])cops(\x81" + _OP + rb"|\x80|\x82" + _OP + rb"{2})"
-    rb"crevm(" + _TID + rb")cseq(" + _SEQ + rb")drepo(x\x20did:plc:[a-z2-7]{24}|" + _WEB + rb")"
+    _TO_REPO + rb"(x\x20did:plc:[a-z2-7]{24}|" + _WEB + rb")"
     rb"dtimex\x18([!-~]{19})\.([0-9]{3})Z",
     re.DOTALL,
 )

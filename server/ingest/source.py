@@ -13,6 +13,8 @@ from server.core.events import Event
 from server.core.projection import WANTED_COLLECTIONS
 from server.ingest import jetstream, relay
 from server.ingest.compression import Dictionary, DownloadedDictionary, FileDictionary
+from server.ingest.relay_head import without_strangers
+from server.ingest.sift import Sift
 
 Decode = Callable[[bytes | str, Mapping[str, int]], Event]
 
@@ -37,6 +39,9 @@ class Source:
     query: Sequence[tuple[str, str]] = ()
     dictionary: Dictionary | None = None
     takes_wishes: bool = False
+    # What passes over messages about strangers: of the binary ones, and of text.
+    sift_binary: Sift | None = None
+    sift_text: Sift | None = None
 
     def address(self, cursor: int | None) -> str:
         """Where to connect to go on at `cursor`; None: from now on."""
@@ -50,16 +55,16 @@ class Source:
 
 def source_of(url: str, user_agent: str, dictionary_file: str | None = None) -> Source:
     """The source behind a URL of STREAM_URLS."""
-    parts = urlsplit(url)
+    parts, sift = urlsplit(url), jetstream.without_strangers
     if parts.path == JETSTREAM_V1_PATH:
         file = None if dictionary_file is None else FileDictionary(dictionary_file)
         decode = jetstream.decoder(jetstream.decode_v1, file)
         name = f"{parts.netloc}{parts.path}"
-        return Source(url, name, decode, False, True, _V1_QUERY, file, takes_wishes=True)
+        return Source(url, name, decode, False, True, _V1_QUERY, file, True, None, sift)
     if parts.path == JETSTREAM_V2_PATH:
         downloaded = DownloadedDictionary(url, user_agent)
         decode = jetstream.decoder(jetstream.decode_v2, downloaded)
         # The two methods of one host are two sources, each with its cursor.
         name = f"{parts.netloc}/{parts.path.rpartition('.')[2]}"
-        return Source(url, name, decode, False, True, _V2_QUERY, downloaded)
-    return Source(url, parts.netloc, relay.decode_frame, True, False)
+        return Source(url, name, decode, False, True, _V2_QUERY, downloaded, False, None, sift)
+    return Source(url, parts.netloc, relay.decode_frame, True, False, sift_binary=without_strangers)

@@ -12,14 +12,17 @@ A source that does not reach back that far is read from its oldest event, and a 
 Relays do not say that a number is too old: they start at their oldest event, whatever was asked.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median_low
 from time import monotonic
 
 from server.core.errors import BadFrame
 from server.core.events import Info
+from server.ingest.connection import Line
+from server.ingest.frames import Span, copies
 from server.ingest.source import Source
-from server.ingest.websocket import Line, open_stream
+from server.ingest.websocket import open_stream
 from server.storage.cursors import StreamCursor, load_cursor, load_position
 
 # How much is read twice after a change of source. Relays are seconds apart when both are healthy.
@@ -122,7 +125,11 @@ class _Probe:
     def opened(self, line: Line) -> None:
         """Nothing to do: the events count."""
 
-    def message(self, data: bytes | str) -> None:
+    def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
+        for data in copies(memory, spans, is_text=is_text):
+            self._message(data)
+
+    def _message(self, data: bytes | str) -> None:
         try:
             event = self.source.decode(data, {})
         except BadFrame:

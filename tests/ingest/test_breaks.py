@@ -10,7 +10,7 @@ import pytest
 
 from server.core.config import JETSTREAM_V2_PATH
 from server.core.errors import StreamBroken
-from server.ingest import breaks, dialling, start, subscriber, websocket
+from server.ingest import breaks, connection, dialling, start, subscriber, websocket
 from server.ingest.breaks import KINDS, LONGEST_WISH_SECONDS, wish_s
 from server.ingest.websocket import read_stream
 from tests.ingest.conftest import wait_until
@@ -30,7 +30,7 @@ PATH = "/xrpc/com.atproto.sync.subscribeRepos"
 @pytest.fixture
 def impatient(monkeypatch):
     """What is waited for 15 s and longer in life."""
-    monkeypatch.setattr(websocket, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "HANDSHAKE_SECONDS", 0.2)
     monkeypatch.setattr(dialling, "DIAL_SECONDS", 0.2)
     monkeypatch.setattr(websocket, "PING_IDLE_SECONDS", 0.1)
     monkeypatch.setattr(websocket, "PING_REPLY_SECONDS", 0.1)
@@ -77,7 +77,7 @@ def test_a_redirect_is_followed(impatient):
     reader = Reader(enough=1)
     with serving(talk) as there, refusing(HTTPStatus.FOUND, Location=there) as url:
         read_stream(url, "Gapless/test", reader)
-    assert reader.messages == [b"here"]
+    assert reader.told == [b"here"]
 
 
 def test_an_address_that_swallows_packets_does_not_eat_the_time_of_the_next(monkeypatch):
@@ -93,7 +93,7 @@ def test_an_address_that_swallows_packets_does_not_eat_the_time_of_the_next(monk
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", one) for one in addresses]
         with resolver(lambda *args, **more: found) as url:
             read_stream(url, "Gapless/test", reader)
-    assert reader.messages == [b"here"]
+    assert reader.told == [b"here"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from server.core.errors import BadFrame
 from server.core.events import Commit, Skipped
 from server.ingest.relay import SourceError, decode_frame, decode_whole
-from server.ingest.relay_head import skip
+from server.ingest.relay_head import skip, without_strangers
 from server.storage.repos import FOLLOWS, ITEMS
 from simnet.dag_cbor import RAW, Cid, encode
 from simnet.frames import message
@@ -17,6 +17,7 @@ from tests.builders import NOW_MS, did, iso, tid
 from tests.devnet.record import recorded
 from tests.fuzzing import fuzz
 from tests.ingest.frames import LIKE, POST, REPOST, commit_body, commit_frame, create, slow_decode
+from tests.ingest.sifting import is_passed_over
 
 ALICE, WEB = did("alice"), "did:web:alice.example.com"
 FOLLOW = "app.bsky.graph.follow"
@@ -35,6 +36,8 @@ def told_whole(frame, wants):
 def assert_equal_to_the_decoder(frame, wants):
     """Nothing, or the same; but a stranger's commit may be skipped though its end is broken."""
     told, whole = skip(frame, wants), told_whole(frame, wants)
+    if frame and is_passed_over(without_strangers, frame, wants):
+        assert whole is BadFrame or isinstance(whole, Skipped)
     if told is not None and whole is not BadFrame:
         assert told == whole
     if whole is BadFrame:
@@ -73,6 +76,26 @@ def test_the_head_tells_of_nearly_all_recorded_commits(frames, dids):
     tracked = [skip(frame, dict.fromkeys(dids, ITEMS)) for frame in commits]
     assert sum(event is not None for event in strangers) >= len(commits) - 2
     assert sum(event is not None for event in tracked) >= 5
+
+
+def test_strangers_are_passed_over_among_many_and_nobody_else(frames, dids):
+    for wants in ({}, dict.fromkeys(dids[::2], ITEMS), dict.fromkeys(dids, ITEMS)):
+        over = {frame for frame in frames if is_passed_over(without_strangers, frame, wants)}
+        assert all(isinstance(decode_whole(frame, wants), Skipped) for frame in over)
+        if not wants:
+            # All but what is about nobody, or said in an unusual way.
+            assert len(over) >= len(set(frames)) - 5
+        if len(wants) == len(dids):
+            assert not over
+
+
+@pytest.mark.parametrize("kind", ["#identity", "#account", "#sync"])
+def test_what_is_said_of_a_stranger_is_passed_over(kind):
+    body = {"did": ALICE, "seq": 7, "time": iso(NOW_MS), "active": True, "rev": tid(1)}
+    frame = message(kind, body)
+    assert is_passed_over(without_strangers, frame, {did("bob"): ITEMS})
+    assert not is_passed_over(without_strangers, frame, {ALICE: ITEMS})
+    assert not is_passed_over(without_strangers, message("#info", {"name": "x"}), {})
 
 
 WANTS = {ALICE: ITEMS, WEB: ITEMS | FOLLOWS}

@@ -41,7 +41,7 @@ def test_a_stream_of_few_messages_is_read_in_sips(monkeypatch):
     reader = TimedReader(enough=100)
     with serving(talk) as url:
         read_stream(url, "Gapless/test", reader)
-    assert [int.from_bytes(message) for message in reader.messages] == list(range(100))
+    assert [int.from_bytes(message) for message in reader.told] == list(range(100))
     sips = sum(later - earlier > 0.002 for earlier, later in pairwise(reader.times))
     # The first look finds out that it is quiet; from then on there is one for each, however slow
     # the machine makes the sender.
@@ -64,7 +64,7 @@ def test_a_burst_after_silence_comes_whole_in_order_and_at_once(monkeypatch, cou
     reader = Reader(enough=count + 1)
     with serving(talk, max_size=None) as url:
         read_stream(url, "Gapless/test", reader)
-    assert reader.messages == [b"first", *messages]
+    assert reader.told == [b"first", *messages]
 
 
 def test_a_reader_that_is_busy_holds_the_sender_back():
@@ -79,7 +79,7 @@ def test_a_reader_that_is_busy_holds_the_sender_back():
 
     class Busy(Reader):
         def message(self, data):
-            if not self.messages:
+            if not self.told:
                 assert is_free.wait(PATIENCE_S)
             super().message(data[:4])
 
@@ -97,4 +97,4 @@ def test_a_reader_that_is_busy_holds_the_sender_back():
         is_free.set()
         thread.join(PATIENCE_S)
     assert held_back < 30, "some megabytes in the buffers of the kernel and the libraries"
-    assert [int.from_bytes(message) for message in reader.messages] == list(range(100))
+    assert [int.from_bytes(message) for message in reader.told] == list(range(100))
