@@ -50,7 +50,7 @@ _MAX_US = 2**62
 
 # How a message begins, in the order in which both versions are written.
 _KIND = rb"(?:commit|account|identity|sync)"
-_DID = rb"(?P<did>did:plc:[a-z2-7]{24})"
+_DID = rb"(did:plc:[a-z2-7]{24})"
 without_strangers = sifter(
     re.compile(rb'\{"did":"' + _DID + rb'","time_us":[0-9]{1,18},"kind":"' + _KIND + rb'"'),
     re.compile(

@@ -38,22 +38,27 @@ _WEB = b"|".join(
 # The number of the event: any below 2**63, and the length of its bytes with it.
 _SEQ = rb"[\x00-\x17]|\x18.|\x19.{2}|\x1a.{4}|\x1b[\x00-\x7f].{7}"
 
-# As far as the repo: groups keys, ops, rev, seq.
-_TO_REPO = (
-    rb"\xa2atg#commitbop\x01([\xab\xac])cops(\x81" + _OP + rb"|\x80|\x82" + _OP + rb"{2})"
-    rb"crevm(" + _TID + rb")cseq(" + _SEQ + rb")drepo"
-)
-# Whose commit it is.
-_WHOSE = re.compile(_TO_REPO + rb"x\x20(?P<did>did:plc:[a-z2-7]{24})dtime", re.DOTALL)
+
+def _to_repo(group: bytes) -> bytes:
+    """As far as the repo; groups, if they are: keys, ops, rev, seq."""
+    return (
+        rb"\xa2atg#commitbop\x01" + group + rb"[\xab\xac])"
+        rb"cops" + group + rb"\x81" + _OP + rb"|\x80|\x82" + _OP + rb"{2})"
+        rb"crevm" + group + _TID + rb")cseq" + group + _SEQ + rb")drepo"
+    )
+
+
+# Whose commit it is. To note where four more groups are would take time.
+_WHOSE = re.compile(_to_repo(b"(?:") + rb"x\x20(did:plc:[a-z2-7]{24})dtime", re.DOTALL)
 # And of what is said of an account: `did` comes first, whatever else there is.
 _ABOUT = re.compile(
-    rb"\xa2at(?:i#identity|h#account|e#sync)bop\x01[\xa1-\xb7]cdidx\x20(?P<did>did:plc:[a-z2-7]{24})"
+    rb"\xa2at(?:i#identity|h#account|e#sync)bop\x01[\xa1-\xb7]cdidx\x20(did:plc:[a-z2-7]{24})"
 )
 without_strangers = sifter(_WHOSE, _ABOUT)
 
 # As far as the time: groups keys, ops, rev, seq, repo, second, millisecond.
 _HEAD = re.compile(
-    _TO_REPO + rb"(x\x20did:plc:[a-z2-7]{24}|" + _WEB + rb")"
+    _to_repo(b"(") + rb"(x\x20did:plc:[a-z2-7]{24}|" + _WEB + rb")"
     rb"dtimex\x18([!-~]{19})\.([0-9]{3})Z",
     re.DOTALL,
 )

@@ -18,7 +18,7 @@ Sift = Callable[[memoryview, Sequence[Span], Mapping[str, int]], Sequence[Span]]
 
 
 def sifter(usual: re.Pattern[bytes], other: re.Pattern[bytes]) -> Sift:
-    """Passes over what matches one of these, with a `did` that nobody tracks.
+    """Passes over what matches one of these, with a DID as its only group that nobody tracks.
 
     But for the last one, which tells what number and what time the source has come to. FEW are all
     kept: at the pace of now, that time is to be right within a moment.
@@ -28,12 +28,12 @@ def sifter(usual: re.Pattern[bytes], other: re.Pattern[bytes]) -> Sift:
     def sift(memory: memoryview, spans: Sequence[Span], wants: Mapping[str, int]) -> Sequence[Span]:
         if len(spans) <= FEW:
             return spans
-        kept, last = [], spans[-1]
-        for span in spans:
-            start, stop = span
+        kept = []
+        for start, stop in spans[:-1]:
             head = match_usual(memory, start, stop) or match_other(memory, start, stop)
-            if head is None or span is last or head["did"].decode() in wants:
-                kept.append(span)
+            if head is None or head[1].decode() in wants:
+                kept.append((start, stop))
+        kept.append(spans[-1])
         return kept
 
     return sift
