@@ -26,11 +26,11 @@ from server.ingest.connection import CONNECT_ERRORS, Connection, Listener, conne
 from server.ingest.frames import PING
 
 # How often the caller gets to look at its clock and its stop event.
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.1
 # With fewer messages than this in a tick, what comes is read once a tick: to wake up for each of a
 # few hundred messages a second costs ten times as much as reading them. A buffer that is not empty
 # after so many reads is a sign that there is more to do than that.
-QUIET_MESSAGES = 500
+QUIET_MESSAGES = 1000
 SIP_READS = 20
 # A quiet socket is asked whether it lives; one that does not answer is given up.
 PING_IDLE_SECONDS = 20.0
