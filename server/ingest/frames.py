@@ -135,14 +135,12 @@ class Inbox:
                 continue
             self._hand_over(spans, usual)
             spans = []
-            # What the receiver raises must find the place right.
-            self._start = position
             if not self._open_kind and first in (_WHOLE_TEXT, _WHOLE_BINARY):
                 usual = first
                 spans.append((start, stop))
             else:
                 self._other(first, bytes(self._memory[start:stop]))
-                usual = _NONE if self._open_kind else max(usual, _WHOLE_TEXT)
+                usual = _NONE if self._open_kind else _WHOLE_BINARY
         self._start = position
         self._hand_over(spans, usual)
 

@@ -70,6 +70,7 @@ class Reading:
         self.last_messages = 0
         # How many messages there were when that was last looked at, and until when to hurry.
         self.hurried_at, self.hurried_until_s = 0, 0.0
+        self.is_hurried = False
         self.last_change = time.monotonic()
 
     def opened(self, line: Line) -> None:
@@ -167,9 +168,11 @@ class Reading:
         if self.counters.messages != self.hurried_at and self.place.times:
             self.hurried_at = self.counters.messages
             self.hurried_until_s = 0.0 if self._is_live() else now_s + HURRY_SECONDS
-        seconds = HURRIED_SWITCH_SECONDS if now_s < self.hurried_until_s else SWITCH_SECONDS
-        if sys.getswitchinterval() != seconds:
-            sys.setswitchinterval(seconds)
+        must_hurry = now_s < self.hurried_until_s
+        # Who was not in a hurry leaves it as it is: another source that is read beside may be.
+        if must_hurry or self.is_hurried:
+            sys.setswitchinterval(HURRIED_SWITCH_SECONDS if must_hurry else SWITCH_SECONDS)
+        self.is_hurried = must_hurry
 
     def _listen(self, quiet_s: float) -> None:
         now = time.monotonic()
@@ -180,7 +183,8 @@ class Reading:
 
     def ended(self) -> None:
         """The connection is over: what it brought is as good as ever."""
-        sys.setswitchinterval(SWITCH_SECONDS)
+        if self.is_hurried:
+            sys.setswitchinterval(SWITCH_SECONDS)
         self._count_skipped()
         self.counters.connected_us = None
         self.writer.metrics.connected.labels(self.source.name).set(0)

@@ -60,11 +60,13 @@ def source_of(url: str, user_agent: str, dictionary_file: str | None = None) -> 
         file = None if dictionary_file is None else FileDictionary(dictionary_file)
         decode = jetstream.decoder(jetstream.decode_v1, file)
         name = f"{parts.netloc}{parts.path}"
-        return Source(url, name, decode, False, True, _V1_QUERY, file, True, None, sift)
+        return Source(
+            url, name, decode, False, True, _V1_QUERY, file, takes_wishes=True, sift_text=sift
+        )
     if parts.path == JETSTREAM_V2_PATH:
         downloaded = DownloadedDictionary(url, user_agent)
         decode = jetstream.decoder(jetstream.decode_v2, downloaded)
         # The two methods of one host are two sources, each with its cursor.
         name = f"{parts.netloc}/{parts.path.rpartition('.')[2]}"
-        return Source(url, name, decode, False, True, _V2_QUERY, downloaded, False, None, sift)
+        return Source(url, name, decode, False, True, _V2_QUERY, downloaded, sift_text=sift)
     return Source(url, parts.netloc, relay.decode_frame, True, False, sift_binary=without_strangers)

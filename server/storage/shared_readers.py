@@ -1,8 +1,8 @@
 """A few connections to SQLite that all threads of a process share, for the pages of feeds.
 
 Elsewhere each thread has a connection of its own (database.py). With sixteen of them, each finds
-its statements and pages gone from the processor's caches when its turn has come: a fifth more of
-its time, and a cache of pages for each.
+its statements and pages gone from the processor's caches when its turn has come, and has a cache of
+pages of its own to fill (docs/decisions.md has what that costs).
 
 Promises. A statement sees one moment, and all that was committed before it began; it writes
 nothing. The connection used last is used first. AT_ONCE statements run at once, in each process;

@@ -1,11 +1,13 @@
 """While the stream is behind, busy threads have to give the interpreter back sooner."""
 
 import sys
+import time
 
 import pytest
 
 from server.ingest import reading as reading_module
-from server.ingest.reading import HURRIED_SWITCH_SECONDS, SWITCH_SECONDS
+from server.ingest.reading import HURRIED_SWITCH_SECONDS, SWITCH_SECONDS, Reading
+from simnet import Network
 from tests.ingest.asking import wait_for_all
 from tests.ingest.conftest import wait_until
 
@@ -53,4 +55,27 @@ def test_what_comes_now_does_not(net, alice, at_rest, reading, monkeypatch, usua
         for number in range(20):
             alice.post(f"{number}")
         wait_for_all(net)
-    assert set(asked) <= {SWITCH_SECONDS}
+    assert asked == []
+
+
+def test_a_source_that_is_well_leaves_the_hurry_of_another_alone(
+    lease, reading, monkeypatch, usual
+):
+    with Network(seed=7, relays=2) as net:
+        behind, well = net.relays
+        name = f"127.0.0.1:{behind.server.port}"
+        monkeypatch.setattr(Reading, "_is_live", lambda self: self.source.name != name)
+        alice = net.create_account("alice")
+        _watch(net, reading, alice, f"{behind.url}+{well.url}")
+    assert not is_hurried()
+
+
+def _watch(net, reading, alice, urls):
+    with reading(urls):
+        wait_until(lambda: all(relay.stream.readers == 1 for relay in net.relays))
+        alice.post("first")
+        wait_until(is_hurried)
+        for number in range(20):
+            alice.post(f"{number}")
+            time.sleep(0.02)
+            assert is_hurried()
