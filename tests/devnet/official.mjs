@@ -6,6 +6,7 @@
 import http from 'node:http'
 import net from 'node:net'
 import { text } from 'node:stream/consumers'
+import { setTimeout } from 'node:timers/promises'
 import { Secp256k1Keypair } from '@atproto/crypto'
 import { TestNetwork } from '@atproto/dev-env'
 import * as plc from '@did-plc/lib'
@@ -43,6 +44,21 @@ const network = await TestNetwork.create({
   dbPostgresSchema: 'official',
   pds: pdsOptions(),
 })
+
+// The AppView tries to read before the PDS is there, and again seconds later. What a PDS with a short
+// memory says until then is lost to it, and nobody could ever wait for it. So nothing begins before the
+// AppView is seen to read.
+async function appviewReads() {
+  const { did } = network.ozone.ctx.cfg.service
+  for (;;) {
+    await network.pds.ctx.sequencer.sequenceIdentity(did)
+    const said = await network.pds.ctx.sequencer.curr()
+    for (const until = Date.now() + 1000; Date.now() < until; await setTimeout(10)) {
+      if (network.bsky.sub.getCursor() >= said) return
+    }
+  }
+}
+await appviewReads()
 
 // Streams opened from here on. The AppView's own, opened before, is not among them: cutting it too
 // would test nothing of ours and cost its reconnect time.
