@@ -26,6 +26,8 @@ class Place:
         self.times: deque[int] = deque(maxlen=WITNESSES)
         # Whether anything was read: without, there is nothing to save.
         self.has_read = False
+        # Whether whatever happens now is told to us, on the connection that stands.
+        self.is_told = False
 
     def note(self, seq: int, time_ms: int) -> None:
         """An event was read; `time_ms` 0: it did not say when it happened."""

@@ -27,6 +27,11 @@ OUTDATED_MS = 60_000
 # How many events are compared: the time in one of them may be anybody's joke.
 FIRST_EVENTS = 5
 
+# A source that was not asked for the past may still be busy putting us on its list when the
+# connection is open. It tells us everything from its first event on; one that has nothing to tell
+# is believed after this long.
+STANDING_SECONDS = 0.5
+
 # How far events may be behind the clock and still be of now.
 LIVE_MS = 10_000
 
@@ -67,6 +72,10 @@ class Reading:
         self.skipped = 0
         self.first_events = 0
         self.goes_on = False
+        # Why the past is missing, and from when, until the source is sure to tell us the present:
+        # who is fetched again before that may miss what happens in between.
+        self.missing: tuple[str, int] | None = None
+        self.stands_at_s = 0.0
         self.last_messages = 0
         # How many messages there were when that was last looked at, and until when to hurry.
         self.hurried_at, self.hurried_until_s = 0, 0.0
@@ -78,10 +87,8 @@ class Reading:
         log.info("connected source=%s", self.source.name)
         if self.did_filter is not None:
             self.did_filter.opened(line, time.monotonic())
-        self.counters.connected_us = _now_ms() * 1000
         self.counters.connections += 1
         self.writer.metrics.connected.labels(self.source.name).set(1)
-        is_first = not self.writer.places
         self.writer.places[self.source.name] = self.place
         if self.writer.merge is not None:
             self.writer.merge.comparison.connected(self.source.name, time.monotonic())
@@ -89,9 +96,29 @@ class Reading:
             void_chains(self.writer.epoch)
         if self.start.hole is not None:
             self._gap(self.start.hole, self.start.saved_ms)
-        elif self.start.cursor is None and is_first and repos.is_anybody_tracked():
+        if self.start.cursor is None:
             # Nobody knows what was said before we came.
-            self._gap("no cursor", 0)
+            self._miss("no cursor", 0)
+        else:
+            self._stand()
+
+    def _miss(self, reason: str, from_ms: int) -> None:
+        """The past is not told: a hole, once the present is."""
+        self.missing = (reason, from_ms)
+        self.stands_at_s = time.monotonic() + STANDING_SECONDS
+
+    def _stand(self) -> None:
+        """From now on, or from where we asked on, the source tells us everything."""
+        if self.missing is not None:
+            reason, from_ms = self.missing
+            self.missing = None
+            self.first_events = FIRST_EVENTS
+            is_spared = self.writer.is_covered() or not repos.is_anybody_tracked()
+            if self.start.cursor is not None or not is_spared:
+                self._gap(reason, from_ms)
+        self.place.is_told = True
+        if self.counters.connected_us is None:
+            self.counters.connected_us = _now_ms() * 1000
 
     def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
         """Events, in order; nearly all of them about nobody of ours."""
@@ -142,6 +169,8 @@ class Reading:
 
     def tick(self) -> bool:
         """Commit what is due; False when the reading is over."""
+        if self.missing is not None and time.monotonic() >= self.stands_at_s:
+            self._stand()
         self._count_skipped()
         if self.place.has_read and self.writer.is_due():
             self.writer.commit()
@@ -186,6 +215,7 @@ class Reading:
         if self.is_hurried:
             sys.setswitchinterval(SWITCH_SECONDS)
         self._count_skipped()
+        self.place.is_told = False
         self.counters.connected_us = None
         self.writer.metrics.connected.labels(self.source.name).set(0)
         if self.did_filter is not None:
@@ -199,6 +229,9 @@ class Reading:
         """Look at the first events: they may not go on from what we have."""
         self.first_events += 1
         own, saved_ms = self.start.own, self.start.saved_ms
+        if self.missing is not None:
+            self._stand()
+            return
         if self.start.cursor is None or self.start.hole is not None:
             self.first_events = FIRST_EVENTS
             return
@@ -214,8 +247,8 @@ class Reading:
 
     def _info(self, event: Info) -> None:
         if event.name == "OutdatedCursor" and self.start.cursor is not None:
-            self.first_events = FIRST_EVENTS
-            self._gap("cursor outdated", self.start.saved_ms)
+            self._miss("cursor outdated", self.start.saved_ms)
+            self.first_events = 0
         else:
             log.info("info of the source source=%s name=%s", self.source.name, event.name[:80])
 

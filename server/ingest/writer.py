@@ -135,6 +135,10 @@ class BatchWriter:
             return False
         return place.stored is None or seq != place.stored.seq
 
+    def is_covered(self) -> bool:
+        """Whether some source is being told: it needs nobody else's past."""
+        return any(place.is_told for place in self.places.values())
+
     def gap(self, place: Place, reason: str, from_ms: int, to_ms: int | None = None) -> None:
         """Write a hole down before anything after it is saved."""
         if self.batch:

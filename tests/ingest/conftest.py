@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from server.core.syntax import tid_to_int
+from server.ingest import reading as reading_module
 from server.ingest import subscriber, websocket, writer
 from server.ingest.subscriber import Subscriber
 from server.storage import leases, pages, repos
@@ -43,6 +44,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriber, "FIRST_DELAY_SECONDS", 0.01)
     monkeypatch.setattr(subscriber, "LONGEST_DELAY_SECONDS", 0.05)
     monkeypatch.setattr(subscriber, "REFRESH_SECONDS", 0.02)
+    monkeypatch.setattr(reading_module, "STANDING_SECONDS", 0.05)
     monkeypatch.setattr(writer, "CURSOR_SECONDS", 0.05)
     monkeypatch.setattr(writer, "BATCH_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "TICK_SECONDS", 0.01)

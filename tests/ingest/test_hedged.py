@@ -177,6 +177,27 @@ def test_each_source_has_its_cursor_and_one_that_was_away_goes_on_at_its_own(
         wait_until(lambda: seqs() == [first.stream.last_seq, second.stream.last_seq])
 
 
+def test_without_cursors_there_is_one_hole_until_nobody_is_told_any_more(
+    db, net, alice, tracked, reading
+):
+    first, second = net.relays
+    tracked(alice)
+    with reading(f"{first.url}+{second.url}") as running:
+        counters = running.subscriber.counters.values()
+        wait_until(lambda: all(one.connected_us for one in counters))
+        first.stream.cut("reset")
+        wait_until(lambda: [one.connections for one in counters] == [2, 1])
+        wait_until(lambda: all(one.connected_us for one in counters))
+        assert reasons() == [(None, "no cursor")]
+        net.faults.arm("http-503-html", times=None)
+        first.stream.cut("reset")
+        second.stream.cut("reset")
+        wait_until(lambda: not any(one.connected_us for one in counters))
+        net.faults.disarm()
+        wait_until(lambda: all(one.connected_us for one in counters))
+    assert reasons() == [(None, "no cursor")] * 2
+
+
 def test_while_one_of_them_stands_there_is_no_change_of_source(
     sqlite, net, alice, tracked, reading, monkeypatch
 ):

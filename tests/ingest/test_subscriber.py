@@ -118,8 +118,9 @@ def test_an_identity_event_outdates_what_we_looked_up(net, alice, at_rest, readi
 
 
 def test_who_is_tracked_while_reading_is_confirmed_and_read(net, alice, reading):
-    with reading(net.relay.url):
-        wait_until(lambda: net.relay.stream.readers == 1)
+    with reading(net.relay.url) as running:
+        (counters,) = running.subscriber.counters.values()
+        wait_until(lambda: counters.connected_us)
         with write_transaction():
             repos.track([author_ids([alice.did])[alice.did]], repos.ITEMS | repos.FOLLOWS, NOW_US)
         version = value("SELECT value FROM counters")

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from server.ingest import reading as reading_module
 from server.storage.cursors import load_cursor
 from server.storage.database import execute
 from tests.ingest.asking import (
@@ -14,7 +15,7 @@ from tests.ingest.asking import (
     reasons,
     wait_for_all,
 )
-from tests.ingest.conftest import wait_until
+from tests.ingest.conftest import WAIT_SECONDS, wait_until
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -24,6 +25,30 @@ def test_without_a_cursor_everybody_tracked_may_have_a_hole(net, alice, tracked,
     with reading(net.relay.url):
         wait_until(lambda: reasons() == [(None, "no cursor")])
     assert queued() == {alice.did}
+
+
+def test_a_source_that_is_cut_before_it_spoke_leaves_a_hole_each_time(net, alice, tracked, reading):
+    tracked(alice)
+    with reading(net.relay.url):
+        wait_until(lambda: len(reasons()) == 1)
+        net.relay.stream.cut("reset")
+        wait_until(lambda: len(reasons()) == 2)
+    assert set(reasons()) == {(None, "no cursor")}
+
+
+def test_a_source_that_is_not_asked_for_the_past_is_believed_from_its_first_event_on(
+    net, alice, tracked, reading, monkeypatch
+):
+    monkeypatch.setattr(reading_module, "STANDING_SECONDS", WAIT_SECONDS)
+    tracked(alice)
+    with reading(net.relay.url) as running:
+        (counters,) = running.subscriber.counters.values()
+        wait_until(lambda: counters.connections == 1 and net.relay.stream.readers == 1)
+        assert (reasons(), counters.connected_us) == ([], None)
+        alice.post("the first event")
+        wait_for_all(net)
+        assert counters.connected_us is not None
+    assert reasons() == [(None, "no cursor")]
 
 
 def test_without_a_cursor_and_without_anybody_tracked_there_is_no_hole(net, alice, reading):
