@@ -5,16 +5,15 @@ its statements and pages gone from the processor's caches when its turn has come
 pages of its own to fill (docs/decisions.md has what that costs).
 
 Promises. A statement sees one moment, and all that was committed before it began; it writes
-nothing. The connection used last is used first. AT_ONCE statements run at once, in each process;
+nothing. AT_ONCE statements run at once, in each process;
 the others wait, TURN_SECONDS at most, and a statement that runs for STATEMENT_SECONDS is ended:
 both raise DatabaseError, as a database does that is gone. A connection that failed is closed.
 """
 
 import sqlite3
-import threading
 import time
-from collections import deque
 from collections.abc import Mapping
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from peewee import OperationalError, SqliteDatabase
@@ -34,31 +33,38 @@ class SharedReaders:
     def __init__(self, path: str, pragmas: Mapping[str, object]) -> None:
         self._path = path
         self._pragmas = {**pragmas, "query_only": 1}
-        self._free: deque[_Reader] = deque()
-        self._turns = threading.BoundedSemaphore(AT_ONCE)
+        # Whoever takes one has a turn; None is a turn whose connection is still to be opened. A
+        # queue in C, because threads wait here all the time when many people ask.
+        self._turns: SimpleQueue[_Reader | None] = SimpleQueue()
+        for _ in range(AT_ONCE):
+            self._turns.put(None)
 
     def rows(self, sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
         """All rows of a query with `:name` parameters. Raises DatabaseError."""
-        if not self._turns.acquire(timeout=TURN_SECONDS):
-            raise OperationalError(f"{AT_ONCE} statements have run for {TURN_SECONDS:.0f} s")
         try:
-            reader = self._take()
+            reader = self._turns.get(timeout=TURN_SECONDS)
+        except Empty:
+            message = f"{AT_ONCE} statements have run for {TURN_SECONDS:.0f} s"
+            raise OperationalError(message) from None
+        left = None
+        try:
+            reader = reader or _Reader(self._path, self._pragmas)
             found = reader.rows(sql, values)
-            self._free.append(reader)
+            left = reader
         finally:
-            self._turns.release()
+            self._turns.put(left)
         return found
 
     def close(self) -> None:
         """Close those that nobody uses now. The next statement opens one."""
-        while self._free:
-            self._free.pop().close()
-
-    def _take(self) -> "_Reader":
-        try:
-            return self._free.pop()
-        except IndexError:
-            return _Reader(self._path, self._pragmas)
+        for _ in range(AT_ONCE):
+            try:
+                reader = self._turns.get_nowait()
+            except Empty:
+                return
+            if reader is not None:
+                reader.close()
+            self._turns.put(None)
 
 
 class SqliteWithReaders(SqliteDatabase):
