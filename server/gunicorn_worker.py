@@ -13,10 +13,14 @@ import logging
 import socket
 import time
 from contextlib import suppress
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 from gunicorn.http import errors, wsgi
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from server.gunicorn_threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -77,13 +81,51 @@ _OURS = (
 )
 
 
-class NamelessResponse(wsgi.Response):  # type: ignore[misc]
-    """A response without the header that says which server wrote it."""
+class Response(wsgi.Response):  # type: ignore[misc]
+    """A response that does not say which server wrote it, and is one packet if it is short."""
+
+    headers_sent: bool
+    _unsent_head = b""
 
     def default_headers(self) -> list[str]:
-        """As gunicorn's, but for one."""
-        lines: list[str] = super().default_headers()
-        return [line for line in lines if not line.startswith("Server:")]
+        """As gunicorn's, but for one; the date is put in words once a second."""
+        major, minor = self.req.version
+        lines = [
+            f"HTTP/{major}.{minor} {self.status}\r\n",
+            f"Date: {_in_words(int(time.time()))}\r\n",
+            f"Connection: {'close' if self.should_close() else 'keep-alive'}\r\n",
+        ]
+        return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
+
+    def can_sendfile(self) -> bool:
+        """No: what is sent past us would come before its head."""
+        return False
+
+    def send_headers(self) -> None:
+        """Keep the head until there is something to send with it."""
+        if self.headers_sent:
+            return
+        lines = [*self.default_headers(), *(f"{k}: {v}\r\n" for k, v in self.headers), "\r\n"]
+        self._unsent_head = "".join(lines).encode("latin-1")
+        self.headers_sent = True
+
+    def _emit_body(self, data: bytes) -> None:
+        if self.chunked:
+            self._send_head()
+            super()._emit_body(data)
+        else:
+            self._send_head(data)
+
+    def close(self) -> None:
+        """Send what is still to be sent."""
+        self.send_headers()
+        self._send_head()
+        super().close()
+
+    def _send_head(self, data: bytes = b"") -> None:
+        head, self._unsent_head = self._unsent_head, b""
+        if head or data:
+            self.sock.sendall(head + data)
 
 
 class ImpatientSocket(socket.socket):
@@ -104,16 +146,24 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Change what gunicorn has no setting for, in this process."""
-        wsgi.Response = NamelessResponse
+        wsgi.Response = Response
         self.log.error_log.addFilter(_is_worth_a_line)
         super().init_process()
+
+    def get_thread_pool(self) -> Threads[TConn, Any]:
+        """The threads that handle connections; the one that accepts them learns of the end."""
+        return Threads(
+            self.cfg.threads,
+            self.handle,
+            lambda conn, outcome: self.method_queue.defer(self.finish_request, conn, outcome),
+        )
 
     def enqueue_req(self, conn: TConn) -> None:
         """Give a connection with something to read to the threads."""
         if not isinstance(conn.sock, ImpatientSocket):
             conn.sock = ImpatientSocket(fileno=conn.sock.detach())
         conn.queued_s = time.monotonic()
-        super().enqueue_req(conn)
+        self.tpool.put(conn)
 
     def handle(self, conn: TConn) -> Any:
         """Answer one request, in a thread; whether the connection goes on."""
@@ -178,6 +228,11 @@ def _hang_up(client: socket.socket) -> None:
                 break
     with suppress(OSError):
         client.shutdown(socket.SHUT_RD)
+
+
+@lru_cache(maxsize=1)
+def _in_words(now_s: int) -> str:
+    return formatdate(now_s, usegmt=True)
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:

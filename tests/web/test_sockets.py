@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from contextlib import ExitStack, suppress
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -138,6 +139,30 @@ def test_a_connection_serves_many_requests(site):
                 received += piece
             while not received.endswith(b"}\n"):
                 received += sock.recv(65_536)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/health", "/static/gapless.css", "/nowhere"])
+def test_an_answer_has_a_head_a_date_and_all_of_its_body(site, method, path):
+    request = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    head, _, body = site.raw(request).partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    assert status == ("HTTP/1.1 404 NOT FOUND" if path == "/nowhere" else "HTTP/1.1 200 OK")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert len(headers) == len(lines)
+    said = parsedate_to_datetime(headers["Date"]).timestamp()
+    assert abs(time.time() - said) < 5
+    assert headers["Connection"] == "close"
+    assert len(body) == (0 if method == "HEAD" else int(headers["Content-Length"]))
+
+
+def test_a_short_answer_comes_in_one_piece(site):
+    with socket.create_connection(("127.0.0.1", site.service.port), timeout=10) as sock:
+        for _ in range(20):
+            sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            head, _, body = sock.recv(65_536).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            assert f"Content-Length: {len(body)}".encode() in head
 
 
 @pytest.mark.attack("sockets")
