@@ -18,9 +18,10 @@ from server.core.events import UNTOLD
 from server.core.projection import Change, DropRecord, SaveFollow, SaveItem
 from server.core.syntax import FOLLOW
 from server.storage import authors, follow_backs, gaps, items, leases, repos, tombstones
+from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.cursors import StreamCursor, save_cursor
-from server.storage.database import execute, retry_conflicts, write_transaction
+from server.storage.database import execute, write_transaction
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
 from server.storage.repos import LIVE, PENDING, Repo

@@ -3,34 +3,29 @@
 Promises. One statement text runs on both databases: `?` marks a parameter, and the dialects differ
 only here, in `leases.py` and in the migrations. Each thread has its own connection, opened at first
 use (pages of feeds are read over others in SQLite: shared_readers.py); PostgreSQL's come from a
-bounded pool and go back with `release()`. A transaction that will
-write says so with `write_transaction()`. A database that is gone raises DatabaseError to the
-caller. Only a lost conflict is retried here, and only where a function says that it may be. What a
-thread reads within `reading_from()` comes from a replica (replicas.py); what it writes never does.
+bounded pool and go back with `release()`. A transaction that will write
+says so with `write_transaction()`. A database that is gone raises DatabaseError to the caller;
+what may be tried again is in conflicts.py. What a thread reads within `reading_from()` comes from a
+replica (replicas.py); what it writes never does.
 
-Bounds: BUSY_SECONDS for a lock of SQLite, STATEMENT_MS for a statement of PostgreSQL,
-IDLE_TRANSACTION_MS for a transaction of it in which nothing happens, `max_connections` for the
-pool.
+Bounds: those of opening.py.
 """
 
 import fcntl
-import logging
 import os
+import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from peewee import Database, DatabaseProxy, PeeweeException
+from peewee import Database, DatabaseProxy, OperationalError, PeeweeException
 from playhouse.pool import PooledPostgresqlDatabase
 
 from server.storage.reader import reader
 from server.storage.shared_readers import SharedReaders, SqliteWithReaders
-
-log = logging.getLogger(__name__)
 
 database = DatabaseProxy()
 
@@ -39,14 +34,6 @@ DatabaseError = PeeweeException
 
 # Below the smallest bound on parameters of the two (SQLite's 32,766).
 MAX_PARAMETERS = 15_000
-
-# How often a transaction is run again that lost against another one.
-MAX_CONFLICTS = 8
-# PostgreSQL's words for that: deadlock, serialization failure, unique violation.
-_CONFLICTS = ("40P01", "40001", "23505")
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 # Threads of one process that want to write to SQLite queue here.
 _sqlite_writer = threading.Lock()
@@ -101,29 +88,6 @@ def write_transaction() -> Iterator[None]:
         yield
         began = time.perf_counter()
     _spent.seconds += time.perf_counter() - began
-
-
-def retry_conflicts(transaction: Callable[P, R]) -> Callable[P, R]:
-    """Run a function that is one transaction again when PostgreSQL chose it as a deadlock's victim.
-
-    Also when two transactions took the same sort key: only the database sees that. SQLite has one
-    writer at a time, and so neither. Inside another transaction, that one is run again: a failure
-    has ended it.
-    """
-
-    @wraps(transaction)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        for _ in range(0 if database.in_transaction() else MAX_CONFLICTS):
-            try:
-                return transaction(*args, **kwargs)
-            except DatabaseError as error:
-                # peewee raises its own error while it handles the driver's, and not `from` it.
-                if getattr(error.__context__, "pgcode", None) not in _CONFLICTS:
-                    raise
-                log.info("transaction run again: %s", str(error).splitlines()[0])
-        return transaction(*args, **kwargs)
-
-    return run
 
 
 @contextmanager
@@ -195,25 +159,48 @@ def execute(sql: str, parameters: Sequence[object] = ()) -> int:
 
 
 def insert_rows(head: str, values: Sequence[Sequence[object]], tail: str = "") -> None:
-    """`head` VALUES (…), (…) `tail`, in as few statements as the bound on parameters allows."""
-    if not values:
-        return
-    for chunk in _chunks(values, MAX_PARAMETERS // len(values[0])):
-        marks = ", ".join([_marks(len(chunk[0]))] * len(chunk))
-        execute(f"{head} VALUES {marks} {tail}", [item for row in chunk for item in row])
+    """`head` VALUES (…) `tail`, for each row of values."""
+    if values and is_sqlite():
+        _execute_many(f"{head} VALUES {_marks(len(values[0]))} {tail}", values)
+    elif values:
+        _execute_in_chunks(head, values, tail)
 
 
 def update_rows(
     table: str, columns: Sequence[str], key: Sequence[str], values: Sequence[Sequence[object]]
 ) -> None:
-    """Set `columns` of the rows of `table` that have these keys; `values`: the key, then the rest.
-
-    In as few statements as may be: one for each row costs ten times as much.
-    """
+    """Set `columns` of the rows of `table` with these keys; `values`: the key, then the rest."""
+    if not values:
+        return
+    if is_sqlite():
+        new = ", ".join(f"{name} = ?" for name in columns)
+        found = " AND ".join(f"{name} = ?" for name in key)
+        turned = [(*row[len(key) :], *row[: len(key)]) for row in values]
+        _execute_many(f"UPDATE {table} SET {new} WHERE {found}", turned)
+        return
     names = [f"v.column{n}" for n in range(1, len(key) + len(columns) + 1)]
     found = " AND ".join(f"{table}.{name} = {v}" for name, v in zip(key, names, strict=False))
     new = ", ".join(f"{name} = {v}" for name, v in zip(columns, names[len(key) :], strict=True))
-    insert_rows(f"UPDATE {table} SET {new} FROM (", values, f") v WHERE {found}")
+    _execute_in_chunks(f"UPDATE {table} SET {new} FROM (", values, f") v WHERE {found}")
+
+
+def _execute_many(sql: str, values: Sequence[Sequence[object]]) -> int:
+    """SQLite: one short statement, prepared once. Most of a long one's time is its text's."""
+    with write_transaction():
+        began = time.perf_counter()
+        try:
+            return int(database.connection().executemany(sql, values).rowcount)
+        except sqlite3.Error as error:
+            raise OperationalError(str(error)) from error
+        finally:
+            _spent.seconds += time.perf_counter() - began
+
+
+def _execute_in_chunks(head: str, values: Sequence[Sequence[object]], tail: str) -> None:
+    """PostgreSQL: as few statements as the bound on parameters allows, for each is a round trip."""
+    for chunk in _chunks(values, MAX_PARAMETERS // len(values[0])):
+        marks = ", ".join([_marks(len(chunk[0]))] * len(chunk))
+        execute(f"{head} VALUES {marks} {tail}", [item for row in chunk for item in row])
 
 
 def rows_in(
@@ -254,7 +241,10 @@ def rows_by_key(
 
 def execute_each(sql: str, keys: Iterable[Sequence[object]]) -> int:
     """Run a statement once for each key; the number of rows touched."""
-    return sum(execute(sql, key) for key in keys)
+    listed = list(keys)
+    if is_sqlite():
+        return _execute_many(sql, listed) if listed else 0
+    return sum(execute(sql, key) for key in listed)
 
 
 def for_update() -> str:

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 
 from server.core.projection import sort_key
 from server.storage import follow_backs, gaps, leases, outside_posts, repos, viewers
+from server.storage.conflicts import retry_conflicts
 from server.storage.database import (
     execute,
     execute_in,
     insert_rows,
-    retry_conflicts,
     rows,
     rows_in,
     value,

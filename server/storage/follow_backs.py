@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from server.core.projection import Change, DropRecord, SaveFollow
 from server.core.syntax import FOLLOW
 from server.storage import repos
+from server.storage.conflicts import retry_conflicts
 from server.storage.database import (
     execute,
     execute_in,
     insert_rows,
-    retry_conflicts,
     rows,
     write_transaction,
 )

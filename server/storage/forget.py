@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from server.storage import repos, viewers
 from server.storage.authors import author_id
-from server.storage.database import execute, retry_conflicts, value, write_transaction
+from server.storage.conflicts import retry_conflicts
+from server.storage.database import execute, value, write_transaction
 from server.storage.newest import renew_newest
 
 

@@ -14,8 +14,9 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
-from server.storage.database import release, retry_conflicts, write_transaction
+from server.storage.database import release, write_transaction
 
 R = TypeVar("R")
 

@@ -17,8 +17,9 @@ from enum import Enum
 from server.core.projection import SaveFollow, SaveItem
 from server.core.syntax import FOLLOW, is_tid, tid_to_int
 from server.storage import gaps, items, jobs, leases, repos, rkeys, tombstones
+from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
-from server.storage.database import execute, retry_conflicts, rows, write_transaction
+from server.storage.database import execute, rows, write_transaction
 from server.storage.follows import drop_follows, priority_of_more, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
 from server.storage.jobs import Job, Progress

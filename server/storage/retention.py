@@ -2,7 +2,8 @@
 
 from server.core.projection import KEY_TIE_BITS
 from server.storage import repos
-from server.storage.database import execute, execute_in, retry_conflicts, rows, write_transaction
+from server.storage.conflicts import retry_conflicts
+from server.storage.database import execute, execute_in, rows, write_transaction
 from server.storage.newest import renew_newest
 
 # However old they are, so that a quiet author's feed does not run dry.

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from server.storage import repos
 from server.storage.authors import author_ids
+from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
-from server.storage.database import execute, insert_rows, retry_conflicts, rows, write_transaction
+from server.storage.database import execute, insert_rows, rows, write_transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,7 @@ def test_who_holds_a_repo_and_resets_it_is_not_deadlocked(
     postgresql, lease, together, monkeypatch, other
 ):
     """Everybody takes rows of repos before the counter; the other order would be a deadlock."""
-    monkeypatch.setattr("server.storage.database.MAX_CONFLICTS", 0)
+    monkeypatch.setattr("server.storage.conflicts.MAX_CONFLICTS", 0)
     track("ann")
     held = threading.Event()
 

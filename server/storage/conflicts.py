@@ -1,0 +1,41 @@
+"""Transactions that PostgreSQL ended for another's sake, and that may be run again."""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from server.storage.database import DatabaseError, database
+
+log = logging.getLogger(__name__)
+
+# How often a transaction is run again that lost against another one.
+MAX_CONFLICTS = 8
+# PostgreSQL's words for that: deadlock, serialization failure, unique violation.
+_CONFLICTS = ("40P01", "40001", "23505")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def retry_conflicts(transaction: Callable[P, R]) -> Callable[P, R]:
+    """Run a function that is one transaction again when PostgreSQL chose it as a deadlock's victim.
+
+    Also when two transactions took the same sort key: only the database sees that. SQLite has one
+    writer at a time, and so neither. Inside another transaction, that one is run again: a failure
+    has ended it.
+    """
+
+    @wraps(transaction)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        for _ in range(0 if database.in_transaction() else MAX_CONFLICTS):
+            try:
+                return transaction(*args, **kwargs)
+            except DatabaseError as error:
+                # peewee raises its own error while it handles the driver's, and not `from` it.
+                if getattr(error.__context__, "pgcode", None) not in _CONFLICTS:
+                    raise
+                log.info("transaction run again: %s", str(error).splitlines()[0])
+        return transaction(*args, **kwargs)
+
+    return run
