@@ -8,6 +8,7 @@ from collections.abc import Callable
 from benchmarks.rig import jetstream
 from benchmarks.rig.corpus import Corpus
 from benchmarks.rig.reader import Row, Task
+from server.core.garbage import collect_less
 from server.core.projection import KEY_TIE_BITS
 from server.core.syntax import int_to_tid, tid_to_int
 from server.ingest.source import source_of
@@ -62,6 +63,8 @@ class Ours:
 
     def connect(self) -> None:
         """Be connected, and have taken the tracked set in."""
+        # As the command `ingest` does.
+        collect_less()
         self.thread.start()
         self._wait(lambda: value("SELECT count(*) FROM leases WHERE connected_us IS NOT NULL"))
 

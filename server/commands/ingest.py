@@ -11,6 +11,7 @@ from server.commands.announce import announce
 from server.commands.command import Command
 from server.commands.schema import open_up_to_date
 from server.core.config import Config
+from server.core.garbage import collect_less
 from server.runtime import run_ingest
 from server.storage.opening import open_database
 from server.supervisor import die_with_parent
@@ -34,6 +35,7 @@ def _run(config: Config, _arguments: Namespace) -> int:
     open_database(config.database_url, max_connections=MAX_CONNECTIONS)
     _allow_many_sockets()
     os.nice(NICENESS)
+    collect_less()
     run_ingest(config, stop)
     # Requests to a slow PDS may still be under way in their threads; they have nothing to save.
     logging.shutdown()
