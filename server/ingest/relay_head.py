@@ -2,14 +2,14 @@
 
 Pure. DAG-CBOR has one form for each object, so the head of a usual commit is one regular
 expression, in which each text and each byte string has the length that stands before it: what
-matches has one reading, and it is the one that a decoder gives. What is unusual in any way (many
-ops, odd lengths, other keys) does not match, and goes to the decoder.
+matches has one reading, and it is the one that a decoder gives, if it gives any. What is unusual in
+any way (many ops, odd lengths, other keys) does not match, and goes to the decoder.
 
 For skipping only: nothing that is to be kept is read here. `without_strangers` passes over what is
 about repos that nobody tracks, many frames at a time (sift.py). `skip` answers for commits of those
 as well, and for commits of tracked repos that touch no collection of ours. It does not look at what
-comes after the head of a stranger's commit, so a frame whose end is broken is skipped where a
-decoder would refuse it: it is about nobody of ours.
+comes after the head of a stranger's commit, nor does the former at the letters of its texts, so a
+broken frame is skipped where a decoder would refuse it: it is about nobody of ours.
 """
 
 import re
@@ -24,10 +24,7 @@ _LINK = rb"\xd8\x2a\x58\x25\x00\x01[\x55\x71]\x12\x20.{32}"
 _LINK_OR_NULL = rb"(?:\xf6|" + _LINK + rb")"
 # A text of 24 to 255 bytes has its length in its second byte. Likes, posts and reposts come first.
 _PATH_LENGTHS = (32, 34, 35, *(n for n in range(24, 80) if n not in (32, 34, 35)))
-_PATH = b"|".join(re.escape(bytes((0x78, n))) + rb"[!-~]{%d}" % n for n in _PATH_LENGTHS)
 _ACTION = rb"faction(?:fcreate|fdelete|fupdate)"
-_OP = rb"ccid" + _LINK_OR_NULL + rb"dpath(?:" + _PATH + rb")"
-_OP = rb"(?:\xa3" + _OP + _ACTION + rb"|\xa4" + _OP + rb"dprev" + _LINK_OR_NULL + _ACTION + rb")"
 _TID = rb"[2-7a-j][2-7a-z]{12}"
 # Host names of did:web that are neither very short nor very long.
 _WEB_LENGTHS = range(24, 64)
@@ -39,17 +36,21 @@ _WEB = b"|".join(
 _SEQ = rb"[\x00-\x17]|\x18.|\x19.{2}|\x1a.{4}|\x1b[\x00-\x7f].{7}"
 
 
-def _to_repo(group: bytes) -> bytes:
-    """As far as the repo; groups, if they are: keys, ops, rev, seq."""
+def _to_repo(group: bytes, letter: bytes, tid: bytes) -> bytes:
+    """As far as the repo; groups, if they are: keys, ops, rev, seq. `letter`: one of a path."""
+    path = b"|".join(re.escape(bytes((0x78, n))) + letter + rb"{%d}" % n for n in _PATH_LENGTHS)
+    op = rb"ccid" + _LINK_OR_NULL + rb"dpath(?:" + path + rb")"
+    op = rb"(?:\xa3" + op + _ACTION + rb"|\xa4" + op + rb"dprev" + _LINK_OR_NULL + _ACTION + rb")"
     return (
         rb"\xa2atg#commitbop\x01" + group + rb"[\xab\xac])"
-        rb"cops" + group + rb"\x81" + _OP + rb"|\x80|\x82" + _OP + rb"{2})"
-        rb"crevm" + group + _TID + rb")cseq" + group + _SEQ + rb")drepo"
+        rb"cops" + group + rb"\x81" + op + rb"|\x80|\x82" + op + rb"{2})"
+        rb"crevm" + group + tid + rb")cseq" + group + _SEQ + rb")drepo"
     )
 
 
-# Whose commit it is. To note where four more groups are would take time.
-_WHOSE = re.compile(_to_repo(b"(?:") + rb"x\x20(did:plc:[a-z2-7]{24})dtime", re.DOTALL)
+# Whose commit it is. Where texts begin and end is sure by their lengths alone; what is in those of
+# a stranger does not matter, and to look at it, or to note four more groups, would take time.
+_WHOSE = re.compile(_to_repo(b"(?:", b".", b".{13}") + rb"x\x20(.{32})dtime", re.DOTALL)
 # And of what is said of an account: `did` comes first, whatever else there is.
 _ABOUT = re.compile(
     rb"\xa2at(?:i#identity|h#account|e#sync)bop\x01[\xa1-\xb7]cdidx\x20(did:plc:[a-z2-7]{24})"
@@ -58,7 +59,7 @@ without_strangers = sifter(_WHOSE, _ABOUT)
 
 # As far as the time: groups keys, ops, rev, seq, repo, second, millisecond.
 _HEAD = re.compile(
-    _to_repo(b"(") + rb"(x\x20did:plc:[a-z2-7]{24}|" + _WEB + rb")"
+    _to_repo(b"(", b"[!-~]", _TID) + rb"(x\x20did:plc:[a-z2-7]{24}|" + _WEB + rb")"
     rb"dtimex\x18([!-~]{19})\.([0-9]{3})Z",
     re.DOTALL,
 )

@@ -21,7 +21,8 @@ def sifter(usual: re.Pattern[bytes], other: re.Pattern[bytes]) -> Sift:
     """Passes over what matches one of these, with a DID as its only group that nobody tracks.
 
     But for the last one, which tells what number and what time the source has come to. FEW are all
-    kept: at the pace of now, that time is to be right within a moment.
+    kept: at the pace of now, that time is to be right within a moment. The group may be any bytes:
+    DIDs are ASCII, so what is no DID is nobody's, however it is read.
     """
     match_usual, match_other = usual.match, other.match
 
@@ -31,7 +32,7 @@ def sifter(usual: re.Pattern[bytes], other: re.Pattern[bytes]) -> Sift:
         kept = []
         for start, stop in spans[:-1]:
             head = match_usual(memory, start, stop) or match_other(memory, start, stop)
-            if head is None or head[1].decode() in wants:
+            if head is None or head[1].decode("latin-1") in wants:
                 kept.append((start, stop))
         kept.append(spans[-1])
         return kept
