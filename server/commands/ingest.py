@@ -6,6 +6,8 @@ import resource
 import signal
 import threading
 from argparse import Namespace
+from contextlib import suppress
+from pathlib import Path
 
 from server.commands.announce import announce
 from server.commands.command import Command
@@ -23,6 +25,7 @@ MAX_FILES = 8192
 # Where the processor is short, as when it catches up after an outage, whoever answers readers goes
 # first: this is a tenth of the usual share, five times what the live stream needs.
 NICENESS = 10
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def _run(config: Config, _arguments: Namespace) -> int:
@@ -34,12 +37,24 @@ def _run(config: Config, _arguments: Namespace) -> int:
         signal.signal(signum, lambda *_: stop.set())
     open_database(config.database_url, max_connections=MAX_CONNECTIONS)
     _allow_many_sockets()
-    os.nice(NICENESS)
+    stand_back()
     collect_less()
     run_ingest(config, stop)
     # Requests to a slow PDS may still be under way in their threads; they have nothing to save.
     logging.shutdown()
     os._exit(0)
+
+
+def stand_back() -> None:
+    """Let others have the processor first, where it is short.
+
+    Many kernels share it between sessions before they look at niceness (sched(7), autogroup). So
+    where the session is ours alone, as under `run`, it gets the same.
+    """
+    os.nice(NICENESS)
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            AUTOGROUP.write_text(str(NICENESS))
 
 
 def _allow_many_sockets() -> None:
