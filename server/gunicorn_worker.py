@@ -5,7 +5,8 @@ nothing about what we run on. A client that drips its request loses the thread t
 that does not hang up holds nobody (gunicorn would wait for it in the thread that accepts all
 connections). A request that has waited for a thread until its sender will
 give up is refused at once, so that an overload ends as soon as its cause does. Requests that cannot
-be read are not logged as failures of ours. Knows no method and no feed.
+be read are not logged as failures of ours. A short answer is one packet. Knows no method and no
+feed.
 """
 
 import json

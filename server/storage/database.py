@@ -3,10 +3,10 @@
 Promises. One statement text runs on both databases: `?` marks a parameter, and the dialects differ
 only here, in `leases.py` and in the migrations. Each thread has its own connection, opened at first
 use (pages of feeds are read over others in SQLite: shared_readers.py); PostgreSQL's come from a
-bounded pool and go back with `release()`. A transaction that will write
-says so with `write_transaction()`. A database that is gone raises DatabaseError to the caller;
-what may be tried again is in conflicts.py. What a thread reads within `reading_from()` comes from a
-replica (replicas.py); what it writes never does.
+bounded pool and go back with `release()`. A transaction that will write says so with
+`write_transaction()`. A database that is gone raises DatabaseError to the caller; what may be tried
+again is in conflicts.py. What a thread reads within `reading_from()` comes from a replica
+(replicas.py); what it writes never does.
 
 Bounds: those of opening.py.
 """

@@ -5,9 +5,9 @@ its statements and pages gone from the processor's caches when its turn has come
 pages of its own to fill (docs/decisions.md has what that costs).
 
 Promises. A statement sees one moment, and all that was committed before it began; it writes
-nothing. AT_ONCE statements run at once, in each process;
-the others wait, TURN_SECONDS at most, and a statement that runs for STATEMENT_SECONDS is ended:
-both raise DatabaseError, as a database does that is gone. A connection that failed is closed.
+nothing. AT_ONCE statements run at once, in each process; the others wait, TURN_SECONDS at most, and
+a statement that runs for STATEMENT_SECONDS is ended: both raise DatabaseError, as a database does
+that is gone. A connection that failed is closed.
 """
 
 import sqlite3
