@@ -1,6 +1,7 @@
 """How gunicorn serves the application. Read by gunicorn itself; the settings come from Config."""
 
 import os
+import select
 import shutil
 import socket
 import struct
@@ -8,6 +9,7 @@ import struct
 from gunicorn.arbiter import Arbiter
 
 from server.core.config import load_config
+from server.gunicorn_turns import leave_place
 from server.metrics_folder import VARIABLE
 
 _config = load_config(os.environ)
@@ -15,7 +17,9 @@ _config = load_config(os.environ)
 bind = f"0.0.0.0:{_config.port}" if not _config.is_local_trial else f"127.0.0.1:{_config.port}"
 workers = _config.web_workers
 threads = _config.web_threads
-worker_class = "server.gunicorn_worker.Worker"
+# Where there is no epoll, gunicorn's own way of handing connections to threads will do.
+_has_epoll = hasattr(select, "epoll")
+worker_class = f"server.{'gunicorn_epoll.EpollWorker' if _has_epoll else 'gunicorn_worker.Worker'}"
 # A worker that does not answer for this long is replaced. The AppView gives up after 5 s.
 timeout = 30
 # `stop` must be over within 10 s.
@@ -33,6 +37,7 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
+child_exit = leave_place
 
 # How long one read from a client, or one write to it, may take. gunicorn's threads have no limit of
 # their own: clients that say half a sentence, or do not listen, would hold them all.

@@ -6,7 +6,7 @@ that does not hang up holds nobody (gunicorn would wait for it in the thread tha
 connections). A request that has waited for a thread until its sender will
 give up is refused at once, so that an overload ends as soon as its cause does. Requests that cannot
 be read are not logged as failures of ours. A short answer is one packet. Knows no method and no
-feed.
+feed. How connections come to threads is gunicorn's way, or on Linux gunicorn_epoll.py's.
 """
 
 import json
@@ -20,8 +20,6 @@ from typing import Any
 
 from gunicorn.http import errors, wsgi
 from gunicorn.workers.gthread import TConn, ThreadWorker
-
-from server.gunicorn_threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -151,30 +149,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.log.error_log.addFilter(_is_worth_a_line)
         super().init_process()
 
-    def get_thread_pool(self) -> Threads[TConn, Any]:
-        """The threads that handle connections; the one that accepts them learns of the end."""
-        return Threads(
-            self.cfg.threads,
-            self.handle,
-            lambda conn, outcome: self.method_queue.defer(self.finish_request, conn, outcome),
-        )
-
     def enqueue_req(self, conn: TConn) -> None:
         """Give a connection with something to read to the threads."""
         if not isinstance(conn.sock, ImpatientSocket):
             conn.sock = ImpatientSocket(fileno=conn.sock.detach())
         conn.queued_s = time.monotonic()
-        self.tpool.put(conn)
+        super().enqueue_req(conn)
 
     def handle(self, conn: TConn) -> Any:
         """Answer one request, in a thread; whether the connection goes on."""
-        now = time.monotonic()
-        conn.waited_s, conn.sock.deadline = now - conn.queued_s, now + MAX_READ_SECONDS
+        conn.waited_s = self.waited_s(conn)
+        conn.sock.deadline = time.monotonic() + MAX_READ_SECONDS
         conn.sock.is_answered = False
         goes_on = super().handle(conn)
         if goes_on is False:
             _hang_up(conn.sock)
         return goes_on
+
+    def waited_s(self, conn: TConn) -> float:
+        """Seconds for which what a connection has to say has waited for a thread."""
+        return time.monotonic() - float(conn.queued_s)
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
         """Answer a request whose head has been read."""

@@ -1,0 +1,94 @@
+"""The least application under real gunicorn with our worker: what the worker does, seen alone."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.devnet.ports import free_port
+
+PATIENCE_S = 20.0
+
+
+def app(environ, start_response) -> Iterable[bytes]:
+    """Answer with the process's number; `/wait` takes a second, `/exit` would end a program."""
+    if environ["PATH_INFO"] == "/wait":
+        time.sleep(1)
+    if environ["PATH_INFO"] == "/exit":
+        sys.exit(1)
+    body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+@dataclass
+class Tiny:
+    """A running gunicorn."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log_path: Path
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+
+@contextmanager
+def running(
+    folder: Path, *options: str, worker: str = "epoll.Epoll", files: int = 1024
+) -> Iterator[Tiny]:
+    """gunicorn with our worker and these options, until the end of the block."""
+    port, log_path = free_port(), folder / "gunicorn.log"
+    command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", *options]
+    command += ["-c", str(Path(__file__).parent / "tiny_conf.py"), "tests.web.tiny:app"]
+    command += ["-k", f"server.gunicorn_{worker}Worker"]
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)),
+        )
+    tiny = Tiny(process, port, log_path)
+    try:
+        _wait_for(tiny)
+        yield tiny
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(PATIENCE_S)
+
+
+def ask(sock: socket.socket, path: str = "/") -> int:
+    """The number of the process that answered a request on this connection."""
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head, _, body = sock.recv(4096).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    return int(body)
+
+
+def _wait_for(tiny: Tiny) -> None:
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with tiny.connect() as sock:
+                ask(sock)
+                return
+        except OSError:
+            assert time.monotonic() < until_s, tiny.log()
+            assert tiny.process.poll() is None, tiny.log()
+            time.sleep(0.05)
