@@ -1,6 +1,7 @@
 """The web application, put together from its parts."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -125,7 +126,12 @@ def from_environment() -> Flask:
     configure_logging(config.log_format, config.log_level)
     start_error_tracking(config.sentry_dsn, VERSION)
     arm_crash_point(config, os.environ)
-    open_database(config.database_url, max_connections=config.web_threads + 2)
+    open_database(
+        config.database_url,
+        max_connections=config.web_threads + 2,
+        # gunicorn starts another process, which remembers nothing.
+        leave=lambda: os.kill(os.getpid(), signal.SIGTERM),
+    )
     # The client library has read the same variable: see server/metrics_folder.py.
     folder = os.environ.get(VARIABLE)
     return create_app(config, None if folder is None else Path(folder))

@@ -5,6 +5,7 @@ IDLE_TRANSACTION_MS for a transaction of it in which nothing happens, `max_conne
 pool.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from playhouse.pool import PooledPostgresqlDatabase
@@ -13,6 +14,7 @@ from server.core.errors import ConfigError
 from server.storage.authors import forget_dids
 from server.storage.database import database
 from server.storage.follow_counts import forget_counts
+from server.storage.one_history import OneHistory
 from server.storage.prepared import Connection
 from server.storage.shared_readers import SqliteWithReaders
 
@@ -41,12 +43,18 @@ _WRITE_PRAGMAS: dict[str, object] = {
 
 
 def open_database(
-    url: str, max_connections: int = 8, *, must_exist: bool = False, read_only: bool = False
+    url: str,
+    max_connections: int = 8,
+    *,
+    must_exist: bool = False,
+    read_only: bool = False,
+    leave: Callable[[], None] | None = None,
 ) -> None:
     """Bind `database` to a `sqlite:///FILE` or `postgresql://…` URL. Connects at first use.
 
-    `read_only`: the database itself refuses every write. Raises ConfigError when the folder of an
-    SQLite file cannot be made, or the file must be there and is not.
+    `read_only`: the database itself refuses every write. `leave`: ends this process, when the
+    server turns out to be of another history than at first (one_history.py). Raises ConfigError
+    when the folder of an SQLite file cannot be made, or the file must be there and is not.
     """
     forget_dids()
     forget_counts()
@@ -76,6 +84,6 @@ def open_database(
             stale_timeout=300,
             timeout=10,
             options=options,
-            connection_factory=Connection,
+            connection_factory=Connection if leave is None else OneHistory(leave).connect,
         )
     )

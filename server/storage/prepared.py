@@ -24,7 +24,7 @@ _PARAMETER = re.compile(r"(?<!:):([a-z]+)")
 class Connection(connection):
     """A connection to PostgreSQL that knows which statements it has planned.
 
-    And where it leads, once somebody wants to know: see wal.py.
+    And where it leads, once somebody wants to know: see wal.py and one_history.py.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

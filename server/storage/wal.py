@@ -43,7 +43,7 @@ _ORIGIN = (
     " (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),"
     " to_regclass('feed_items')::oid::bigint, {timeline}"
 )
-_ORIGIN_OF_PRIMARY = _ORIGIN.format(
+ORIGIN_OF_PRIMARY = _ORIGIN.format(
     timeline="('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint"
 )
 # Each is noted a while after a new timeline has begun, and never before.
@@ -76,7 +76,7 @@ def position_of_primary() -> Position:
         # A connection leads to one server as long as it lives.
         connection = database.connection()
         if connection.origin is None:
-            connection.origin = Origin(*rows(_ORIGIN_OF_PRIMARY)[0])
+            connection.origin = Origin(*rows(ORIGIN_OF_PRIMARY)[0])
         return Position(connection.origin, int(rows(_COMMITTED)[0][0]))
     except DatabaseError as error:
         # A managed service may refuse these functions to its customers; a standby has no position.
