@@ -12,6 +12,7 @@ from server.arming import arm_crash_point
 from server.core.config import Config, load_config
 from server.core.metrics import WebMetrics
 from server.error_tracking import start_error_tracking
+from server.gunicorn_intake import MAX_BODY_BYTES
 from server.identity.cache import IdentityCache
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
@@ -36,9 +37,6 @@ from server.web.spent_tokens import SpentTokens
 from server.web.standing import Standing, Standings, look
 from server.web.well_known import well_known
 from server.web.xrpc import Service, xrpc
-
-# The largest body that anybody has reason to send: interactions of one app.
-MAX_BODY_BYTES = 256 * 1024
 
 
 def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:

@@ -3,13 +3,12 @@
 import os
 import select
 import shutil
-import socket
-import struct
 
 from gunicorn.arbiter import Arbiter
 
 from server.core.config import load_config
 from server.gunicorn_turns import leave_place
+from server.gunicorn_worker import set_limits
 from server.metrics_folder import VARIABLE
 
 _config = load_config(os.environ)
@@ -38,18 +37,7 @@ accesslog = None
 errorlog = "-"
 loglevel = "warning"
 child_exit = leave_place
-
-# How long one read from a client, or one write to it, may take. gunicorn's threads have no limit of
-# their own: clients that say half a sentence, or do not listen, would hold them all.
-CLIENT_SECONDS = 5
-
-
-def when_ready(server: Arbiter) -> None:
-    """Set the limits on the listening sockets: connections inherit them (on Linux)."""
-    limit = struct.pack("ll", CLIENT_SECONDS, 0)
-    for listener in server.LISTENERS:
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            listener.sock.setsockopt(socket.SOL_SOCKET, option, limit)
+when_ready = set_limits
 
 
 def on_exit(_server: Arbiter) -> None:

@@ -7,10 +7,11 @@ the threads that wait, the one that was busy last, whose memory is still warm.
 
 Promises. What a connection says is handled by one thread at a time (EPOLLONESHOT), those that were
 heard first come first. Whoever sends several requests at once gets behind the others after each. A
-connection that says nothing holds no thread, and after `keepalive` seconds it is ended; one that
-has more requests under way than it takes answers, after MAX_LISTENING_SECONDS. A request's time in
-the queue is counted from its last byte (TCP_INFO), so what the kernel kept for us before it
-was accepted is in it. A thread outlives whatever a request does.
+connection that says nothing, or half a request (gunicorn_intake.py), holds no thread. It is ended
+after `keepalive` seconds, or MAX_READ_SECONDS after the beginning of the request; one that has more
+requests under way than it takes answers, after MAX_LISTENING_SECONDS. A request's time in the queue
+is counted from its last byte (TCP_INFO), so what the kernel kept for us before it was accepted is
+in it. A thread outlives whatever a request does.
 
 Bounds: `worker_connections`, beyond which more wait in the kernel; `threads`. The end: nobody new,
 every answer is the last one of its connection, and connections that are silent have LINGER_SECONDS,
@@ -34,8 +35,15 @@ from typing import Any
 
 from gunicorn.workers.gthread import TConn
 
+from server.gunicorn_intake import MAX_BODY_BYTES, MAX_HEAD_BYTES, Intake, Room, Verdict
 from server.gunicorn_turns import Turns
-from server.gunicorn_worker import ImpatientSocket, Worker
+from server.gunicorn_worker import (
+    MAX_READ_SECONDS,
+    ImpatientSocket,
+    Worker,
+    hang_up,
+    last_words,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +58,24 @@ _ONE_REQUEST = select.EPOLLIN | select.EPOLLONESHOT
 # For one that was read already: the connection is ready as soon as those before it had their turn.
 _AGAIN = select.EPOLLOUT | select.EPOLLONESHOT
 
+_REFUSALS = {
+    Verdict.LONG_HEAD: (
+        431,
+        "RequestHeaderFieldsTooLarge",
+        f"the head of the request is longer than {MAX_HEAD_BYTES} bytes",
+    ),
+    Verdict.LONG_BODY: (
+        413,
+        "RequestEntityTooLarge",
+        f"the body is longer than {MAX_BODY_BYTES} bytes",
+    ),
+    Verdict.NO_ROOM: (
+        503,
+        "NotEnoughResources",
+        "too many requests are under way: try again in a few seconds",
+    ),
+}
+
 # Made where gunicorn reads this file: before it forks.
 _TURNS = Turns()
 
@@ -60,6 +86,7 @@ class EpollWorker(Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.place = _TURNS.take_place()
+        self._room = Room()
         self._open: set[TConn] = set()
         # By descriptor; gunicorn asks how many there are.
         self.keepalived_conns: dict[int, TConn] = {}
@@ -110,9 +137,10 @@ class EpollWorker(Worker):
         )
         # No thread takes it before there is something to read.
         conn.data_ready = True
+        conn.intake, conn.read_until_s = Intake(self._room), None
         self._open.add(conn)
         self._count()
-        self._listen_to(conn, self._epoll.register, _ONE_REQUEST)
+        self._listen(conn, self._epoll.register, _ONE_REQUEST, self.cfg.keepalive)
 
     def waited_s(self, conn: TConn) -> float:
         """Seconds since the last byte of what a connection has to say came."""
@@ -124,20 +152,49 @@ class EpollWorker(Worker):
             for descriptor, _ in self._epoll.poll(maxevents=1):
                 conn = self.keepalived_conns.pop(descriptor)
                 try:
-                    self._answer(conn)
+                    self._attend_to(conn)
                 except BaseException:
                     log.exception("unexpected error")
                     self._close(conn)
 
-    def _answer(self, conn: TConn) -> None:
-        if self.handle(conn):
-            is_read = bool(conn.parser.unreader.buf.getvalue())
-            self._listen_to(conn, self._epoll.modify, _AGAIN if is_read else _ONE_REQUEST)
+    def _attend_to(self, conn: TConn) -> None:
+        verdict = conn.intake.hear(conn.sock)
+        if verdict is Verdict.ENOUGH:
+            self._answer(conn)
+        elif verdict is Verdict.MORE:
+            self._wait_for_rest(conn)
         else:
+            if verdict in _REFUSALS:
+                log.info("request refused unread: %s", verdict.value)
+                last_words(conn.sock, *_REFUSALS[verdict])
+                hang_up(conn.sock)
             self._close(conn)
 
-    def _listen_to(self, conn: TConn, change: Callable[[int, int], None], events: int) -> None:
-        patience_s = MAX_LISTENING_SECONDS if events == _AGAIN else self.cfg.keepalive
+    def _answer(self, conn: TConn) -> None:
+        conn.read_until_s = None
+        conn.init()
+        conn.parser.unreader.unread(conn.intake.take())
+        if not self.handle(conn):
+            self._close(conn)
+            return
+        said = conn.parser.unreader.take_buffered()
+        if not said:
+            self._listen(conn, self._epoll.modify, _ONE_REQUEST, self.cfg.keepalive)
+            return
+        conn.intake.put_back(said)
+        if conn.intake.judge() is Verdict.MORE:
+            self._wait_for_rest(conn)
+        else:
+            self._listen(conn, self._epoll.modify, _AGAIN, MAX_LISTENING_SECONDS)
+
+    def _wait_for_rest(self, conn: TConn) -> None:
+        now_s = time.monotonic()
+        conn.read_until_s = conn.read_until_s or now_s + MAX_READ_SECONDS
+        self._listen(conn, self._epoll.modify, _ONE_REQUEST, conn.read_until_s - now_s)
+
+    def _listen(
+        self, conn: TConn, change: Callable[[int, int], None], events: int, patience_s: float
+    ) -> None:
         conn.timeout = time.monotonic() + patience_s
         descriptor = conn.sock.fileno()
         self.keepalived_conns[descriptor] = conn
@@ -146,6 +203,7 @@ class EpollWorker(Worker):
     def _close(self, conn: TConn) -> None:
         self._open.discard(conn)
         self._count()
+        conn.intake.clear()
         conn.close()
         if not self._accepting:
             # The main thread waits for this.

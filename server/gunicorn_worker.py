@@ -1,8 +1,8 @@
 """gunicorn's threaded worker, with the manners that a server on the open internet needs.
 
 Promises. What gunicorn answers by itself is an XRPC error in JSON, in our own words, and tells
-nothing about what we run on. A client that drips its request loses the thread that reads it; one
-that does not hang up holds nobody (gunicorn would wait for it in the thread that accepts all
+nothing about what we run on. A client that drips its request is hung up on; one that does not hang
+up holds nobody (gunicorn would wait for it in the thread that accepts all
 connections). A request that has waited for a thread until its sender will
 give up is refused at once, so that an overload ends as soon as its cause does. Requests that cannot
 be read are not logged as failures of ours. A short answer is one packet. Knows no method and no
@@ -12,6 +12,7 @@ feed. How connections come to threads is gunicorn's way, or on Linux gunicorn_ep
 import json
 import logging
 import socket
+import struct
 import time
 from contextlib import suppress
 from email.utils import formatdate
@@ -32,8 +33,15 @@ RETRY_SECONDS = 5
 REFUSED_PATHS = "/xrpc/app.bsky."
 
 # Seconds in which a request has to be here as a whole, head and body, once a thread has begun to
-# read. A single read is bounded by gunicorn_conf.py: a client can take that much longer.
+# read. A single read is bounded by CLIENT_SECONDS: a client can take that much longer.
 MAX_READ_SECONDS = 5.0
+
+# How long one read from a client, or one write to it, may take. gunicorn's threads have no limit of
+# their own: clients that say half a sentence, or do not listen, would hold them all.
+CLIENT_SECONDS = 5
+# Bytes of an answer that the kernel keeps for a client that is slow to take them, or never does.
+# None of our answers is longer, so nobody's thread waits for it.
+MAX_UNSENT_BYTES = 200_000
 
 # Bytes still read from a client whose connection we close. Closing with unread ones would take our
 # last answer away from it.
@@ -41,6 +49,7 @@ MAX_LAST_BYTES = 65_536
 
 _REASONS = {
     400: "Bad Request",
+    413: "Content Too Large",
     414: "URI Too Long",
     417: "Expectation Failed",
     431: "Request Header Fields Too Large",
@@ -78,6 +87,15 @@ _OURS = (
     errors.InvalidResponseHeaderName,
     errors.ConfigurationProblem,
 )
+
+
+def set_limits(server: Any) -> None:
+    """Set the limits on gunicorn's listening sockets: connections inherit them (on Linux)."""
+    limit = struct.pack("ll", CLIENT_SECONDS, 0)
+    for listener in server.LISTENERS:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, limit)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_UNSENT_BYTES)
 
 
 class Response(wsgi.Response):  # type: ignore[misc]
@@ -163,7 +181,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.sock.is_answered = False
         goes_on = super().handle(conn)
         if goes_on is False:
-            _hang_up(conn.sock)
+            hang_up(conn.sock)
         return goes_on
 
     def waited_s(self, conn: TConn) -> float:
@@ -175,7 +193,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if conn.waited_s > MAX_WAIT_SECONDS and req.path.startswith(REFUSED_PATHS):
             log.warning("too busy: request refused waited_s=%.1f", conn.waited_s)
             message = "too many people are here at once: try again in a few seconds"
-            _answer(conn.sock, 503, "NotEnoughResources", message, f"Retry-After: {RETRY_SECONDS}")
+            last_words(
+                conn.sock, 503, "NotEnoughResources", message, f"Retry-After: {RETRY_SECONDS}"
+            )
             return False
         goes_on = bool(super().handle_request(req, conn))
         conn.sock.is_answered = True
@@ -190,13 +210,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         for kind, status, name, message in _ANSWERS:
             if isinstance(exc, kind) and not isinstance(exc, _OURS):
                 log.info("request refused unread status=%d kind=%s", status, type(exc).__name__)
-                _answer(client, status, name, message)
+                last_words(client, status, name, message)
                 return
         log.error("unexpected error", exc_info=exc)
-        _answer(client, 500, "InternalServerError", "something went wrong here")
+        last_words(client, 500, "InternalServerError", "something went wrong here")
 
 
-def _answer(client: socket.socket, status: int, name: str, message: str, *headers: str) -> None:
+def last_words(client: socket.socket, status: int, name: str, message: str, *headers: str) -> None:
     """The last words on a connection."""
     body = json.dumps({"error": name, "message": message}).encode() + b"\n"
     head = (
@@ -213,7 +233,7 @@ def _answer(client: socket.socket, status: int, name: str, message: str, *header
         client.send("\r\n".join(head).encode("ascii") + b"\r\n\r\n" + body)
 
 
-def _hang_up(client: socket.socket) -> None:
+def hang_up(client: socket.socket) -> None:
     """End a connection, and wait for nobody: what was not read by now is given up."""
     with suppress(OSError):
         client.shutdown(socket.SHUT_WR)

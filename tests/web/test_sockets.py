@@ -68,12 +68,11 @@ def open_half_requests(site, stack, count):
 @pytest.mark.attack("sockets")
 def test_requests_that_never_end_leave_room_for_others(site):
     with ExitStack() as stack:
-        # One less than there are threads. More than that is for a proxy to keep away.
-        open_half_requests(site, stack, 3)
+        open_half_requests(site, stack, 200)
         for _ in range(5):
             began = time.monotonic()
             assert site.skeleton("feed=" + site.reader.uri()).status == 200
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 2
 
 
 def test_requests_that_were_given_up_leave_nothing_behind(site):

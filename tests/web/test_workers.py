@@ -39,6 +39,40 @@ def test_connections_that_say_nothing_hold_no_thread(tmp_path):
         assert ask(silent[0]) == ask(silent[-1])
 
 
+@pytest.mark.attack("sockets")
+def test_half_requests_hold_no_thread_and_are_ended(tmp_path):
+    with running(tmp_path, *ONE) as tiny, ExitStack() as stack:
+        halves = open_many(stack, tiny, 60)
+        for number, sock in enumerate(halves):
+            if number % 2:
+                sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+            else:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost:")
+        began_s = time.monotonic()
+        for sock in open_many(stack, tiny, 4):
+            ask(sock)
+        assert time.monotonic() - began_s < 2
+        for sock in halves:
+            assert read_until_closed(sock) == b""
+        assert 3 < time.monotonic() - began_s < 12
+
+
+@pytest.mark.attack("sockets")
+def test_clients_that_do_not_take_their_answer_hold_no_thread(tmp_path):
+    with running(tmp_path, *ONE) as tiny, ExitStack() as stack:
+        for _ in range(20):
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            # Loopback's packets are so long that the kernel would keep more by itself.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+            sock.connect(("127.0.0.1", tiny.port))
+            sock.sendall(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+        began_s = time.monotonic()
+        for sock in open_many(stack, tiny, 4):
+            ask(sock)
+        assert time.monotonic() - began_s < 2
+
+
 @BOTH
 def test_requests_sent_at_once_are_answered_in_order(tmp_path, worker):
     with running(tmp_path, *ONE, worker=worker) as tiny, tiny.connect() as sock:

@@ -15,15 +15,19 @@ from pathlib import Path
 from tests.devnet.ports import free_port
 
 PATIENCE_S = 20.0
+LONG_BYTES = 150_000
 
 
 def app(environ, start_response) -> Iterable[bytes]:
-    """Answer with the process's number; `/wait` takes a second, `/exit` would end a program."""
+    """Answer with the process's number; `/wait` takes a second, `/exit` would end a program.
+
+    `/long` is as long as our longest answers.
+    """
     if environ["PATH_INFO"] == "/wait":
         time.sleep(1)
     if environ["PATH_INFO"] == "/exit":
         sys.exit(1)
-    body = str(os.getpid()).encode()
+    body = b"x" * LONG_BYTES if environ["PATH_INFO"] == "/long" else str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 

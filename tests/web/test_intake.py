@@ -1,0 +1,166 @@
+"""Where a request ends, however it comes: compared with requests whose end is known."""
+
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.gunicorn_intake import (
+    MAX_BODY_BYTES,
+    MAX_HEAD_BYTES,
+    Intake,
+    Room,
+    Verdict,
+)
+
+HEAD = b"POST /x HTTP/1.1\r\nHost: x\r\n"
+names = st.sampled_from([b"Accept", b"X-Content-Length", b"User-Agent", b"Expectations"])
+values = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30).map(
+    lambda text: text.strip().encode()
+)
+others = st.lists(st.tuples(names, values).map(b": ".join), max_size=4)
+
+
+def spelled(name):
+    return st.lists(st.booleans(), min_size=len(name), max_size=len(name)).map(
+        lambda ups: bytes(
+            byte - 32 if up and 97 <= byte <= 122 else byte
+            for byte, up in zip(name, ups, strict=True)
+        )
+    )
+
+
+@st.composite
+def requests(draw):
+    """A whole request: without a body, with one of a length, or in chunks."""
+    fields, body = draw(others), b""
+    kind = draw(st.sampled_from(["none", "length", "chunks"]))
+    if kind == "length":
+        body = draw(st.binary(max_size=200))
+        mark = draw(spelled(b"content-length")) + draw(st.sampled_from([b":", b": ", b":\t "]))
+        fields.insert(draw(st.integers(0, len(fields))), mark + str(len(body)).encode())
+    if kind == "chunks":
+        fields.append(draw(spelled(b"transfer-encoding")) + b": " + draw(spelled(b"chunked")))
+        # In chunks of letters: where data looks like the end, a thread may come too early.
+        pieces = draw(st.lists(st.text("abc", min_size=1, max_size=20), max_size=4))
+        body = b"".join(f"{len(piece):x}\r\n{piece}\r\n".encode() for piece in pieces)
+        body += b"0\r\n\r\n"
+    empty = draw(st.sampled_from([b"", b"\r\n", b"\r\n\r\n\n"]))
+    return empty + HEAD + b"".join(field + b"\r\n" for field in fields) + b"\r\n" + body
+
+
+@pytest.fixture(scope="module")
+def ends():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@given(request=requests(), data=st.data())
+def test_a_request_is_whole_with_its_last_byte_and_not_before(ends, request, data):
+    ours, theirs = ends
+    cuts = data.draw(st.lists(st.integers(0, len(request)), max_size=6).map(sorted))
+    room = Room()
+    intake = Intake(room)
+    for begin, end in zip([0, *cuts], [*cuts, len(request)], strict=True):
+        theirs.sendall(request[begin:end])
+        verdict = intake.hear(ours)
+        assert verdict is (Verdict.ENOUGH if end == len(request) else Verdict.MORE)
+        if verdict is Verdict.ENOUGH:
+            break
+    assert intake.take() == request.lstrip(b"\r\n")
+    assert intake.judge() is Verdict.MORE
+    assert room._held == 0
+    # A cut at the very end leaves nothing to read; then nobody speaks.
+    assert intake.hear(ours) is Verdict.MORE
+
+
+@given(said=st.binary(max_size=300))
+def test_whatever_is_said_there_is_a_verdict(said):
+    intake = Intake(Room())
+    intake.put_back(said)
+    assert intake.judge() in (Verdict.MORE, Verdict.ENOUGH)
+    assert intake.judge() is intake.judge()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n",
+        b"Content-Length: -5\r\n",
+        b"Content-Length : 5\r\n",
+        b"Content-Length: 0x5\r\n",
+        b"Content-Length: 5, 5\r\n",
+        b" Content-Length: 5\r\n",
+    ],
+)
+def test_a_head_that_will_be_refused_is_not_waited_for(head):
+    intake = Intake(Room())
+    intake.put_back(HEAD + head + b"\r\n")
+    assert intake.judge() is Verdict.ENOUGH
+
+
+def said_at_length(ends, said):
+    """The verdict as soon as there is one."""
+    ours, theirs = ends
+    intake = Intake(Room())
+    for begin in range(0, len(said), 8192):
+        theirs.sendall(said[begin : begin + 8192])
+        verdict = intake.hear(ours)
+        if verdict is not Verdict.MORE:
+            return verdict
+    return Verdict.MORE
+
+
+@pytest.mark.attack("sockets")
+def test_what_is_too_long_is_refused_before_it_is_held(ends):
+    declared = HEAD + f"Content-Length: {MAX_BODY_BYTES + 1}\r\n\r\n".encode()
+    assert said_at_length(ends, declared) is Verdict.LONG_BODY
+    chunks = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * (MAX_BODY_BYTES // 5)
+    assert said_at_length(ends, chunks) is Verdict.LONG_BODY
+    assert said_at_length(ends, HEAD + b"X: " + b"x" * MAX_HEAD_BYTES) is Verdict.LONG_HEAD
+    whole = HEAD + b"X: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n"
+    assert said_at_length(ends, whole) is Verdict.LONG_HEAD
+
+
+def test_what_all_connections_hold_is_bounded_and_given_back(ends):
+    ours, theirs = ends
+    room = Room(100)
+    first, second = Intake(room), Intake(room)
+    for intake, wanted in ((first, Verdict.MORE), (second, Verdict.NO_ROOM)):
+        theirs.sendall(HEAD + b"X: " + b"x" * 40)
+        assert intake.hear(ours) is wanted
+    first.clear()
+    second.clear()
+    theirs.sendall(HEAD + b"X: " + b"x" * 40)
+    assert second.hear(ours) is Verdict.MORE
+
+
+def test_who_waits_for_a_word_gets_it_once(ends):
+    ours, theirs = ends
+    intake = Intake(Room())
+    theirs.sendall(HEAD + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    assert intake.hear(ours) is Verdict.MORE
+    assert theirs.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    theirs.sendall(b"ab")
+    assert intake.hear(ours) is Verdict.MORE
+    theirs.sendall(b"c")
+    assert intake.hear(ours) is Verdict.ENOUGH
+    theirs.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)
+    theirs.setblocking(True)
+
+
+def test_who_is_gone_is_gone_and_who_ends_early_is_read():
+    for said, wanted in ((b"", Verdict.GONE), (b"GET / HT", Verdict.ENOUGH)):
+        ours, theirs = socket.socketpair()
+        with ours:
+            intake = Intake(Room())
+            with theirs:
+                theirs.sendall(said)
+                assert intake.hear(ours) is Verdict.MORE
+            assert intake.hear(ours) is wanted
