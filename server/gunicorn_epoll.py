@@ -109,11 +109,14 @@ class EpollWorker(Worker):
             threading.Thread(target=self._serve, name=f"request-{number}", daemon=True).start()
         wakes = self.method_queue
         self.poller.register(wakes.fileno(), selectors.EVENT_READ, wakes.run_callbacks)
+        looked_s = time.monotonic()
         while self.alive and self.is_parent_alive():
             self.notify()
             self.set_accept_enabled(len(self._open) < self.worker_connections)
             self.wait_for_and_dispatch_events(timeout=LOOK_SECONDS)
-            self._end_silent(time.monotonic())
+            if (now_s := time.monotonic()) >= looked_s + LOOK_SECONDS:
+                self._end_silent(now_s)
+                looked_s = now_s
         self.set_accept_enabled(False)
         self._end()
         for listener in self.sockets:
@@ -204,6 +207,8 @@ class EpollWorker(Worker):
         self._open.discard(conn)
         self._count()
         conn.intake.clear()
+        # Still there, where listening to it failed.
+        self.keepalived_conns.pop(conn.sock.fileno(), None)
         conn.close()
         if not self._accepting:
             # The main thread waits for this.
