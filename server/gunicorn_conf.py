@@ -36,6 +36,8 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
+# Another door, with the rights to stop us; and two services of one user would share it.
+control_socket_disable = True
 child_exit = leave_place
 when_ready = set_limits
 

@@ -1,10 +1,12 @@
 """Bytes that are no HTTP, or only just: refused, and nobody else notices."""
 
 import json
+import os
 import socket
 import time
 from contextlib import ExitStack, suppress
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import pytest
 
@@ -173,6 +175,17 @@ def test_a_body_larger_than_allowed_is_not_waited_for(site):
     )
     assert time.monotonic() - began < 5
     assert answer.split(b" ")[1] in (b"401", b"413")
+
+
+def test_there_is_no_other_door(site):
+    """gunicorn has a socket in the home directory, by which it can be told to stop."""
+    members = {member.pid for member in site.service.members("gunicorn")}
+    ours = set()
+    for link in [link for pid in members for link in Path(f"/proc/{pid}/fd").iterdir()]:
+        with suppress(FileNotFoundError):
+            ours.add(os.readlink(link))
+    doors = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    assert [door for door in doors if len(door) > 7 and f"socket:[{door[6]}]" in ours] == []
 
 
 def test_after_all_this_the_same_processes_serve(site):
