@@ -6,10 +6,10 @@ Authors who are inactive show nothing.
 
 Which of the ways of page_sql.py is taken depends on how many people a viewer follows, and on how
 much of what is found is shown. Whoever follows many gets a small window first, and a second one if
-what the first held lets expect that the page is in it. Then what is near, twice at most; and where
-that does not hold enough of what the feed shows, the way that surely ends. Each statement goes on
-where the last one ended: what comes or goes meanwhile does so before or after the page is read.
-What a feed shows is `filters.py`'s part.
+what the first held lets expect that the page is in it. Then what is near, a few times at most; and
+where that does not hold enough of what the feed shows, the way that surely ends. Each statement
+goes on where the last one ended: what comes or goes meanwhile does so before or after the page is
+read. What a feed shows is `filters.py`'s part.
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,12 @@ DAY_US = 86_400_000_000
 MANY_FOLLOWS = 1_000
 # The first window has a row for so many follows.
 FOLLOWS_A_ROW = 8
-# What is looked at is what should be enough, and some more; at first nobody knows, so a few more.
+# What is looked at is what should be enough, and some more, and a few more: rows are cheap, and
+# another look is not.
 MARGIN, A_FEW = 1.3, 8
-# Windows, and looks at what is near, before the way that surely ends.
-MAX_TRIES = 2
+# Windows, and looks at what is near, before the way that surely ends. That one takes ten times as
+# long as a look, where thousands are followed.
+MAX_WINDOWS, MAX_LOOKS = 2, 3
 # Items that are looked at one by one; where that many are not enough, few are shown.
 MOST_NEAR = 2_000
 
@@ -86,11 +88,11 @@ class _Search:
         """As many items as are wanted, fewer only at the end; `follows`: about how many."""
         are_many = follows >= MANY_FOLLOWS * self.sql.one_in
         window = follows // FOLLOWS_A_ROW if are_many else 0
-        for _ in range(MAX_TRIES):
+        for _ in range(MAX_WINDOWS):
             if 0 < window < follows and not self.is_done:
                 window = self._look_in_window(window)
         count = self._missing() if self.sql.is_whole else int(self._missing() * MARGIN) + A_FEW
-        for _ in range(MAX_TRIES):
+        for _ in range(MAX_LOOKS):
             if 0 < count <= MOST_NEAR and not self.is_done:
                 count = self._look_near(count)
         if not self.is_done:
@@ -122,7 +124,7 @@ class _Search:
         self.is_done = len(seen) < count or not self._missing()
         if seen:
             self.values["beyond"] = seen[-1][0]
-        return int(self._missing() * count / len(shown) * MARGIN) + 1 if shown else 0
+        return int(self._missing() * count / len(shown) * MARGIN) + A_FEW if shown else 0
 
 
 def _dress(found: Sequence[tuple[Any, ...]]) -> list[TimelineItem]:
