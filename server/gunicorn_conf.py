@@ -17,8 +17,9 @@ bind = f"0.0.0.0:{_config.port}" if not _config.is_local_trial else f"127.0.0.1:
 workers = _config.web_workers
 threads = _config.web_threads
 # Where there is no epoll, gunicorn's own way of handing connections to threads will do.
-_has_epoll = hasattr(select, "epoll")
-worker_class = f"server.{'gunicorn_epoll.EpollWorker' if _has_epoll else 'gunicorn_worker.Worker'}"
+worker_class = "server.gunicorn_worker.Worker"
+if hasattr(select, "epoll"):
+    worker_class = "server.gunicorn_epoll.EpollWorker"
 # A worker that does not answer for this long is replaced. The AppView gives up after 5 s.
 timeout = 30
 # `stop` must be over within 10 s.

@@ -39,6 +39,7 @@ from server.gunicorn_intake import MAX_BODY_BYTES, MAX_HEAD_BYTES, Intake, Room,
 from server.gunicorn_turns import Turns
 from server.gunicorn_worker import (
     MAX_READ_SECONDS,
+    RETRY_SECONDS,
     ImpatientSocket,
     Worker,
     hang_up,
@@ -58,7 +59,7 @@ _ONE_REQUEST = select.EPOLLIN | select.EPOLLONESHOT
 # For one that was read already: the connection is ready as soon as those before it had their turn.
 _AGAIN = select.EPOLLOUT | select.EPOLLONESHOT
 
-_REFUSALS = {
+_REFUSALS: dict[Verdict, tuple[int, str, str, *tuple[str, ...]]] = {
     Verdict.LONG_HEAD: (
         431,
         "RequestHeaderFieldsTooLarge",
@@ -73,6 +74,7 @@ _REFUSALS = {
         503,
         "NotEnoughResources",
         "too many requests are under way: try again in a few seconds",
+        f"Retry-After: {RETRY_SECONDS}",
     ),
 }
 

@@ -26,6 +26,7 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 _READ_BYTES = 16_384
 
 _END = b"\r\n\r\n"
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,19})[ \t]*(?=\r\n)")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?=\r\n)")
 _WAITS = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)")
@@ -126,7 +127,9 @@ class Intake:
             # No body, or a head that is refused.
             return Verdict.ENOUGH
         if is_chunked:
-            if self._said.endswith(_END, begin):
+            # With trailers, or with another request behind it. Data may look like it: then a thread
+            # comes early, and waits.
+            if self._said.endswith(_END, begin) or self._said.find(_LAST_CHUNK, begin - 2) >= 0:
                 return Verdict.ENOUGH
             return Verdict.MORE if held <= MAX_BODY_BYTES else Verdict.LONG_BODY
         if int(length[0]) > MAX_BODY_BYTES:

@@ -16,7 +16,7 @@ class BothServers(PostgresDatabase):
     """Whichever of the two may be written to."""
 
     def __init__(self, servers: Streaming) -> None:
-        super().__init__(servers.primary)  # type: ignore[arg-type]
+        super().__init__(servers.primary)  # type: ignore[arg-type]  never told to go away
         hosts = ",".join(f"127.0.0.1:{one.port}" for one in (servers.primary, servers.replica))
         self.url = f"postgresql://postgres@{hosts}/{self.name}?target_session_attrs=read-write"
 

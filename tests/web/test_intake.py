@@ -85,6 +85,20 @@ def test_whatever_is_said_there_is_a_verdict(said):
 
 
 @pytest.mark.parametrize(
+    "body",
+    [b"0\r\n\r\n", b"1\r\nx\r\n0\r\n\r\n", b"1\r\nx\r\n0\r\nX: y\r\n\r\n"],
+)
+@pytest.mark.parametrize("behind", [b"", b"GET / HT"])
+def test_a_body_in_chunks_ends_with_the_last_whatever_is_behind_it(body, behind):
+    if b"X: y" in body and behind:
+        # Trailers, and half a request behind them: read when that is whole.
+        behind += b"TP/1.1\r\n\r\n"
+    intake = Intake(Room())
+    intake.put_back(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + body + behind)
+    assert intake.judge() is Verdict.ENOUGH
+
+
+@pytest.mark.parametrize(
     "head",
     [
         b"Content-Length: 5\r\nContent-Length: 6\r\n",

@@ -25,6 +25,7 @@ GARBAGE = {
     "no path": b"GET  HTTP/1.1\r\nHost: x\r\n\r\n",
     "long line": b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "long header": b"GET / HTTP/1.1\r\nHost: x\r\nX-Y: " + b"x" * 20_000 + b"\r\n\r\n",
+    "very long header": b"GET / HTTP/1.1\r\nHost: x\r\nX-Y: " + b"x" * 40_000,
     "many headers": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-Y: 1\r\n" * 500 + b"\r\n",
     "bad header": b"GET / HTTP/1.1\r\nHost: x\r\nno colon here\r\n\r\n",
     "NUL in header": b"GET / HTTP/1.1\r\nHost: x\r\nX-Y: a\0b\r\n\r\n",

@@ -9,11 +9,12 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from server.gunicorn_turns import MAX_PROCESSES, TURN_SECONDS, Turns
-from tests.web.tiny import PATIENCE_S, Tiny, ask, running
+from tests.system.waiting import wait_until
+from tests.web.tiny import EPOLL, PATIENCE_S, PLAIN, Tiny, ask, running
 
 TWO = ("-w", "2", "--threads", "2")
 ONE = ("-w", "1", "--threads", "2")
-BOTH = pytest.mark.parametrize("worker", ["epoll.Epoll", "worker."])
+BOTH = pytest.mark.parametrize("worker", [EPOLL, PLAIN], ids=["epoll", "plain"])
 
 
 def open_many(stack: ExitStack, tiny: Tiny, count: int) -> list[socket.socket]:
@@ -157,8 +158,7 @@ def test_without_descriptors_connections_wait_and_the_process_lives(tmp_path):
         with ExitStack() as crowd:
             sockets = open_many(crowd, tiny, 60)
             served = ask(sockets[0])
-            while "a connection has to wait" not in tiny.log():
-                time.sleep(0.05)
+            wait_until(lambda: "a connection has to wait" in tiny.log(), PATIENCE_S, tiny.log)
         assert ask(stack.enter_context(tiny.connect())) == served
 
 
@@ -199,25 +199,22 @@ def test_who_comes_after_a_process_that_died_gets_connections(tmp_path):
         assert wait_for_another(tiny, {died, stayed})
 
 
-def test_whoever_has_more_connections_lets_others_go_first():
+def test_whoever_has_more_connections_lets_others_go_first(monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr("server.gunicorn_turns.time.sleep", waits.append)
     turns = Turns()
     here, there = turns.take_place(), turns.take_place()
     assert here is not None
     assert there is not None
-    began_s = time.monotonic()
-    for _ in range(50):
-        here.let_others_go_first()
-    assert time.monotonic() - began_s < 50 * TURN_SECONDS
+    here.let_others_go_first()
+    assert waits == []
     here.have(1)
-    began_s = time.monotonic()
-    for _ in range(50):
-        here.let_others_go_first()
-    assert time.monotonic() - began_s >= 50 * TURN_SECONDS
+    here.let_others_go_first()
+    there.let_others_go_first()
+    assert waits == [TURN_SECONDS]
     there.leave()
-    began_s = time.monotonic()
-    for _ in range(50):
-        here.let_others_go_first()
-    assert time.monotonic() - began_s < 50 * TURN_SECONDS
+    here.let_others_go_first()
+    assert waits == [TURN_SECONDS]
 
 
 def test_a_place_that_was_left_is_taken_again_and_too_many_do_without():

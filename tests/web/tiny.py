@@ -16,6 +16,7 @@ from tests.devnet.ports import free_port
 
 PATIENCE_S = 20.0
 LONG_BYTES = 150_000
+EPOLL, PLAIN = "server.gunicorn_epoll.EpollWorker", "server.gunicorn_worker.Worker"
 
 
 def app(environ, start_response) -> Iterable[bytes]:
@@ -52,14 +53,15 @@ class Tiny:
 
 
 @contextmanager
-def running(
-    folder: Path, *options: str, worker: str = "epoll.Epoll", files: int = 1024
-) -> Iterator[Tiny]:
-    """gunicorn with our worker and these options, until the end of the block."""
+def running(folder: Path, *options: str, worker: str = EPOLL, files: int = 1024) -> Iterator[Tiny]:
+    """gunicorn with our worker and these options, until the end of the block.
+
+    `files`: how many descriptors each process may have.
+    """
     port, log_path = free_port(), folder / "gunicorn.log"
     command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", *options]
     command += ["-c", str(Path(__file__).parent / "tiny_conf.py"), "tests.web.tiny:app"]
-    command += ["-k", f"server.gunicorn_{worker}Worker"]
+    command += ["-k", worker]
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command,
