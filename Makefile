@@ -7,7 +7,7 @@ VENV := .venv
 # What is passed on to the command: make test ARGS="-k cursor", make publish ARGS=--dry-run
 ARGS ?=
 # Tests that take seconds run side by side; ARGS="-n 0" runs them one after the other.
-PARALLEL := -n auto --maxprocesses 4 --dist worksteal
+PARALLEL := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

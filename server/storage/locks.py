@@ -8,6 +8,7 @@ connection. (A pooler that shares connections between clients would break that: 
 import fcntl
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -49,6 +50,9 @@ class Lock:
             os.close(self.file)
             self.file = None
         if self.connection is not None:
+            # The server takes a moment to notice that a connection was closed.
+            with suppress(psycopg2.Error), self.connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock_all()")
             self.connection.close()
 
 
