@@ -28,6 +28,7 @@ from server.storage import (
     retention,
     rounds,
     tombstones,
+    touched,
     viewers,
 )
 from server.storage.database import release
@@ -67,6 +68,8 @@ class Schedule:
         self.upkeep = upkeep
         self.stop = stop
         self.error: BaseException | None = None
+        # Of what is noted for web processes: the place at the last `_forget_touched`.
+        self.heard = 0
         self.accounts = Accounts(sources, stop)
         self.reconcile = Reconcile(sources, stop)
 
@@ -85,6 +88,7 @@ class Schedule:
         )
         scheduler.add_job(self._guarded(self._trim), "interval", seconds=MINUTE)
         scheduler.add_job(self._guarded(self._let_go), "interval", seconds=MINUTE)
+        scheduler.add_job(self._guarded(self._forget_touched), "interval", seconds=MINUTE)
         scheduler.add_job(self._guarded(self._expire), "interval", hours=1)
         if self.config.backup_dir is not None:
             scheduler.add_job(
@@ -158,6 +162,11 @@ class Schedule:
                 slices -= 1
                 if not departures.depart(number, self.epoch, now_us):
                     break
+
+    def _forget_touched(self) -> None:
+        """What was noted before the last minute: processes that answer anybody have heard it."""
+        touched.forget(self.heard)
+        self.heard = touched.place_of_now()
 
     def _expire(self) -> None:
         now_us = _now_us()

@@ -21,6 +21,7 @@ from server.storage.changes import Batch, BatchResult, RepoCommit, commit_batch
 from server.storage.cursors import StreamCursor
 from server.storage.database import execute, write_transaction
 from server.storage.jobs import Job
+from server.storage.touched import touch_everybody
 
 # A fixed moment for everything that takes the time as an argument.
 NOW_MS = 1_790_000_000_000
@@ -183,6 +184,7 @@ def wipe() -> None:
     with write_transaction():
         for statement in EMPTY_ALL.split(";"):
             execute(statement)
+        touch_everybody()
     authors.forget_dids()
     follow_counts.forget_counts()
 

@@ -20,6 +20,7 @@ from server.storage.database import close_database
 from server.storage.leases import Lease
 from server.storage.migrate import migrate
 from server.storage.opening import open_database
+from tests import touch_audit
 from tests.builders import EMPTY_ALL, NOW_US
 from tests.devnet.postgres import Postgres
 from tests.dns_server import DnsServer
@@ -121,6 +122,7 @@ class PostgresDatabases:
         """Make the shared database as good as new: a tenth of what a new one would take."""
         # A test that leaves a transaction open is to fail here, and not to hang.
         self._run(self.url(self.shared), "SET lock_timeout = '5s'; " + EMPTY_ALL)
+        self._run(self.url(self.shared), "DELETE FROM touched")
 
     def _run(self, url: str, statement: str) -> None:
         with closing(psycopg2.connect(url)) as connection:
@@ -165,15 +167,22 @@ def sqlite_template() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="gapless-"))
     open_database(f"sqlite:///{folder / 'template.db'}")
     migrate()
+    close_database()
+    touch_audit.install(folder / "template.db")
     yield folder / "template.db"
     shutil.rmtree(folder)
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
-    """A fresh, migrated SQLite database."""
-    shutil.copy(sqlite_template, tmp_path / "gapless.db")
-    return f"sqlite:///{tmp_path / 'gapless.db'}"
+def sqlite_url(
+    request: pytest.FixtureRequest, sqlite_template: Path, tmp_path: Path
+) -> Iterator[str]:
+    """A fresh, migrated SQLite database, in which nothing is touched without a word."""
+    path = tmp_path / "gapless.db"
+    shutil.copy(sqlite_template, path)
+    yield f"sqlite:///{path}"
+    if request.node.get_closest_marker("by_hand") is None:
+        assert not touch_audit.untold(path)
 
 
 @pytest.fixture

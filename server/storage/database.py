@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,22 @@ def write_transaction() -> Iterator[None]:
     turn, modes = (_sqlite_turn(), ("IMMEDIATE",)) if is_sqlite() else (nullcontext(), ())
     with turn, database.atomic(*modes):
         _spent.seconds += time.perf_counter() - began
-        yield
+        _ending.steps = []
+        try:
+            yield
+            for step in _ending.steps:
+                step()
+        finally:
+            _ending.steps = None
         began = time.perf_counter()
     _spent.seconds += time.perf_counter() - began
+
+
+def steps_at_the_end() -> list[Callable[[], None]]:
+    """What runs at the end of this thread's transaction, still inside of it; to be added to."""
+    if _ending.steps is None:
+        raise RuntimeError("this has to be done within a write_transaction()")
+    return _ending.steps
 
 
 @contextmanager
@@ -108,6 +121,15 @@ def _sqlite_turn() -> Iterator[None]:
             yield
         finally:
             os.close(file)
+
+
+class _Ending(threading.local):
+    """What this thread's transaction has still to do; None outside of one."""
+
+    steps: list[Callable[[], None]] | None = None
+
+
+_ending = _Ending()
 
 
 class _Spent(threading.local):

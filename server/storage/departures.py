@@ -28,6 +28,7 @@ from server.storage.database import (
 from server.storage.items import COLLECTIONS
 from server.storage.newest import renew_newest
 from server.storage.repos import Repo
+from server.storage.touched import touch
 
 # How long an author stays whom nobody follows: who unfollows by mistake, or whose PDS shows no
 # follows for an hour, loses nothing.
@@ -123,6 +124,7 @@ def _drop_follows_of(author_id: int) -> int:
     """Delete a slice of the follow records of somebody who is no viewer; how many."""
     sql = "SELECT rkey FROM follows WHERE viewer_id = ? LIMIT ?"
     keys = [rkey for (rkey,) in rows(sql, (author_id, SLICE_ROWS))]
+    touch([author_id])
     return execute_in("DELETE FROM follows WHERE viewer_id = ? AND rkey", keys, (author_id,))
 
 

@@ -6,6 +6,7 @@ from server.core.projection import SaveFollow
 from server.storage import follow_backs, repos
 from server.storage.database import execute_each, insert_rows, value
 from server.storage.items import Key, Names
+from server.storage.touched import touch
 
 # Follows of one viewer that are fetched before those of the next; of people, few have more.
 MANY_FOLLOWS = 1_000
@@ -30,15 +31,16 @@ def save_follows(
         # An edited follow record names somebody else.
         "ON CONFLICT (viewer_id, rkey) DO UPDATE SET subject_id = excluded.subject_id",
     )
+    touch(viewer for viewer, _, _ in saved)
     repos.track((subject for _, _, subject in saved), repos.ITEMS, now_us, priority)
     follow_backs.follows_changed(((viewer, subject) for viewer, _, subject in saved), now_us)
 
 
 def drop_follows(keys: Iterable[Key]) -> int:
-    """Delete follow records by their keys; how many were there."""
-    return execute_each(
-        "DELETE FROM follows WHERE viewer_id = ? AND rkey = ?", [key[:2] for key in keys]
-    )
+    """Delete follow records by their keys, in the caller's transaction; how many were there."""
+    dropped = [key[:2] for key in keys]
+    touch(viewer for viewer, _ in dropped)
+    return execute_each("DELETE FROM follows WHERE viewer_id = ? AND rkey = ?", dropped)
 
 
 def priority_of_more(viewer_id: int) -> int:

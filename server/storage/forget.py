@@ -16,6 +16,7 @@ from server.storage.authors import author_id
 from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute, value, write_transaction
 from server.storage.newest import renew_newest
+from server.storage.touched import touch
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ def forget(did: str) -> Forgotten | None:
         repo = repos.load_repos([number]).get(number)
         was_viewer = viewers.forget(number)
         follows = execute("DELETE FROM follows WHERE viewer_id = ?", (number,))
+        touch([number])
         # Marks of follow records (collection 2) are traces of them.
         execute("DELETE FROM tombstones WHERE author_id = ? AND collection = 2", (number,))
         is_author = value("SELECT 1 FROM follows WHERE subject_id = ? LIMIT 1", (number,))

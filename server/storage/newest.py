@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from server.core.projection import MEDIA
 from server.storage.database import execute_in
+from server.storage.touched import touch
 
 # The condition on an item `i` that it shows pictures or video; the index feed_items_media has
 # exactly these.
@@ -24,5 +25,7 @@ RENEW = (
 
 
 def renew_newest(author_ids: Iterable[int]) -> None:
-    """Note what is newest of each author, in the transaction that changes it."""
-    execute_in(f"{RENEW} WHERE author_id", sorted(set(author_ids)))
+    """Note what is newest of each author, and who was touched, in the transaction that does it."""
+    authors = sorted(set(author_ids))
+    execute_in(f"{RENEW} WHERE author_id", authors)
+    touch(authors)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from server.storage import repos
 from server.storage.crash_points import crash_point
-from server.storage.database import execute, insert_rows, rows, rows_in
+from server.storage.database import execute, insert_rows, rows, rows_in, write_transaction
+from server.storage.touched import touch
 
 WANTED, THERE, MISSING, UNKNOWN = 0, 1, 2, 3
 
@@ -58,11 +59,13 @@ def remember(posts: Iterable[tuple[int, int, int]], newest_key: int) -> None:
 
     Other replies may hang on them, and the rule must not judge those otherwise from now on.
     """
+    kept = list(posts)
     insert_rows(
         "INSERT INTO outside_posts (author_id, rkey, state, parent_id, newest_key)",
-        [(author, rkey, THERE, parent, newest_key) for author, rkey, parent in posts],
+        [(author, rkey, THERE, parent, newest_key) for author, rkey, parent in kept],
         "ON CONFLICT (author_id, rkey) DO NOTHING",
     )
+    touch(author for author, _, _ in kept)
 
 
 def due(now_us: int, limit: int) -> list[OutsidePost]:
@@ -80,10 +83,12 @@ def due(now_us: int, limit: int) -> list[OutsidePost]:
 def settle(post: OutsidePost, state: int, parent_id: int | None) -> None:
     """What the look-up found: THERE (and whom it replies to), MISSING or UNKNOWN."""
     crash_point("outside post: asked, not settled")
-    execute(
-        "UPDATE outside_posts SET state = ?, parent_id = ? WHERE author_id = ? AND rkey = ?",
-        (state, parent_id, post.author_id, post.rkey),
-    )
+    with write_transaction():
+        execute(
+            "UPDATE outside_posts SET state = ?, parent_id = ? WHERE author_id = ? AND rkey = ?",
+            (state, parent_id, post.author_id, post.rkey),
+        )
+        touch([post.author_id])
     crash_point("outside post: settled")
 
 
@@ -98,4 +103,9 @@ def postpone(post: OutsidePost, not_before_us: int) -> None:
 
 def expire(before_key: int) -> int:
     """Forget those that only replies from before this key hang on."""
-    return execute("DELETE FROM outside_posts WHERE newest_key < ?", (before_key,))
+    with write_transaction():
+        gone = rows(
+            "DELETE FROM outside_posts WHERE newest_key < ? RETURNING author_id", (before_key,)
+        )
+        touch(author for (author,) in gone)
+    return len(gone)

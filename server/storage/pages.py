@@ -24,6 +24,7 @@ from server.storage.follows import drop_follows, priority_of_more, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
 from server.storage.jobs import Job, Progress
 from server.storage.repos import Repo
+from server.storage.touched import touch
 
 _MAX_TID = 2**63 - 1
 
@@ -114,6 +115,7 @@ def finish(job: Job, horizon_rkey: int, epoch: int, now_us: int) -> bool:
             " WHERE author_id = ?",
             (repos.LIVE, max(repo.rev, repo.snapshot_rev), horizon_rkey, now_us, job.author_id),
         )
+        touch([job.author_id])
         repos.take_back_absence(job.author_id)
         crash_point("finish: inside, gaps not closed")
         _done(job.author_id, now_us)
@@ -134,6 +136,7 @@ def finish_inactive(job: Job, status: str, epoch: int, now_us: int) -> bool:
             "UPDATE repos SET state = ?, snapshot_rev = 0 WHERE author_id = ?",
             (repos.LIVE, job.author_id),
         )
+        touch([job.author_id])
         crash_point("absence: inside")
         _done(job.author_id, now_us)
     return True
@@ -226,6 +229,7 @@ def _drop(collection: str, keys: Sequence[Key]) -> None:
 
 def _set_state(author_id: int, state: int) -> None:
     execute("UPDATE repos SET state = ? WHERE author_id = ?", (state, author_id))
+    touch([author_id])
 
 
 def _done(author_id: int, now_us: int) -> None:

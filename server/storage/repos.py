@@ -20,6 +20,7 @@ from server.storage.database import (
     update_rows,
     value,
 )
+from server.storage.touched import touch, touch_everybody
 
 LET_GO, PENDING, PARTIAL, LIVE = 0, 1, 2, 3
 ITEMS, FOLLOWS = 1, 2
@@ -98,6 +99,7 @@ def track(author_ids: Iterable[int], wants: int, now_us: int, priority: int = NE
         " wants = repos.wants | excluded.wants, tracked_version = excluded.tracked_version,"
         " rev = 0, chain_since = 0, snapshot_rev = 0, is_chained = 1",
     )
+    touch(new)
     _queue(new, VIEWER_FOLLOWS if wants & FOLLOWS else priority, now_us)
 
 
@@ -110,6 +112,7 @@ def reset(author_ids: Sequence[int], now_us: int) -> None:
         author_ids,
         (PENDING, _next_version(), PDS_SAYS, PDS_SAYS, LET_GO),
     )
+    touch(author_ids)
     _queue(author_ids, NEWEST_PAGE, now_us)
 
 
@@ -130,6 +133,7 @@ def reset_all(now_us: int) -> int:
         f"UPDATE repos SET {_RESET} WHERE state <> ?",
         (PENDING, version, PDS_SAYS, PDS_SAYS, LET_GO),
     )
+    touch_everybody()
     execute(
         "INSERT INTO backfill_jobs (author_id, priority, not_before_us)"
         " SELECT author_id, CASE WHEN wants >= ? THEN ? ELSE ? END, ? FROM repos WHERE state <> ?"
@@ -149,6 +153,7 @@ def let_go(author_id: int) -> None:
         f"UPDATE repos SET {_RESET}, wants = ?, horizon_rkey = ? WHERE author_id = ?",
         (LET_GO, _next_version(), PDS_SAYS, PDS_SAYS, ITEMS, _NO_HORIZON, author_id),
     )
+    touch([author_id])
     execute("DELETE FROM backfill_jobs WHERE author_id = ?", (author_id,))
 
 
@@ -207,6 +212,7 @@ def set_status(author_id: int, is_active: bool, status: str | None) -> None:
         "UPDATE repos SET is_active = ?, status = ? WHERE author_id = ?",
         (int(is_active), status, author_id),
     )
+    touch([author_id])
 
 
 def is_called_deleted(author_id: int) -> bool:
@@ -222,6 +228,7 @@ def take_back_absence(author_id: int) -> None:
         " WHERE author_id = ? AND substr(status, 1, 4) = ?",
         (author_id, PDS_SAYS),
     )
+    touch([author_id])
 
 
 def tracked_since(version: int) -> Iterator[TrackedRepo]:

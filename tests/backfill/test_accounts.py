@@ -175,6 +175,7 @@ def test_an_identity_event_brings_the_new_name_home_and_key(net, alice, sources,
     assert new.checked_us > old.checked_us
 
 
+@pytest.mark.by_hand
 def test_identities_are_looked_up_a_few_at_a_time_and_all_in_turn(
     net, alice, sources, look_into, monkeypatch
 ):

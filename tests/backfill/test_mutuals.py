@@ -15,7 +15,7 @@ from server.storage.database import execute, insert_rows, rows
 
 FOLLOWED = 2 * MAX_OTHERS + 5
 
-pytestmark = pytest.mark.usefixtures("db")
+pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.by_hand]
 
 
 def now_us():

@@ -103,7 +103,7 @@ def test_a_service_that_reads_nothing_has_an_exit_status_of_its_own(world, lease
 
 def test_a_database_of_another_version_is_refused_and_left_alone(sqlite, gapless):
     count = value("SELECT count(*) FROM sqlite_master")
-    execute("UPDATE schema_migration SET name = '9999_later'")
+    execute("UPDATE schema_migration SET name = '9999_later' WHERE name = '0001_initial'")
     done = gapless(sqlite, "status")
     assert done.status == 2
     assert "newer Gapless" in done.err

@@ -9,7 +9,7 @@ from server.storage import repos, viewers
 from server.storage.database import DatabaseError, execute, rows, write_transaction
 from tests.builders import NOW_US, did, drop, follow, number_of, post, tid, track, unfollow, wipe
 
-pytestmark = pytest.mark.usefixtures("db")
+pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.by_hand]
 NAMES = [f"author{number}" for number in range(12)]
 
 

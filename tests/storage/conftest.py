@@ -1,5 +1,6 @@
 """Pages read with a replica at hand, and where they came from."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -7,7 +8,7 @@ from typing import TypeVar
 import pytest
 
 from server.storage import replicas, viewers, wal
-from server.storage.database import close_database
+from server.storage.database import close_database, database
 from server.storage.opening import open_database
 from server.storage.replicas import Replicas
 from tests.builders import (
@@ -128,3 +129,30 @@ def stream(replicated: Streaming) -> Stream:
         for name in ("ann", "ben"):
             stream.say(name, post(tid(number), NOW_MS + number, tie=number_of(name)))
     return stream
+
+
+@pytest.fixture
+def together():
+    """Run functions at once, each in a thread with a connection of its own; raise what they do."""
+
+    def run(*bodies):
+        errors = []
+
+        def guarded(body):
+            try:
+                body()
+            except Exception as error:  # noqa: BLE001  it is raised again below
+                errors.append(error)
+            finally:
+                database.close()
+
+        threads = [threading.Thread(target=guarded, args=(body,)) for body in bodies]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+        for error in errors:
+            raise error
+
+    return run

@@ -8,7 +8,7 @@ from feeds import FEEDS
 from server.core.syntax import FOLLOW
 from server.storage import departures, jobs, pages, repos, viewers
 from server.storage.changes import Batch, commit_gap
-from server.storage.database import database, value, write_transaction
+from server.storage.database import value, write_transaction
 from server.storage.group_commit import GroupCommit
 from server.storage.jobs import Progress
 from server.storage.timeline import timeline_page
@@ -33,33 +33,6 @@ VIEWERS = ("ann", "ben", "cat")
 
 # Who waits for a lock. (pg_stat_activity would go on showing what it was first asked.)
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-
-
-@pytest.fixture
-def together():
-    """Run functions at once, each in a thread with a connection of its own; raise what they do."""
-
-    def run(*bodies):
-        errors = []
-
-        def guarded(body):
-            try:
-                body()
-            except Exception as error:  # noqa: BLE001  it is raised again below
-                errors.append(error)
-            finally:
-                database.close()
-
-        threads = [threading.Thread(target=guarded, args=(body,)) for body in bodies]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert not any(thread.is_alive() for thread in threads)
-        for error in errors:
-            raise error
-
-    return run
 
 
 class Crowd:

@@ -5,7 +5,7 @@ import pytest
 from server.core.syntax import tid_to_int
 from server.storage import follow_backs, gaps, viewers
 from server.storage.changes import Batch
-from server.storage.database import rows
+from server.storage.database import rows, write_transaction
 from server.storage.follow_backs import LAG_US, LAPSED_US, ROUND_US, STALE_US
 from tests.builders import (
     HOST,
@@ -106,7 +106,8 @@ def test_what_a_hole_may_have_hidden_is_asked_for_again_and_stands_until_then(st
     look_up(NOW_US, ann=tid(5), ben=tid(6))
     stream.say("ann", hole="tooBig")
     assert asked() == {did("ann")}
-    gaps.open_for_all(HOST, "no cursor", 0, NOW_MS, NOW_US)
+    with write_transaction():
+        gaps.open_for_all(HOST, "no cursor", 0, NOW_MS, NOW_US)
     assert asked() == {did("ann"), did("ben")}
     assert told() == {"ann": True, "ben": True}
     follow_backs.expire(NOW_US)

@@ -67,6 +67,7 @@ def test_complete_since_is_the_weakest_horizon_of_those_who_are(stream, lease):
     assert ledger.of_everybody(WINDOW, 0).since_us == of_viv().since_us
 
 
+@pytest.mark.by_hand
 def test_nothing_is_promised_from_before_what_is_kept(stream, lease):
     execute("UPDATE repos SET horizon_rkey = 0")
     assert of_viv().since_us == NOW_US - 30 * DAY_US
@@ -129,6 +130,7 @@ def test_a_gap_of_everybody_holds_each_back_until_they_are_complete_again(stream
     assert ledger.of_author(number_of("ann"), WINDOW) is None
 
 
+@pytest.mark.by_hand
 def test_whom_we_let_go_of_is_said_to_be_untracked(stream):
     execute("UPDATE repos SET state = 0 WHERE author_id = ?", (number_of("ann"),))
     assert why(of_viv())[did("ann")] == "untracked"
@@ -148,6 +150,7 @@ def test_what_is_vouched_for_ends_where_the_stream_is(stream):
     assert of_viv().until_us is None
 
 
+@pytest.mark.by_hand
 def test_ten_thousand_follows_are_answered_at_once(db):
     numbers = range(10_001, 20_001)
     insert_rows("INSERT INTO authors (id, did)", [(n, f"did:web:{n}.test") for n in numbers])

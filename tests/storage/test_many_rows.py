@@ -13,7 +13,7 @@ from server.storage.database import (
     write_transaction,
 )
 
-pytestmark = pytest.mark.usefixtures("db")
+pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.by_hand]
 
 INTO = "INSERT INTO odd_rkeys (id, rkey)"
 # In more than one statement of PostgreSQL's.

@@ -9,7 +9,14 @@ from server.core.feed import QUIET_DAYS
 from server.core.projection import MEDIA, QUOTE, REPLY
 from server.core.syntax import POST
 from server.storage import departures, discrepancies, pages, repos, retention
-from server.storage.database import current, execute, insert_rows, is_sqlite, shared_readers
+from server.storage.database import (
+    current,
+    execute,
+    insert_rows,
+    is_sqlite,
+    shared_readers,
+    write_transaction,
+)
 from server.storage.jobs import Progress
 from server.storage.newest import renew_newest
 from server.storage.timeline import timeline_page
@@ -27,6 +34,8 @@ from tests.builders import (
     track,
     unfollow,
 )
+
+pytestmark = pytest.mark.by_hand
 
 AUTHORS, ITEMS_EACH = 200, 100
 FOLLOWED = 120
@@ -61,7 +70,8 @@ def large(db, lease):
             items.append((place, number, rkey, collection, flags, *refers, None, None))
     columns = "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
     insert_rows(f"INSERT INTO feed_items ({columns})", items)
-    renew_newest(authors)
+    with write_transaction():
+        renew_newest(authors)
     insert_rows(
         "INSERT INTO follows (viewer_id, rkey, subject_id)",
         [(viewer, number, 100_000 + number) for number in range(FOLLOWED)],

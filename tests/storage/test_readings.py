@@ -1,7 +1,7 @@
 """What the database tells of how things stand, and what the leader leaves there."""
 
 from server.storage import exported_metrics, gaps, jobs, readings, repos, viewers
-from server.storage.database import rows, take_seconds
+from server.storage.database import rows, take_seconds, write_transaction
 from tests.builders import NOW_MS, NOW_US, Stream, did, job_of, make_live, post, tid, track
 
 
@@ -19,7 +19,8 @@ def test_queue_gaps_and_viewers_are_counted(db, lease):
     make_live("carol")
     jobs.fail(job_of("alice", 1), "down", NOW_US)
     assert readings.read(NOW_US).queue["newest_page", "failing"] == 1
-    gaps.open_for_all("relay.test", "no cursor", 0, NOW_MS, NOW_US - 5_000_000)
+    with write_transaction():
+        gaps.open_for_all("relay.test", "no cursor", 0, NOW_MS, NOW_US - 5_000_000)
     Stream().say("bob", post(tid(1)))
     now = readings.read(NOW_US)
     assert now.leader is not None

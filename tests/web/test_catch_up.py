@@ -90,6 +90,7 @@ def test_the_first_time_it_begins_a_day_ago_and_goes_upwards(reader):
     assert "cursor" not in last
 
 
+@pytest.mark.by_hand
 def test_what_is_older_than_a_day_is_not_unread_the_first_time(reader):
     execute("UPDATE feed_items SET id = id - ? WHERE rkey = ?", ((30 * HOUR_MS) << 21, rkey(0)))
     assert numbers(reader.page()) == [1, 2, 3, 4, 5]

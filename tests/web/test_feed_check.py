@@ -16,6 +16,8 @@ from server.web import feed_check
 from simnet import Network, PatientClock
 from tests.builders import did, number_of, track
 
+pytestmark = pytest.mark.by_hand
+
 WINDOW = Window(0, 0)
 FRIENDS = 10
 

@@ -1,0 +1,176 @@
+"""Whose part of pages was changed, told to processes that keep items in memory.
+
+Promises. Whoever changes what pages show notes whose part it is, in the same transaction (`touch`).
+That is: an account's items, with what they hang on; whether the account is shown, and how complete
+it is with us; what we know of its posts as an outsider; and whom it follows as a viewer. Whoever
+looks (`Listener.look`) is told all that was committed since the last look began, at least once,
+or that too much was for a list. So what was read after one look, and not named by the next, is as
+the database has it at the time of the next.
+
+In SQLite transactions write one after the other, and rows are numbered in that order. In PostgreSQL
+they end in any order. A row has the number of its transaction, and each look says which numbers
+were all decided (`xmin` of its snapshot): the next one asks from there on, and passes over what it
+has seen already.
+
+Bounds: MOST_ACCOUNTS of one row, and MOST_ROWS of one look: what is more is called everybody.
+`forget` drops rows; a listener that has not looked since they came is told everybody, too.
+"""
+
+import sqlite3
+import threading
+from array import array
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from peewee import OperationalError
+
+from server.storage.database import (
+    execute,
+    is_sqlite,
+    sqlite_path,
+    steps_at_the_end,
+    write_transaction,
+)
+from server.storage.prepared import prepared_rows
+from server.storage.wal_index import wal_index
+
+MOST_ACCOUNTS = 5_000
+MOST_ROWS = 5_000
+# How long a look waits for those of other threads. The AppView gives up after 5 s.
+TURN_SECONDS = 3.0
+
+# The first row always comes, and says which rows are gone, and from which place on to look next.
+_SINCE = {
+    True: (
+        "SELECT (SELECT place FROM touched_gone),"
+        " (SELECT coalesce(max(place), 0) + 1 FROM touched), NULL, NULL"
+        " UNION ALL SELECT * FROM (SELECT NULL, NULL, place, accounts FROM touched"
+        " WHERE place >= :place ORDER BY place LIMIT :most)"
+    ),
+    False: (
+        "SELECT (SELECT place FROM touched_gone),"
+        " pg_snapshot_xmin(pg_current_snapshot())::text::bigint, NULL::bigint, NULL::bytea"
+        " UNION ALL (SELECT NULL, NULL, id, accounts FROM touched"
+        " WHERE place >= :place ORDER BY place LIMIT :most)"
+    ),
+}
+
+
+def touch(accounts: Iterable[int]) -> None:
+    """Note that the part of these accounts changes, in the transaction that changes it."""
+    _note().accounts.update(accounts)
+
+
+def touch_everybody() -> None:
+    """Note that everybody's part changes, in the transaction that changes it."""
+    _note().is_of_everybody = True
+
+
+@dataclass(slots=True)
+class _Note:
+    """What one transaction touched: it writes one row, at its end."""
+
+    accounts: set[int] = field(default_factory=set)
+    is_of_everybody: bool = False
+
+    def __call__(self) -> None:
+        if self.is_of_everybody or len(self.accounts) > MOST_ACCOUNTS:
+            execute("INSERT INTO touched (accounts) VALUES (NULL)")
+        elif self.accounts:
+            numbers = array("i", sorted(self.accounts))
+            execute("INSERT INTO touched (accounts) VALUES (?)", (numbers.tobytes(),))
+
+
+def _note() -> _Note:
+    steps = steps_at_the_end()
+    for step in steps:
+        if isinstance(step, _Note):
+            return step
+    note = _Note()
+    steps.append(note)
+    return note
+
+
+def place_of_now() -> int:
+    """The place below which all is decided, for a later `forget`."""
+    return int(_look(0, 0)[0][1])
+
+
+def forget(below: int) -> None:
+    """Drop what was noted below this place: who still has to hear of it is told everybody."""
+    with write_transaction():
+        execute("UPDATE touched_gone SET place = ? WHERE place < ?", (below, below))
+        # The last row stays, or SQLite would begin to number anew.
+        execute(
+            "DELETE FROM touched WHERE place < ? AND place < (SELECT max(place) FROM touched)",
+            (below,),
+        )
+
+
+class Listener:
+    """What one process has heard. Safe to share between threads.
+
+    `hear` is called with the accounts that were touched, or with None for everybody; by one thread
+    at a time.
+    """
+
+    def __init__(self, hear: Callable[[Iterable[int] | None], None]) -> None:
+        self._hear = hear
+        self._turn = threading.Lock()
+        self._begun = self._ended = 0
+        self._place = -1
+        # Of SQLite: what the state was before the last look.
+        self._state: bytes | None = None
+        # Numbers of rows that were heard of already, as far as they can come again.
+        self._seen: set[int] = set()
+
+    def look(self) -> None:
+        """Return when all was heard that was committed before the call. Raises DatabaseError.
+
+        Who comes while others look is served by one look for all of them. In SQLite nobody looks
+        while nothing is committed (wal_index.py).
+        """
+        state = _state()
+        if state is not None and state == self._state:
+            return
+        enough = self._begun + 1
+        if not self._turn.acquire(timeout=TURN_SECONDS):
+            raise OperationalError(f"a look at what was touched takes over {TURN_SECONDS:.0f} s")
+        try:
+            if self._ended < enough:
+                self._begun += 1
+                self._look()
+                self._ended = self._begun
+                self._state = state
+        finally:
+            self._turn.release()
+
+    def _look(self) -> None:
+        head, *found = _look(self._place, MOST_ROWS + 1)
+        gone, following = head[:2]
+        if self._place < gone or len(found) > MOST_ROWS:
+            self._hear(None)
+            found = []
+        else:
+            fresh = [accounts for *_, number, accounts in found if number not in self._seen]
+            if None in fresh:
+                self._hear(None)
+            elif fresh:
+                self._hear(array("i", b"".join(map(bytes, fresh))))
+        self._seen = {number for *_, number, _ in found}
+        self._place = following
+
+
+def _state() -> bytes | None:
+    """What changes with each commit, where that can be had for less than a statement."""
+    if is_sqlite():
+        # A file system that SQLite cannot share memory on has no such index.
+        with suppress(OSError, sqlite3.Error):
+            return wal_index(sqlite_path()).state()
+    return None
+
+
+def _look(place: int, most: int) -> list[tuple[Any, ...]]:
+    return prepared_rows(_SINCE[is_sqlite()], {"place": place, "most": most})
