@@ -23,6 +23,7 @@ from server.storage import authors
 from server.storage.database import release
 from server.storage.ledger import Window
 from server.storage.opening import open_database
+from server.storage.recent_items import RecentItems
 from server.storage.replicas import Replicas
 from server.version import VERSION, user_agent
 from server.web.errors import register_error_handlers
@@ -64,6 +65,7 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
         Standings(lambda: _look(config, metrics, metrics_folder)),
         make_checks(config),
         make_replicas(config, metrics),
+        make_recent(config, metrics),
     )
     for blueprint in (xrpc, well_known, ops, pages):
         app.register_blueprint(blueprint)
@@ -93,6 +95,13 @@ def make_replicas(config: Config, metrics: WebMetrics) -> Replicas:
     return Replicas(
         config.replica_urls, config.web_threads, metrics.count_page, metrics.count_refusal
     )
+
+
+def make_recent(config: Config, metrics: WebMetrics) -> RecentItems | None:
+    """What is remembered for pages. Those that are read from replicas spare the primary instead."""
+    if config.recent_items == 0 or config.replica_urls:
+        return None
+    return RecentItems(config.recent_items, lambda: metrics.count_page("memory"))
 
 
 def make_checks(config: Config) -> FeedChecks:

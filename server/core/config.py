@@ -31,6 +31,7 @@ DEFAULTS: dict[str, str] = {
     "PORT": "8000",
     "WEB_WORKERS": "2",
     "WEB_THREADS": "16",
+    "RECENT_ITEMS": "50000",
     "VIEWER_REQUESTS_PER_MINUTE": "600",
     "BACKFILL_WORKERS": "256",
     "LOG_FORMAT": "text",
@@ -86,6 +87,7 @@ class Config:
     port: int
     web_workers: int
     web_threads: int
+    recent_items: int  # in the memory of each web process; 0: none
     viewer_requests_per_minute: int
     backfill_workers: int
     log_format: str
@@ -128,6 +130,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         port=port,
         web_workers=reader.integer("WEB_WORKERS", 1, 64),
         web_threads=reader.integer("WEB_THREADS", 1, 64),
+        recent_items=reader.integer("RECENT_ITEMS", 0, 10_000_000),
         viewer_requests_per_minute=reader.integer("VIEWER_REQUESTS_PER_MINUTE", 10, 1_000_000),
         backfill_workers=reader.integer("BACKFILL_WORKERS", 1, 512),
         log_format=reader.choice("LOG_FORMAT", ("text", "json")),

@@ -78,7 +78,7 @@ class WebMetrics:
 
         self.page_reads = Counter(
             "gapless_page_reads",
-            "Pages of feeds by where they were read: a replica (its host and port), or primary.",
+            "Pages of feeds by where they were read: memory, primary, or a replica (its address).",
             ("place",),
             registry=self.registry,
         )

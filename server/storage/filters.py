@@ -13,7 +13,6 @@ from server.storage.newest import MEDIA_POST
 # The condition of a feed that leaves nothing out.
 EVERY_ITEM = "1 = 1"
 
-
 _FOLLOWS_BACK = (
     "(EXISTS (SELECT 1 FROM follow_backs b WHERE b.viewer_id = :viewer"
     " AND b.author_id = {account} AND b.rkey IS NOT NULL)"
@@ -45,11 +44,13 @@ _HAS_ROW = (
     " WHERE p.author_id = {account} AND p.rkey = {rkey} AND p.collection = 0)"
 )
 
+_IS_HIDDEN = "EXISTS (SELECT 1 FROM repos g WHERE g.author_id = {account} AND g.is_active = 0)"
+
 # A post that a reply hangs on is gone, as far as we can know: its author is hidden; or we have no
 # such post, and either its author is complete with us down to its key, or their PDS has none. Odd
 # keys have no place among the TIDs: they are known of whoever is complete to the beginning.
 _IS_GONE = (
-    "(EXISTS (SELECT 1 FROM repos g WHERE g.author_id = {account} AND g.is_active = 0)"
+    f"({_IS_HIDDEN}"
     f" OR (NOT {_HAS_ROW} AND"
     " (EXISTS (SELECT 1 FROM repos g WHERE g.author_id = {account}"
     f" AND g.state = {repos.LIVE}"
@@ -58,16 +59,20 @@ _IS_GONE = (
     f" AND o.rkey = {{rkey}} AND o.state = {outside_posts.MISSING}))))"
 )
 
-# Whether somebody other than the author is the grandparent: whom the parent of a reply replies to,
-# where we know the parent; nobody who is hidden. {and_so} is asked of x.id. LIMIT keeps PostgreSQL
-# from working that out anew for each question.
-_OTHER_GRANDPARENT = (
-    "EXISTS (SELECT 1 FROM (SELECT coalesce((SELECT p.subject_id FROM feed_items p"
+# The grandparent: whom the parent of a reply replies to, where we know the parent.
+_GRANDPARENT = (
+    "coalesce((SELECT p.subject_id FROM feed_items p"
     " WHERE p.author_id = i.subject_id AND p.rkey = i.subject_rkey AND p.collection = 0),"
     " (SELECT o.parent_id FROM outside_posts o"
-    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey)) AS id LIMIT 1) x"
+    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey))"
+)
+
+# Whether somebody other than the author is the grandparent; nobody who is hidden. {and_so} is asked
+# of x.id. LIMIT keeps PostgreSQL from working that out anew for each question.
+_OTHER_GRANDPARENT = (
+    f"EXISTS (SELECT 1 FROM (SELECT {_GRANDPARENT} AS id LIMIT 1) x"
     " WHERE x.id <> i.author_id{and_so}"
-    " AND NOT EXISTS (SELECT 1 FROM repos g WHERE g.author_id = x.id AND g.is_active = 0))"
+    f" AND NOT {_IS_HIDDEN.format(account='x.id')})"
 )
 
 # The official app's rule for replies in Following: threads with oneself; and replies where somebody
@@ -89,6 +94,17 @@ _IS_FOLLOWED_QUOTE = (
     "(EXISTS (SELECT 1 FROM feed_items p WHERE p.author_id = i.subject_id"
     f" AND p.rkey = i.subject_rkey AND p.collection = 0 AND p.flags & {QUOTE} <> 0)"
     f" AND {_IS_FOLLOWED.format(account='i.subject_id')})"
+)
+
+
+# What the rule asks of a reply `i` that is the same for all viewers: the grandparent; whether that
+# one is hidden; whether what the reply hangs on is gone. (core/threads.py goes on from there.)
+THREAD_SQL = (
+    f"{_GRANDPARENT},"
+    f" CASE WHEN {_IS_HIDDEN.format(account=_GRANDPARENT)} THEN 1 ELSE 0 END,"
+    f" CASE WHEN {_IS_GONE.format(account='i.subject_id', rkey='i.subject_rkey')}"
+    f" OR (i.root_id IS NOT NULL AND {_IS_GONE.format(account='i.root_id', rkey='i.root_rkey')})"
+    " THEN 1 ELSE 0 END"
 )
 
 

@@ -1,11 +1,13 @@
 """Statements that are run for every page: planned once for each connection, not each time.
 
 PostgreSQL takes longer to plan the timeline than to run it. A statement has `:name` parameters,
-which are whole numbers, and its text is made of our own words only: there are a few for each feed.
+which are whole numbers (or lists of them: `each`), and its text is made of our own words only:
+there are a few for each feed.
 A connection keeps its statements until it is closed. (A pooler that hands connections on in the
 middle of a session would lose them, and the lead's lock as well: docs/operating.md.)
 """
 
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -18,6 +20,8 @@ from psycopg2.extensions import connection
 from server.storage.database import add_seconds, database, is_sqlite, shared_readers
 from server.storage.reader import reader
 
+# Of parameters that are no bigint, by their names.
+_TYPES = {"viewer": "integer", "accounts": "integer[]", "ids": "bigint[]"}
 _PARAMETER = re.compile(r"(?<!:):([a-z]+)")
 
 
@@ -33,7 +37,14 @@ class Connection(connection):
         self.origin: object = None
 
 
-def prepared_rows(sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
+def each(name: str) -> str:
+    """Of a list: a table of one column, `number`. The name is one of _TYPES."""
+    if is_sqlite():
+        return f"(SELECT value AS number FROM json_each(:{name}))"
+    return f"(SELECT unnest(:{name}) AS number)"
+
+
+def prepared_rows(sql: str, values: Mapping[str, int | list[int]]) -> list[tuple[Any, ...]]:
     """All rows of a statement; `values` may hold more than it asks for."""
     began = time.perf_counter()
     try:
@@ -55,7 +66,11 @@ def prepared_rows(sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
         add_seconds(time.perf_counter() - began)
 
 
-def _rows_of_sqlite(sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
+def _rows_of_sqlite(sql: str, given: Mapping[str, int | list[int]]) -> list[tuple[Any, ...]]:
+    values = {
+        name: json.dumps(value) if isinstance(value, list) else value
+        for name, value in given.items()
+    }
     if database.in_transaction():
         # Only this thread's own connection sees what it has written.
         return list(database.execute_sql(sql, values).fetchall())
@@ -69,6 +84,6 @@ def _for_postgresql(sql: str) -> tuple[str, str, str, tuple[str, ...]]:
     numbered = _PARAMETER.sub(lambda match: f"${order.index(match[1]) + 1}", sql)
     # Never another statement under the same name, whoever had the connection before.
     name = f"gapless_{sha256(sql.encode()).hexdigest()[:16]}"
-    types = ", ".join("integer" if one == "viewer" else "bigint" for one in order)
+    types = ", ".join(_TYPES.get(one, "bigint") for one in order)
     prepare = f"PREPARE {name} ({types}) AS {numbered}"
     return name, prepare, f"EXECUTE {name} ({', '.join(['%s'] * len(order))})", order

@@ -39,7 +39,7 @@ class SharedReaders:
         for _ in range(AT_ONCE):
             self._turns.put(None)
 
-    def rows(self, sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, values: Mapping[str, int | str]) -> list[tuple[Any, ...]]:
         """All rows of a query with `:name` parameters. Raises DatabaseError."""
         try:
             reader = self._turns.get(timeout=TURN_SECONDS)
@@ -86,7 +86,7 @@ class _Reader:
         connection = self._database.connection()
         connection.set_progress_handler(self._is_over, INSTRUCTIONS_A_LOOK)
 
-    def rows(self, sql: str, values: Mapping[str, int]) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, values: Mapping[str, int | str]) -> list[tuple[Any, ...]]:
         """All rows; whoever gets an error instead has no connection any more."""
         self._until_s = time.monotonic() + STATEMENT_SECONDS
         try:

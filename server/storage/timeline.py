@@ -71,7 +71,7 @@ def timeline_page(
     }
     search = _Search(page_sql(shown, oldest_first), values)
     found = search.run(follow_count(viewer_id))
-    return TimelinePage(_dress(found[:limit]), has_more=len(found) > limit)
+    return TimelinePage(dress(found[:limit]), has_more=len(found) > limit)
 
 
 class _Search:
@@ -127,8 +127,8 @@ class _Search:
         return int(self._missing() * count / len(shown) * MARGIN) + A_FEW if shown else 0
 
 
-def _dress(found: Sequence[tuple[Any, ...]]) -> list[TimelineItem]:
-    """Rows as the URIs that the skeleton names."""
+def dress(found: Sequence[tuple[Any, ...]]) -> list[TimelineItem]:
+    """Rows that begin with COLUMNS as the URIs that the skeleton names."""
     reposts = [row for row in found if row[3] == 1]
     dids = dids_of([row[1] for row in found] + [row[4] for row in reposts])
     keys = decode_rkeys([row[2] for row in found] + [row[5] for row in reposts])

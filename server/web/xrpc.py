@@ -15,8 +15,10 @@ from server.identity.cache import IdentityCache
 from server.identity.service_auth import ServiceToken
 from server.identity.strict_json import parse_json
 from server.storage import follow_backs, read_positions, viewers
+from server.storage.recent_items import RecentItems
+from server.storage.recent_page import recent_page, suits
 from server.storage.replicas import Replicas
-from server.storage.timeline import timeline_page
+from server.storage.timeline import TimelinePage, timeline_page
 from server.web import reading_place
 from server.web.auth import requester
 from server.web.feed_check import FeedChecks
@@ -50,6 +52,7 @@ class Service:
     standings: Standings
     checks: FeedChecks
     replicas: Replicas
+    recent: RecentItems | None
 
 
 def service() -> Service:
@@ -104,17 +107,28 @@ def _skeleton(wanted: SkeletonParameters, viewer: int, now_us: int) -> dict[str,
             began = reading_place.begin(viewer, feed, limit, now_us)
         else:
             reading_place.turn_page(viewer, feed, cursor, limit, now_us)
-    page = service().replicas.read(
-        lambda: timeline_page(
-            viewer, feed.filter, began, limit, now_us, oldest_first=feed.oldest_first
-        )
-    )
+    page = _page(feed, viewer, began, limit, now_us)
     following = None
     # A cursor on the last page would make the app ask for an empty one.
     if page.has_more:
         following = FeedCursor(page.items[-1].key, began if feed.oldest_first else None)
     req_id = make_req_id(feed.rkey, now_us) if feed.accepts_interactions else None
     return to_skeleton(page.items, following, req_id)
+
+
+def _page(feed: Feed, viewer: int, beyond: int | None, limit: int, now_us: int) -> TimelinePage:
+    """Out of memory where that can tell, or from a database."""
+    ours = service()
+    is_top = beyond is None and not feed.oldest_first
+    if ours.recent is not None and is_top and suits(feed.filter):
+        page = recent_page(ours.recent, viewer, feed.filter, limit)
+        if page is not None:
+            return page
+    return ours.replicas.read(
+        lambda: timeline_page(
+            viewer, feed.filter, beyond, limit, now_us, oldest_first=feed.oldest_first
+        )
+    )
 
 
 @xrpc.get("/app.bsky.feed.describeFeedGenerator")

@@ -75,6 +75,7 @@ def test_all_problems_are_named_at_once():
         "PORT": "65536",
         "WEB_WORKERS": "-1",
         "WEB_THREADS": "1.5",
+        "RECENT_ITEMS": "-1",
         "VIEWER_REQUESTS_PER_MINUTE": "0",
         "BACKFILL_WORKERS": "10000",
         "LOG_FORMAT": "xml",

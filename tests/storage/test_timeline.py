@@ -53,18 +53,17 @@ def seeds(kind):
     return SEEDS[kind]
 
 
-def read(world, feed, limit, between=None):
+def from_the_database(world, feed, beyond, limit):
+    now_us = world.world.now_ms * 1000
+    viewer, shown = number_of(VIEWER), feed.filter
+    return timeline_page(viewer, shown, beyond, limit, now_us, oldest_first=feed.oldest_first)
+
+
+def read(world, feed, limit, between=None, page=from_the_database):
     """All pages; each must be what the model says at its own moment."""
     pages, beyond, whole = [], None, world.feed(feed)
     while True:
-        found = timeline_page(
-            number_of(VIEWER),
-            feed.filter,
-            beyond,
-            limit,
-            world.world.now_ms * 1000,
-            oldest_first=feed.oldest_first,
-        )
+        found = page(world, feed, beyond, limit)
         expected = [item for item in whole if beyond is None or is_beyond(feed, item.key, beyond)]
         assert found.items == expected[:limit]
         assert found.has_more == (len(expected) > limit)

@@ -1,0 +1,263 @@
+"""What one web process remembers of the database, so that most first pages need no search in it.
+
+A cache, and nothing else: it can be dropped at any time, and is filled by the pages that ask.
+
+Promises. At the moment of the last look (`RecentItems.look`), whatever is here is as the database
+has it: `touched.py` says what to forget. What is read from the database is kept only if nothing was
+heard of meanwhile; else it might be older than what was heard. Of a viewer nothing is kept but whom
+they follow, under their number.
+
+Bounds: `most_items` items, and as many threads; FOLLOWS_AN_ITEM times as many follows, and accounts
+that are followed. Who follows over MOST_FOLLOWED is not remembered. What is over the bound goes,
+the oldest first, or all at once. An item takes about 600 bytes with its thread, an account 150.
+"""
+
+import threading
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from server.core.feed import TimelineItem
+from server.core.projection import REPLY
+from server.core.threads import Thread, ThreadFacts
+from server.storage.filters import THREAD_SQL
+from server.storage.page_sql import COLUMNS, HIGHEST, LOWEST
+from server.storage.prepared import each, prepared_rows
+from server.storage.timeline import dress
+from server.storage.touched import Listener
+
+# Beyond this a search in the database is faster.
+MOST_FOLLOWED = 5_000
+FOLLOWS_AN_ITEM = 8
+# In place of a key that has to be read: whoever looks for the newest ones comes upon it.
+UNKNOWN = HIGHEST
+
+_ITEM_COLUMNS = ", ".join(f"i.{name}" for name in (*COLUMNS, "flags", "root_id", "root_rkey"))
+
+
+class RecentItem(NamedTuple):
+    """An item; `thread`: what it hangs on, of a reply that names it."""
+
+    key: int
+    author: int
+    is_repost: bool
+    is_reply: bool
+    thread: Thread | None
+    item: TimelineItem
+
+
+class OfAccount(NamedTuple):
+    """An account's items, newest first: all whose key is `floor` or more."""
+
+    items: Sequence[RecentItem]
+    floor: int
+
+
+class Followed:
+    """Whose items a viewer's feeds show: those followed, and the viewer; `places` of Memory.
+
+    `guess`: so many accounts as the last page looked at had an item that was not older.
+    """
+
+    __slots__ = ("accounts", "guess", "places")
+
+    def __init__(self, accounts: Sequence[int], places: Iterable[int]) -> None:
+        """`accounts`: in ascending order."""
+        self.accounts = array("i", accounts)
+        self.places = array("i", places)
+        self.guess = HIGHEST
+
+    def __contains__(self, account: int) -> bool:
+        place = bisect_left(self.accounts, account)
+        return place < len(self.accounts) and self.accounts[place] == account
+
+
+class Memory:
+    """What is remembered, until it is dropped as a whole.
+
+    Accounts that are followed have a place of their own here, in `newest`: the key of each one's
+    newest item that is shown, or LOWEST, or UNKNOWN. (In a dict, four hundred looks take five times
+    as long.)
+    """
+
+    def __init__(self) -> None:
+        # Of a viewer. None: they follow too many.
+        self.followed: dict[int, Followed | None] = {}
+        self.accounts = array("i")
+        self.newest = array("q")
+        # By the account's place.
+        self.items: dict[int, OfAccount] = {}
+        self.threads: dict[Thread, ThreadFacts] = {}
+        self.place_of: dict[int, int] = {}
+        self.threads_of: dict[int, set[Thread]] = {}
+        self.items_held = self.follows_held = 0
+
+    def place(self, account: int) -> int:
+        """The account's place, given out now if it has none."""
+        place = self.place_of.setdefault(account, len(self.accounts))
+        if place == len(self.accounts):
+            self.accounts.append(account)
+            self.newest.append(UNKNOWN)
+        return place
+
+    def keep_items(self, place: int, kept: OfAccount) -> None:
+        """Keep an account's items, unless more of them are here."""
+        old = self.items.get(place)
+        if old is None or kept.floor < old.floor:
+            self.drop_items(place)
+            self.items[place] = kept
+            self.items_held += len(kept.items)
+
+    def drop_items(self, place: int) -> None:
+        """Forget an account's items."""
+        dropped = self.items.pop(place, None)
+        if dropped is not None:
+            self.items_held -= len(dropped.items)
+
+    def drop_followed(self, viewer: int) -> None:
+        """Forget whom a viewer follows."""
+        dropped = self.followed.pop(viewer, None)
+        if dropped is not None:
+            self.follows_held -= len(dropped.accounts)
+
+    def drop(self, account: int) -> None:
+        """Forget all that was touched when this account was."""
+        self.drop_followed(account)
+        place = self.place_of.get(account)
+        if place is not None:
+            self.newest[place] = UNKNOWN
+            self.drop_items(place)
+        for thread in self.threads_of.pop(account, ()):
+            self.threads.pop(thread, None)
+
+
+class RecentItems:
+    """Safe to share between threads; one for each process.
+
+    Whoever reads `memory` takes it after a look, and glances at `moment` before and after: if that
+    is the same, all that was read was of one moment.
+    """
+
+    def __init__(self, most_items: int, count_page: Callable[[], None] = lambda: None) -> None:
+        """`count_page` is called for each page that came out of here."""
+        self.most_items = most_items
+        self.count_page = count_page
+        self.moment = 0
+        self.memory = Memory()
+        self._lock = threading.Lock()
+        self._listener = Listener(self._hear)
+
+    def look(self) -> None:
+        """Hear what was committed before the call, and forget what it changed."""
+        self._listener.look()
+
+    def read_followed(self, viewer: int) -> None:
+        """Read whom a viewer follows."""
+        moment = self.moment
+        found = prepared_rows(
+            "SELECT DISTINCT subject_id FROM follows WHERE viewer_id = :viewer LIMIT :most",
+            {"viewer": viewer, "most": MOST_FOLLOWED + 1},
+        )
+        accounts = sorted({viewer, *(account for (account,) in found)})
+        with self._lock:
+            if self.moment == moment:
+                self._make_room_for_accounts(len(accounts))
+                memory = self.memory
+                memory.drop_followed(viewer)
+                if len(found) > MOST_FOLLOWED:
+                    memory.followed[viewer] = None
+                else:
+                    memory.followed[viewer] = Followed(accounts, map(memory.place, accounts))
+                    memory.follows_held += len(accounts)
+
+    def read_newest(self, places: Sequence[int]) -> None:
+        """Read the key of each account's newest item."""
+        moment, memory = self.moment, self.memory
+        accounts = [memory.accounts[place] for place in places]
+        found = dict(
+            prepared_rows(
+                f"SELECT r.author_id, r.newest_id FROM {each('accounts')} a"
+                " CROSS JOIN repos r WHERE r.author_id = a.number AND r.is_active = 1",
+                {"accounts": accounts},
+            )
+        )
+        with self._lock:
+            if self.moment == moment:
+                for place, account in zip(places, accounts, strict=True):
+                    memory.newest[place] = found.get(account, LOWEST)
+
+    def read_items(self, places: Sequence[int], floor: int, count: int) -> None:
+        """Read the newest items of these accounts, down to `floor`, `count` in all at most."""
+        moment, memory = self.moment, self.memory
+        accounts = [memory.accounts[place] for place in places]
+        found = prepared_rows(
+            "WITH n AS MATERIALIZED (SELECT i.id"
+            f" FROM {each('accounts')} a CROSS JOIN feed_items i"
+            " WHERE i.author_id = a.number AND i.id >= :floor ORDER BY i.id DESC LIMIT :most)"
+            f" SELECT {_ITEM_COLUMNS} FROM n CROSS JOIN feed_items i WHERE i.id = n.id"
+            " ORDER BY i.id DESC",
+            {"accounts": accounts, "floor": floor, "most": count},
+        )
+        if len(found) == count:
+            floor = found[-1][0]
+        items: dict[int, list[RecentItem]] = {account: [] for account in accounts}
+        for row, item in zip(found, dress(found), strict=True):
+            items[row[1]].append(_recent_item(row, item))
+        with self._lock:
+            if self.moment == moment:
+                for place, account in zip(places, accounts, strict=True):
+                    memory.keep_items(place, OfAccount(items[account], floor))
+                self._make_room_for_items()
+
+    def read_threads(self, replies: Sequence[RecentItem]) -> None:
+        """Read what is to be known of the threads of these replies."""
+        moment, memory = self.moment, self.memory
+        found = prepared_rows(
+            "SELECT i.subject_id, i.subject_rkey, i.root_id, i.root_rkey,"
+            f" {THREAD_SQL} FROM {each('ids')} n CROSS JOIN feed_items i WHERE i.id = n.number",
+            {"ids": [reply.key for reply in replies]},
+        )
+        with self._lock:
+            if self.moment == moment:
+                if len(memory.threads) > self.most_items:
+                    memory.threads.clear()
+                    memory.threads_of.clear()
+                for row in found:
+                    thread = Thread(*row[:4])
+                    memory.threads[thread] = ThreadFacts(row[4], bool(row[5]), bool(row[6]))
+                    for account in {thread.parent, thread.root, row[4]} - {None}:
+                        memory.threads_of.setdefault(account, set()).add(thread)
+
+    def _hear(self, touched: Iterable[int] | None) -> None:
+        with self._lock:
+            self.moment += 1
+            if touched is None:
+                self.memory = Memory()
+            else:
+                for account in touched:
+                    self.memory.drop(account)
+
+    def _make_room_for_accounts(self, count: int) -> None:
+        held = max(self.memory.follows_held, len(self.memory.accounts))
+        if held + count > self.most_items * FOLLOWS_AN_ITEM:
+            self.moment += 1
+            self.memory = Memory()
+
+    def _make_room_for_items(self) -> None:
+        memory = self.memory
+        while memory.items_held > self.most_items:
+            # Many at a time: to find the first of a dict whose first ones are gone takes long.
+            for place in list(islice(memory.items, len(memory.items) // 8 + 1)):
+                memory.drop_items(place)
+
+
+def _recent_item(row: tuple[Any, ...], item: TimelineItem) -> RecentItem:
+    key, author, _, collection, subject, subject_rkey, flags, root, root_rkey = row
+    is_repost = collection == 1
+    is_reply = not is_repost and bool(flags & REPLY)
+    thread = None
+    if is_reply and subject is not None:
+        thread = Thread(subject, subject_rkey, root, root_rkey)
+    return RecentItem(key, author, is_repost, is_reply, thread, item)

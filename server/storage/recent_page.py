@@ -1,0 +1,157 @@
+"""First pages of a feed out of what a process remembers (recent_items.py), without a search.
+
+Promises. What `recent_page` gives is what `timeline_page` would have given at a moment after the
+call began: the newest items of the same order, by the same rules. Where memory cannot tell (too
+many followed, too few items shown, too much is changing), it gives None, and costs little.
+
+The way is that of `near` in page_sql.py: the n newest items can only come from the n accounts
+whose newest items are newest, and none of them is older than the n-th of these.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import itemgetter
+
+from server.core.feed import TimelineFilter
+from server.core.threads import shows_reply
+from server.storage.page_sql import LOWEST
+from server.storage.recent_items import UNKNOWN, Followed, Memory, RecentItem, RecentItems
+from server.storage.timeline import A_FEW, MARGIN, TimelinePage
+
+# Looks, and what is read between them: whom the viewer follows, their newest, items, threads;
+# twice over, and then what was touched meanwhile.
+MAX_ROUNDS = 12
+# Items that are looked at where a feed leaves most of them out.
+MOST_NEAR = 500
+
+_key = itemgetter(0)
+
+
+def suits(shown: TimelineFilter) -> bool:
+    """Whether first pages of such a feed, newest first, can come out of memory."""
+    return shown.authors == "followed" and shown.quotes and not shown.media_only
+
+
+def recent_page(
+    recent: RecentItems, viewer: int, shown: TimelineFilter, limit: int
+) -> TimelinePage | None:
+    """The first page of a viewer's feed that `suits`. Raises DatabaseError."""
+    for _ in range(MAX_ROUNDS):
+        recent.look()
+        moment = recent.moment
+        try:
+            found = _Search(recent, recent.memory, viewer, shown, limit + 1).run()
+        except _NotReadError as missing:
+            missing.read()
+        except _OutOfReachError:
+            return None
+        else:
+            if recent.moment == moment:
+                recent.count_page()
+                items = [one.item for one in found[:limit]]
+                return TimelinePage(items, has_more=len(found) > limit)
+    return None
+
+
+class _NotReadError(Exception):
+    """Something has to be read first."""
+
+    def __init__(self, read: Callable[[], None]) -> None:
+        super().__init__()
+        self.read = read
+
+
+class _OutOfReachError(Exception):
+    """The page is not to be found in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    recent: RecentItems
+    memory: Memory
+    viewer: int
+    shown: TimelineFilter
+    wanted: int
+
+    def run(self) -> list[RecentItem]:
+        """As many items as are wanted, fewer only at the end."""
+        followed = self._followed()
+        is_whole = self.shown.reposts and self.shown.replies == "all"
+        count = self.wanted if is_whole else int(self.wanted * MARGIN) + A_FEW
+        while count <= MOST_NEAR:
+            near = self._near(followed, count)
+            found = near if is_whole else self._filtered(followed, near)
+            if len(found) >= self.wanted or len(near) < count:
+                return found[: self.wanted]
+            count *= 2
+        raise _OutOfReachError
+
+    def _followed(self) -> Followed:
+        try:
+            followed = self.memory.followed[self.viewer]
+        except KeyError:
+            raise _NotReadError(lambda: self.recent.read_followed(self.viewer)) from None
+        if followed is None:
+            raise _OutOfReachError
+        return followed
+
+    def _heads(self, followed: Followed, count: int) -> tuple[list[tuple[int, int]], int]:
+        """The accounts with the newest items: key and place. And the key of the last of `count`.
+
+        LOWEST, and all accounts with items, where there are fewer.
+        """
+        newest = self.memory.newest
+        guess = followed.guess
+        heads = [(newest[place], place) for place in followed.places if newest[place] >= guess]
+        if len(heads) < count:
+            heads = [(newest[place], place) for place in followed.places if newest[place] >= 0]
+        heads.sort(reverse=True)
+        if heads and heads[0][0] == UNKNOWN:
+            unread = [place for place in followed.places if newest[place] == UNKNOWN]
+            raise _NotReadError(lambda: self.recent.read_newest(unread))
+        if len(heads) < count:
+            return heads, LOWEST
+        # Threads may do this at the same time: each guess is as good.
+        followed.guess = last = heads[count - 1][0]
+        return heads[:count], last
+
+    def _near(self, followed: Followed, count: int) -> list[RecentItem]:
+        """The newest items, `count` unless there are no others."""
+        # No item of the page is below `last`: so many accounts have one that is not.
+        heads, last = self._heads(followed, count)
+        held = [self.memory.items.get(place) for _, place in heads]
+        near = [item for one in held if one is not None for item in one.items]
+        near.sort(key=_key, reverse=True)
+        if len(near) >= count:
+            last = near[count - 1].key
+        unread = [
+            place
+            for (key, place), one in zip(heads, held, strict=True)
+            if key >= last and (one is None or one.floor > last)
+        ]
+        if unread:
+            raise _NotReadError(lambda: self.recent.read_items(unread, last, count))
+        return near[:count]
+
+    def _filtered(self, followed: Followed, near: list[RecentItem]) -> list[RecentItem]:
+        """Those that the feed shows."""
+        kept = near if self.shown.reposts else [item for item in near if not item.is_repost]
+        if self.shown.replies == "all":
+            return kept
+        if self.shown.replies == "none":
+            return [item for item in kept if not item.is_reply]
+        threads = self.memory.threads
+        unread = [item for item in kept if item.thread is not None and item.thread not in threads]
+        if unread:
+            raise _NotReadError(lambda: self.recent.read_threads(unread))
+        return [item for item in kept if not item.is_reply or self._shows(item, followed)]
+
+    def _shows(self, reply: RecentItem, followed: Followed) -> bool:
+        thread = reply.thread
+        if thread is None:
+            return False
+        facts = self.memory.threads.get(thread)
+        if facts is None:
+            # They were forgotten a moment ago.
+            raise _NotReadError(lambda: self.recent.read_threads([reply]))
+        return shows_reply(reply.author, thread, facts, followed.__contains__)

@@ -1,0 +1,117 @@
+"""Pages out of memory: what the database would have given, whatever happens meanwhile."""
+
+import random
+from collections import Counter
+from functools import partial
+
+import pytest
+
+from feeds import FEEDS
+from server.storage import viewers
+from server.storage.recent_items import RecentItems
+from server.storage.recent_page import recent_page, suits
+from server.storage.timeline import timeline_page
+from tests.builders import (
+    NOW_MS,
+    NOW_US,
+    Stream,
+    did,
+    drop,
+    follow,
+    new_epoch,
+    number_of,
+    post,
+    tid,
+    track,
+    unfollow,
+)
+from tests.storage.test_timeline import LIMITS, SEEDS, from_the_database, read
+from tests.storage.timeline_world import VIEWER, TimelineWorld, joined
+
+EVERYTHING = next(feed.filter for feed in FEEDS if feed.rkey == "everything")
+SUITED = [feed for feed in FEEDS if suits(feed.filter) and not feed.oldest_first]
+
+
+@pytest.fixture
+def seeds(request):
+    return SEEDS[request.node.callspec.params["database_url"]]
+
+
+class Reader:
+    """Reads pages out of memory, and from the database where memory cannot tell."""
+
+    def __init__(self, most_items=50_000):
+        self.out_of_memory = 0
+        self.recent = RecentItems(most_items, self.count)
+
+    def count(self):
+        self.out_of_memory += 1
+
+    def __call__(self, world, feed, beyond, limit):
+        found = None
+        if beyond is None:
+            found = recent_page(self.recent, number_of(VIEWER), feed.filter, limit)
+        return from_the_database(world, feed, beyond, limit) if found is None else found
+
+
+def test_pages_joined_are_the_feed_that_the_model_expects(db, seeds):
+    for seed in seeds:
+        world, reader = TimelineWorld(seed), Reader()
+        for feed in SUITED:
+            expected = world.feed(feed)
+            for limit in (*LIMITS, world.rng.randint(3, 60)):
+                found = joined(read(world, feed, limit, page=reader))
+                assert found == expected, f"seed {seed}, {feed.rkey}, limit {limit}"
+        assert reader.out_of_memory > 0
+
+
+@pytest.mark.parametrize("most_items", [20, 50_000])
+def test_what_happens_is_on_the_next_page(db, seeds, most_items):
+    out_of_memory = 0
+    for seed in seeds:
+        world, reader = TimelineWorld(seed), Reader(most_items)
+        for _ in range(30):
+            feed, limit = world.rng.choice(SUITED), world.rng.choice((1, 2, 5, 30))
+            read(world, feed, limit, lambda world=world: world.deed(), page=reader)
+            world.deed()
+        out_of_memory += reader.out_of_memory
+    assert out_of_memory > len(seeds)
+
+
+def test_whoever_writes_meanwhile_what_was_committed_is_on_the_next_page(db, together):
+    names = ("ann", "ben", "cat")
+    viewer, epoch, recent = viewers.welcome(did(VIEWER), NOW_US), new_epoch(), RecentItems(50_000)
+    track(*names, "dan")
+    Stream(epoch).say(VIEWER, *(follow(tid(n), name) for n, name in enumerate(names)))
+    Stream(epoch).say("dan", post(tid(0)))
+    out_of_memory = Counter()
+
+    def shown_of(name):
+        page = recent_page(recent, viewer, EVERYTHING, 100)
+        out_of_memory[page is not None] += 1
+        page = page or timeline_page(viewer, EVERYTHING, None, 100, NOW_US)
+        return {item.post_uri[-13:] for item in page.items if did(name) in item.post_uri}
+
+    def write(name):
+        rng, stream, there = random.Random(name), Stream(epoch, name), set()  # noqa: S311
+        for number in range(40):
+            rkey = tid(number)
+            if len(there) > 20 or (there and rng.random() < 0.4):
+                rkey = rng.choice(sorted(there))
+                stream.say(name, drop(rkey))
+            else:
+                stream.say(name, post(rkey, NOW_MS + number, tie=number_of(name)))
+            there ^= {rkey}
+            assert shown_of(name) == there
+
+    def follow_and_unfollow():
+        stream = Stream(epoch, "viewer's")
+        stream.revs[VIEWER] = 1
+        for number in range(20):
+            stream.say(VIEWER, follow(tid(100 + number), "dan"))
+            assert shown_of("dan") == {tid(0)}
+            stream.say(VIEWER, unfollow(tid(100 + number)))
+            assert shown_of("dan") == set()
+
+    together(*(partial(write, name) for name in names), follow_and_unfollow)
+    assert out_of_memory[True] > out_of_memory[False]
