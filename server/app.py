@@ -101,7 +101,7 @@ def make_recent(config: Config, metrics: WebMetrics) -> RecentItems | None:
     """What is remembered for pages. Those that are read from replicas spare the primary instead."""
     if config.recent_items == 0 or config.replica_urls:
         return None
-    return RecentItems(config.recent_items, lambda: metrics.count_page("memory"))
+    return RecentItems(config.recent_items, metrics.page_reads.labels("memory").inc)
 
 
 def make_checks(config: Config) -> FeedChecks:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from server.core.feed import TimelineItem
 from server.core.projection import REPLY
-from server.core.threads import Thread, ThreadFacts
+from server.core.threads import Thread, others_in
 from server.storage.filters import THREAD_SQL
 from server.storage.page_sql import COLUMNS, HIGHEST, LOWEST
 from server.storage.prepared import each, prepared_rows
@@ -89,7 +89,8 @@ class Memory:
         self.newest = array("q")
         # By the account's place.
         self.items: dict[int, OfAccount] = {}
-        self.threads: dict[Thread, ThreadFacts] = {}
+        # Who else is in it: core/threads.py.
+        self.threads: dict[Thread, tuple[int, ...] | None] = {}
         self.place_of: dict[int, int] = {}
         self.threads_of: dict[int, set[Thread]] = {}
         self.items_held = self.follows_held = 0
@@ -215,7 +216,7 @@ class RecentItems:
         """Read what is to be known of the threads of these replies."""
         moment, memory = self.moment, self.memory
         found = prepared_rows(
-            "SELECT i.subject_id, i.subject_rkey, i.root_id, i.root_rkey,"
+            "SELECT i.author_id, i.subject_id, i.subject_rkey, i.root_id, i.root_rkey,"
             f" {THREAD_SQL} FROM {each('ids')} n CROSS JOIN feed_items i WHERE i.id = n.number",
             {"ids": [reply.key for reply in replies]},
         )
@@ -225,9 +226,15 @@ class RecentItems:
                     memory.threads.clear()
                     memory.threads_of.clear()
                 for row in found:
-                    thread = Thread(*row[:4])
-                    memory.threads[thread] = ThreadFacts(row[4], bool(row[5]), bool(row[6]))
-                    for account in {thread.parent, thread.root, row[4]} - {None}:
+                    *named, grandparent, is_hidden, is_gone = row
+                    thread = Thread(*named)
+                    memory.threads[thread] = others_in(
+                        thread,
+                        grandparent=grandparent,
+                        is_hidden=bool(is_hidden),
+                        is_gone=bool(is_gone),
+                    )
+                    for account in {thread.parent, thread.root, grandparent} - {None}:
                         memory.threads_of.setdefault(account, set()).add(thread)
 
     def _hear(self, touched: Iterable[int] | None) -> None:
@@ -259,5 +266,5 @@ def _recent_item(row: tuple[Any, ...], item: TimelineItem) -> RecentItem:
     is_reply = not is_repost and bool(flags & REPLY)
     thread = None
     if is_reply and subject is not None:
-        thread = Thread(subject, subject_rkey, root, root_rkey)
+        thread = Thread(author, subject, subject_rkey, root, root_rkey)
     return RecentItem(key, author, is_repost, is_reply, thread, item)

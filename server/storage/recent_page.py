@@ -25,6 +25,7 @@ MAX_ROUNDS = 12
 MOST_NEAR = 500
 
 _key = itemgetter(0)
+_UNREAD: tuple[int, ...] = (-1,)
 
 
 def suits(shown: TimelineFilter) -> bool:
@@ -140,18 +141,20 @@ class _Search:
             return kept
         if self.shown.replies == "none":
             return [item for item in kept if not item.is_reply]
-        threads = self.memory.threads
-        unread = [item for item in kept if item.thread is not None and item.thread not in threads]
+        return self._following(followed, kept)
+
+    def _following(self, followed: Followed, kept: list[RecentItem]) -> list[RecentItem]:
+        threads, is_followed = self.memory.threads, followed.__contains__
+        found, unread = [], []
+        for item in kept:
+            thread = item.thread
+            if thread is None:
+                if not item.is_reply:
+                    found.append(item)
+            elif (others := threads.get(thread, _UNREAD)) is _UNREAD:
+                unread.append(item)
+            elif shows_reply(others, is_followed):
+                found.append(item)
         if unread:
             raise _NotReadError(lambda: self.recent.read_threads(unread))
-        return [item for item in kept if not item.is_reply or self._shows(item, followed)]
-
-    def _shows(self, reply: RecentItem, followed: Followed) -> bool:
-        thread = reply.thread
-        if thread is None:
-            return False
-        facts = self.memory.threads.get(thread)
-        if facts is None:
-            # They were forgotten a moment ago.
-            raise _NotReadError(lambda: self.recent.read_threads([reply]))
-        return shows_reply(reply.author, thread, facts, followed.__contains__)
+        return found

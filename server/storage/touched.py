@@ -34,13 +34,15 @@ from server.storage.database import (
     write_transaction,
 )
 from server.storage.prepared import prepared_rows
-from server.storage.wal_index import wal_index
+from server.storage.wal_index import WalIndex, wal_index
 
 MOST_ACCOUNTS = 5_000
 MOST_ROWS = 5_000
 # How long a look waits for those of other threads. The AppView gives up after 5 s.
 TURN_SECONDS = 3.0
 
+# Of a listener that has heard nothing: before all places.
+_NOWHERE = -1
 # The first row always comes, and says which rows are gone, and from which place on to look next.
 _SINCE = {
     True: (
@@ -120,9 +122,11 @@ class Listener:
         self._hear = hear
         self._turn = threading.Lock()
         self._begun = self._ended = 0
-        self._place = -1
+        self._place = _NOWHERE
         # Of SQLite: what the state was before the last look.
         self._state: bytes | None = None
+        self._index: WalIndex | None = None
+        self._is_asked_for = False
         # Numbers of rows that were heard of already, as far as they can come again.
         self._seen: set[int] = set()
 
@@ -132,7 +136,7 @@ class Listener:
         Who comes while others look is served by one look for all of them. In SQLite nobody looks
         while nothing is committed (wal_index.py).
         """
-        state = _state()
+        state = self._state_now()
         if state is not None and state == self._state:
             return
         enough = self._begun + 1
@@ -147,10 +151,22 @@ class Listener:
         finally:
             self._turn.release()
 
+    def _state_now(self) -> bytes | None:
+        """What changes with each commit, where that can be had for less than a statement."""
+        if not self._is_asked_for:
+            self._is_asked_for = True
+            # A file system on which SQLite cannot share memory has no such index.
+            with suppress(OSError, sqlite3.Error):
+                if is_sqlite():
+                    self._index = wal_index(sqlite_path())
+        return None if self._index is None else self._index.state()
+
     def _look(self) -> None:
-        head, *found = _look(self._place, MOST_ROWS + 1)
+        # A look that fails leaves it nowhere: who knows what happened to the database.
+        place, self._place = self._place, _NOWHERE
+        head, *found = _look(place, MOST_ROWS + 1)
         gone, following = head[:2]
-        if self._place < gone or len(found) > MOST_ROWS:
+        if place < gone or len(found) > MOST_ROWS:
             self._hear(None)
             found = []
         else:
@@ -161,15 +177,6 @@ class Listener:
                 self._hear(array("i", b"".join(map(bytes, fresh))))
         self._seen = {number for *_, number, _ in found}
         self._place = following
-
-
-def _state() -> bytes | None:
-    """What changes with each commit, where that can be had for less than a statement."""
-    if is_sqlite():
-        # A file system that SQLite cannot share memory on has no such index.
-        with suppress(OSError, sqlite3.Error):
-            return wal_index(sqlite_path()).state()
-    return None
 
 
 def _look(place: int, most: int) -> list[tuple[Any, ...]]:

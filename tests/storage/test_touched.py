@@ -168,7 +168,7 @@ def test_a_transaction_that_ends_late_is_heard_when_it_ends(postgresql):
 
 
 def test_one_look_serves_all_who_came_before_it(ears, monkeypatch):
-    monkeypatch.setattr(touched, "_state", lambda: None)
+    monkeypatch.setattr(ears.listener, "_state_now", lambda: None)
     looks, entered, go_on = [], threading.Event(), threading.Event()
     ears.listener._turn = turn = CountedLock()
     look = touched._look
@@ -194,10 +194,21 @@ def test_one_look_serves_all_who_came_before_it(ears, monkeypatch):
 
 
 def test_who_waits_too_long_for_a_turn_is_told(ears, monkeypatch):
-    monkeypatch.setattr(touched, "_state", lambda: None)
+    monkeypatch.setattr(ears.listener, "_state_now", lambda: None)
     monkeypatch.setattr(touched, "TURN_SECONDS", 0.01)
     with ears.listener._turn, pytest.raises(touched.OperationalError, match="takes over"):
         ears.listener.look()
+
+
+def test_after_a_look_that_failed_everything_may_be_different(ears, monkeypatch):
+    touch_in_a_transaction(1)
+    monkeypatch.setattr(touched, "prepared_rows", None)
+    with pytest.raises(TypeError):
+        ears.look()
+    monkeypatch.undo()
+    assert ears.look() == [EVERYBODY]
+    touch_in_a_transaction(2)
+    assert ears.look() == [[2]]
 
 
 def test_while_nothing_is_committed_nobody_looks(sqlite, monkeypatch):
