@@ -130,7 +130,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         port=port,
         web_workers=reader.integer("WEB_WORKERS", 1, 64),
         web_threads=reader.integer("WEB_THREADS", 1, 64),
-        recent_items=reader.integer("RECENT_ITEMS", 0, 10_000_000),
+        recent_items=reader.read("RECENT_ITEMS", _recent_items) or 0,
         viewer_requests_per_minute=reader.integer("VIEWER_REQUESTS_PER_MINUTE", 10, 1_000_000),
         backfill_workers=reader.integer("BACKFILL_WORKERS", 1, 512),
         log_format=reader.choice("LOG_FORMAT", ("text", "json")),
@@ -200,6 +200,13 @@ class _Reader:
 
 def _shown(name: str, text: str) -> str:
     return "(hidden)" if name in _SECRET else text
+
+
+def _recent_items(text: str) -> int:
+    # One page may have to look at some hundreds.
+    if text != "0" and not (text.isascii() and text.isdigit() and 1_000 <= int(text[:9]) <= 10**7):
+        raise ValueError("must be 0, or a whole number from 1000 to 10000000")
+    return int(text)
 
 
 def _hostname(text: str) -> str:

@@ -10,6 +10,7 @@ from server.core.errors import LeaseLost
 from server.storage import locks
 from server.storage.crash_points import crash_point
 from server.storage.database import execute, is_sqlite, rows, value, write_transaction
+from server.storage.touched import touch_everybody
 
 NAME = "ingest"
 
@@ -46,6 +47,8 @@ def acquire(holder: str, now_us: int) -> Lease | None:
             " connected_us = NULL, confirmed_version = -1 RETURNING epoch",
             (NAME, holder, now_us, now_us),
         )[0][0]
+        # Whoever led before may have been of a version that notes less.
+        touch_everybody()
     crash_point("lead: taken")
     return Lease(int(epoch), lock)
 

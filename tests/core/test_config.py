@@ -75,7 +75,7 @@ def test_all_problems_are_named_at_once():
         "PORT": "65536",
         "WEB_WORKERS": "-1",
         "WEB_THREADS": "1.5",
-        "RECENT_ITEMS": "-1",
+        "RECENT_ITEMS": "999",
         "VIEWER_REQUESTS_PER_MINUTE": "0",
         "BACKFILL_WORKERS": "10000",
         "LOG_FORMAT": "xml",
@@ -277,3 +277,10 @@ def test_a_filter_lists_no_more_accounts_than_a_jetstream_takes():
     assert load_config({}).jetstream_filter_dids == 0
     assert load_config({"JETSTREAM_FILTER_DIDS": "10000"}).jetstream_filter_dids == 10_000
     assert "from 0 to 10000" in problems(JETSTREAM_FILTER_DIDS="10001")[0]
+
+
+def test_memory_for_first_pages_is_enough_for_one_or_there_is_none():
+    assert load_config({"RECENT_ITEMS": "0"}).recent_items == 0
+    assert load_config({"RECENT_ITEMS": "1000"}).recent_items == 1_000
+    for text in ("999", "00", "10000001", "1e4", "-1000"):
+        assert "0, or a whole number from 1000" in problems(RECENT_ITEMS=text)[0]

@@ -11,6 +11,7 @@ import pytest
 from server.core.errors import LeaseLost
 from server.storage import database, leases, locks, opening
 from server.storage.database import write_transaction
+from server.storage.touched import Listener
 from tests.builders import NOW_US
 
 # Takes the lead, says so, and holds it until it is killed.
@@ -156,3 +157,13 @@ def test_a_new_leader_has_confirmed_nothing(db):
 
 def test_without_a_leader_there_is_none_to_tell_of(db):
     assert leases.leader() is None
+
+
+def test_who_begins_to_lead_tells_everybody_to_forget(db):
+    heard = []
+    listener = Listener(heard.append)
+    listener.look()
+    heard.clear()
+    leases.acquire("here", NOW_US).release()
+    listener.look()
+    assert heard == [None]
