@@ -43,19 +43,17 @@ TURN_SECONDS = 3.0
 
 # Of a listener that has heard nothing: before all places.
 _NOWHERE = -1
-# The first row always comes, and says which rows are gone, and from which place on to look next.
+# Each row says also which rows are gone, and from which place on to look next; there is always one.
 _SINCE = {
     True: (
-        "SELECT (SELECT place FROM touched_gone),"
-        " (SELECT coalesce(max(place), 0) + 1 FROM touched), NULL, NULL"
-        " UNION ALL SELECT * FROM (SELECT NULL, NULL, place, accounts FROM touched"
-        " WHERE place >= :place ORDER BY place LIMIT :most)"
+        "SELECT g.place, (SELECT coalesce(max(place), 0) + 1 FROM touched), t.place, t.accounts"
+        " FROM touched_gone g LEFT JOIN (SELECT place, accounts FROM touched"
+        " WHERE place >= :place ORDER BY place LIMIT :most) t ON 1 = 1"
     ),
     False: (
-        "SELECT (SELECT place FROM touched_gone),"
-        " pg_snapshot_xmin(pg_current_snapshot())::text::bigint, NULL::bigint, NULL::bytea"
-        " UNION ALL (SELECT NULL, NULL, id, accounts FROM touched"
-        " WHERE place >= :place ORDER BY place LIMIT :most)"
+        "SELECT g.place, pg_snapshot_xmin(pg_current_snapshot())::text::bigint, t.id, t.accounts"
+        " FROM touched_gone g LEFT JOIN (SELECT id, accounts FROM touched"
+        " WHERE place >= :place ORDER BY place LIMIT :most) t ON 1 = 1"
     ),
 }
 
@@ -164,18 +162,15 @@ class Listener:
     def _look(self) -> None:
         # A look that fails leaves it nowhere: who knows what happened to the database.
         place, self._place = self._place, _NOWHERE
-        head, *found = _look(place, MOST_ROWS + 1)
-        gone, following = head[:2]
-        if place < gone or len(found) > MOST_ROWS:
+        found = _look(place, MOST_ROWS + 1)
+        gone, following = found[0][:2]
+        heard = {number: accounts for *_, number, accounts in found if number is not None}
+        fresh = [accounts for number, accounts in heard.items() if number not in self._seen]
+        if place < gone or len(heard) > MOST_ROWS or None in fresh:
             self._hear(None)
-            found = []
-        else:
-            fresh = [accounts for *_, number, accounts in found if number not in self._seen]
-            if None in fresh:
-                self._hear(None)
-            elif fresh:
-                self._hear(array("i", b"".join(map(bytes, fresh))))
-        self._seen = {number for *_, number, _ in found}
+        elif fresh:
+            self._hear(array("i", b"".join(map(bytes, fresh))))
+        self._seen = set(heard)
         self._place = following
 
 

@@ -1,6 +1,7 @@
 """No statement of the hot paths reads all of feed_items, on either database."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,12 +15,16 @@ from server.storage.database import (
     execute,
     insert_rows,
     is_sqlite,
+    rows,
     shared_readers,
     write_transaction,
 )
 from server.storage.jobs import Progress
 from server.storage.newest import renew_newest
+from server.storage.recent_items import RecentItems
+from server.storage.recent_page import recent_page
 from server.storage.timeline import timeline_page
+from server.storage.touched import place_of_now, touch
 from tests.builders import (
     NOW_MS,
     NOW_US,
@@ -144,6 +149,33 @@ def test_a_page_is_found_by_indexes(large, spy, feed, beyond):
     page = timeline_page(large[0], feed.filter, beyond, 50, now_us, oldest_first=order)
     assert len(page.items) == 50
     assert_no_scans(spy, at_least=1)
+
+
+def test_what_a_page_out_of_memory_has_to_read_is_found_by_indexes(large, spy):
+    following = next(feed for feed in FEEDS if feed.rkey == "following")
+    recent = RecentItems(50_000)
+    assert len(recent_page(recent, large[0], following.filter, 50).items) == 50
+    of_replies = "SELECT id FROM feed_items WHERE collection = 0 AND flags & ? <> 0 LIMIT 9"
+    replies = rows(of_replies, (REPLY,))
+    spy.seen.pop()
+    recent.read_threads([SimpleNamespace(key=key) for (key,) in replies])
+    assert len(recent.memory.threads) == 9
+    assert_no_scans(spy, at_least=2)
+    for _, plan in spy.plans("FROM repos") if is_sqlite() else ():
+        assert not re.search(r"\bSCAN r\b", plan), plan
+
+
+def test_a_look_at_what_was_touched_goes_by_an_index(large, spy):
+    for _ in range(2_000):
+        with write_transaction():
+            touch([1])
+    if not is_sqlite():
+        execute("ANALYZE touched")
+    spy.seen.clear()
+    place_of_now()
+    plans = [plan for _, plan in spy.plans("FROM touched")]
+    assert plans
+    assert not re.search(r"SCAN touched$|Seq Scan on touched$", plans[-1], re.MULTILINE)
 
 
 def test_a_look_at_many_loud_authors_is_found_by_indexes(large, spy):
