@@ -8,10 +8,9 @@ pool.
 from collections.abc import Callable
 from pathlib import Path
 
-from playhouse.pool import PooledPostgresqlDatabase
-
 from server.core.errors import ConfigError
 from server.storage.authors import forget_dids
+from server.storage.connection_pool import ConnectionPool
 from server.storage.database import database
 from server.storage.follow_counts import forget_counts
 from server.storage.one_history import OneHistory
@@ -78,7 +77,7 @@ def open_database(
     if read_only:
         options += " -c default_transaction_read_only=on"
     database.initialize(
-        PooledPostgresqlDatabase(
+        ConnectionPool(
             url,
             max_connections=max_connections,
             stale_timeout=300,

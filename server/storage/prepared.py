@@ -35,6 +35,8 @@ class Connection(connection):
         super().__init__(*args, **kwargs)
         self.prepared: set[str] = set()
         self.origin: object = None
+        # See connection_pool.py.
+        self.rests_since_s = float("-inf")
 
 
 def each(name: str) -> str:
