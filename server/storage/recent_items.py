@@ -123,15 +123,18 @@ class Memory:
         if dropped is not None:
             self.follows_held -= len(dropped.accounts)
 
-    def drop(self, account: int) -> None:
-        """Forget all that was touched when this account was."""
-        self.drop_followed(account)
-        place = self.place_of.get(account)
-        if place is not None:
+    def drop(self, accounts: Sequence[int]) -> None:
+        """Forget all that was touched when these accounts were."""
+        # Of thousands of them a few are here: they are sorted out in C.
+        for viewer in self.followed.keys() & accounts:
+            self.drop_followed(viewer)
+        for account in self.place_of.keys() & accounts:
+            place = self.place_of[account]
             self.newest[place] = UNKNOWN
             self.drop_items(place)
-        for thread in self.threads_of.pop(account, ()):
-            self.threads.pop(thread, None)
+        for account in self.threads_of.keys() & accounts:
+            for thread in self.threads_of.pop(account):
+                self.threads.pop(thread, None)
 
 
 class RecentItems:
@@ -237,14 +240,13 @@ class RecentItems:
                     for account in {thread.parent, thread.root, grandparent} - {None}:
                         memory.threads_of.setdefault(account, set()).add(thread)
 
-    def _hear(self, touched: Iterable[int] | None) -> None:
+    def _hear(self, touched: Sequence[int] | None) -> None:
         with self._lock:
             self.moment += 1
             if touched is None:
                 self.memory = Memory()
             else:
-                for account in touched:
-                    self.memory.drop(account)
+                self.memory.drop(touched)
 
     def _make_room_for_accounts(self, count: int) -> None:
         held = max(self.memory.follows_held, len(self.memory.accounts))

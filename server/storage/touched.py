@@ -19,7 +19,7 @@ Bounds: MOST_ACCOUNTS of one row, and MOST_ROWS of one look: what is more is cal
 import sqlite3
 import threading
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,7 +116,7 @@ class Listener:
     at a time.
     """
 
-    def __init__(self, hear: Callable[[Iterable[int] | None], None]) -> None:
+    def __init__(self, hear: Callable[[Sequence[int] | None], None]) -> None:
         self._hear = hear
         self._turn = threading.Lock()
         self._begun = self._ended = 0
