@@ -29,8 +29,13 @@ _UNREAD: tuple[int, ...] = (-1,)
 
 
 def suits(shown: TimelineFilter) -> bool:
-    """Whether first pages of such a feed, newest first, can come out of memory."""
-    return shown.authors == "followed" and shown.quotes and not shown.media_only
+    """Whether first pages of such a feed, newest first, can come out of memory.
+
+    Not if it differs from the timeline in anything but what is looked at here, words that are still
+    to be invented included.
+    """
+    is_known = shown == TimelineFilter(reposts=shown.reposts, replies=shown.replies)
+    return is_known and shown.replies in ("all", "following", "none")
 
 
 def recent_page(

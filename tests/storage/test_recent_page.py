@@ -2,11 +2,13 @@
 
 import random
 from collections import Counter
+from dataclasses import fields, replace
 from functools import partial
 
 import pytest
 
 from feeds import FEEDS
+from server.core.feed import TimelineFilter
 from server.storage import viewers
 from server.storage.recent_items import RecentItems
 from server.storage.recent_page import recent_page, suits
@@ -115,3 +117,12 @@ def test_whoever_writes_meanwhile_what_was_committed_is_on_the_next_page(db, tog
 
     together(*(partial(write, name) for name in names), follow_and_unfollow)
     assert out_of_memory[True] > out_of_memory[False]
+
+
+def test_a_feed_with_a_word_that_memory_does_not_know_is_searched():
+    known = TimelineFilter(reposts=False, replies="none")
+    assert suits(known)
+    changed = {"authors": "mutual", "replies": "some", "quotes": False, "media_only": True}
+    assert {field.name for field in fields(TimelineFilter)} == {*changed, "reposts"}
+    for name, word in changed.items():
+        assert not suits(replace(known, **{name: word}))
