@@ -26,7 +26,7 @@ from benchmarks.rig.load import Answers, Load, run
 from benchmarks.rig.stores import KINDS, store
 from benchmarks.rig.timeline_layouts import connected, load
 from benchmarks.rig.timeline_world import TimelineWorld, did_of
-from benchmarks.rig.timeline_writer import writing
+from benchmarks.rig.timeline_writer import BATCHES_A_SECOND, writing
 from benchmarks.timeline import SETTINGS
 from feeds import FEEDS
 from server.core.config import UNPUBLISHED_DID
@@ -61,6 +61,8 @@ def main() -> None:
     )
     parser.add_argument("--stores", nargs="+", choices=KINDS, default=KINDS)
     options = parser.parse_args()
+    if options.writes % BATCHES_A_SECOND:
+        parser.error(f"--writes must be a multiple of {BATCHES_A_SECOND}")
     world = TimelineWorld(options.items, options.viewers)
     with ExitStack() as stack:
         urls = {}

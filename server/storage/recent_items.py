@@ -176,9 +176,9 @@ class RecentItems:
                     memory.followed[viewer] = Followed(accounts, map(memory.place, accounts))
                     memory.follows_held += len(accounts)
 
-    def read_newest(self, places: Sequence[int]) -> None:
-        """Read the key of each account's newest item."""
-        moment, memory = self.moment, self.memory
+    def read_newest(self, memory: Memory, places: Sequence[int]) -> None:
+        """Read the key of each account's newest item, by their places in this memory."""
+        moment = self.moment
         accounts = [memory.accounts[place] for place in places]
         found = dict(
             prepared_rows(
@@ -188,13 +188,13 @@ class RecentItems:
             )
         )
         with self._lock:
-            if self.moment == moment:
+            if self._is_still(moment, memory):
                 for place, account in zip(places, accounts, strict=True):
                     memory.newest[place] = found.get(account, LOWEST)
 
-    def read_items(self, places: Sequence[int], floor: int, count: int) -> None:
+    def read_items(self, memory: Memory, places: Sequence[int], floor: int, count: int) -> None:
         """Read the newest items of these accounts, down to `floor`, `count` in all at most."""
-        moment, memory = self.moment, self.memory
+        moment = self.moment
         accounts = [memory.accounts[place] for place in places]
         found = prepared_rows(
             "WITH n AS MATERIALIZED (SELECT i.id"
@@ -210,21 +210,21 @@ class RecentItems:
         for row, item in zip(found, dress(found), strict=True):
             items[row[1]].append(_recent_item(row, item))
         with self._lock:
-            if self.moment == moment:
+            if self._is_still(moment, memory):
                 for place, account in zip(places, accounts, strict=True):
                     memory.keep_items(place, OfAccount(items[account], floor))
                 self._make_room_for_items()
 
-    def read_threads(self, replies: Sequence[RecentItem]) -> None:
+    def read_threads(self, memory: Memory, replies: Sequence[RecentItem]) -> None:
         """Read what is to be known of the threads of these replies."""
-        moment, memory = self.moment, self.memory
+        moment = self.moment
         found = prepared_rows(
             "SELECT i.author_id, i.subject_id, i.subject_rkey, i.root_id, i.root_rkey,"
             f" {THREAD_SQL} FROM {each('ids')} n CROSS JOIN feed_items i WHERE i.id = n.number",
             {"ids": [reply.key for reply in replies]},
         )
         with self._lock:
-            if self.moment == moment:
+            if self._is_still(moment, memory):
                 if len(memory.threads) > self.most_items:
                     memory.threads.clear()
                     memory.threads_of.clear()
@@ -239,6 +239,10 @@ class RecentItems:
                     )
                     for account in {thread.parent, thread.root, grandparent} - {None}:
                         memory.threads_of.setdefault(account, set()).add(thread)
+
+    def _is_still(self, moment: int, memory: Memory) -> bool:
+        """Nothing was heard of since, and the memory was not dropped: places mean the same."""
+        return self.moment == moment and self.memory is memory
 
     def _hear(self, touched: Sequence[int] | None) -> None:
         with self._lock:

@@ -114,7 +114,7 @@ class _Search:
         heads.sort(reverse=True)
         if heads and heads[0][0] == UNKNOWN:
             unread = [place for place in followed.places if newest[place] == UNKNOWN]
-            raise _NotReadError(lambda: self.recent.read_newest(unread))
+            raise _NotReadError(lambda: self.recent.read_newest(self.memory, unread))
         if len(heads) < count:
             return heads, LOWEST
         # Threads may do this at the same time: each guess is as good.
@@ -136,7 +136,7 @@ class _Search:
             if key >= last and (one is None or one.floor > last)
         ]
         if unread:
-            raise _NotReadError(lambda: self.recent.read_items(unread, last, count))
+            raise _NotReadError(lambda: self.recent.read_items(self.memory, unread, last, count))
         return near[:count]
 
     def _filtered(self, followed: Followed, near: list[RecentItem]) -> list[RecentItem]:
@@ -161,5 +161,5 @@ class _Search:
             elif shows_reply(others, is_followed):
                 found.append(item)
         if unread:
-            raise _NotReadError(lambda: self.recent.read_threads(unread))
+            raise _NotReadError(lambda: self.recent.read_threads(self.memory, unread))
         return found

@@ -158,7 +158,7 @@ def test_what_a_page_out_of_memory_has_to_read_is_found_by_indexes(large, spy):
     of_replies = "SELECT id FROM feed_items WHERE collection = 0 AND flags & ? <> 0 LIMIT 9"
     replies = rows(of_replies, (REPLY,))
     spy.seen.pop()
-    recent.read_threads([SimpleNamespace(key=key) for (key,) in replies])
+    recent.read_threads(recent.memory, [SimpleNamespace(key=key) for (key,) in replies])
     assert len(recent.memory.threads) == 9
     assert_no_scans(spy, at_least=2)
     for _, plan in spy.plans("FROM repos") if is_sqlite() else ():

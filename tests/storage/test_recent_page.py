@@ -10,9 +10,11 @@ import pytest
 from feeds import FEEDS
 from server.core.feed import TimelineFilter
 from server.storage import viewers
-from server.storage.recent_items import RecentItems
+from server.storage.database import write_transaction
+from server.storage.recent_items import Memory, RecentItems
 from server.storage.recent_page import recent_page, suits
 from server.storage.timeline import timeline_page
+from server.storage.touched import touch_everybody
 from tests.builders import (
     NOW_MS,
     NOW_US,
@@ -27,7 +29,7 @@ from tests.builders import (
     track,
     unfollow,
 )
-from tests.storage.test_timeline import LIMITS, SEEDS, from_the_database, read
+from tests.storage.test_timeline import BY_RKEY, LIMITS, SEEDS, from_the_database, read
 from tests.storage.timeline_world import VIEWER, TimelineWorld, joined
 
 EVERYTHING = next(feed.filter for feed in FEEDS if feed.rkey == "everything")
@@ -117,6 +119,27 @@ def test_whoever_writes_meanwhile_what_was_committed_is_on_the_next_page(db, tog
 
     together(*(partial(write, name) for name in names), follow_and_unfollow)
     assert out_of_memory[True] > out_of_memory[False]
+
+
+def test_memory_that_is_dropped_while_a_page_is_read_costs_nothing(db, monkeypatch):
+    world, recent = TimelineWorld(1), RecentItems(50_000)
+    expected = world.feed(BY_RKEY["following"])[:30]
+    for name in ("read_newest", "read_items", "read_threads"):
+        read_it, dropped = getattr(recent, name), []
+
+        def read_after_a_drop(*given, read_it=read_it, dropped=dropped):
+            if not dropped:
+                dropped.append(True)
+                with write_transaction():
+                    touch_everybody()
+                recent.look()
+            read_it(*given)
+
+        recent.memory = Memory()
+        monkeypatch.setattr(recent, name, read_after_a_drop)
+        page = recent_page(recent, number_of(VIEWER), BY_RKEY["following"].filter, 30)
+        assert page.items == expected
+        assert dropped, name
 
 
 def test_a_feed_with_a_word_that_memory_does_not_know_is_searched():
