@@ -43,7 +43,8 @@ class Relay:
         self.server = LoopbackServer(name, self._handle, faults)
         self._world = world
         self._held: list[tuple[str, Body, Commit | None]] | None = None
-        self._held_host: int | None = None
+        # Empty: all of them.
+        self._held_hosts: set[int] = set()
         self._faults = faults
 
     @property
@@ -60,7 +61,7 @@ class Relay:
                 self.refused["not the current host"] += 1
             elif kind in ("#commit", "#sync") and state.status != "active":
                 self.refused["account is not active"] += 1
-            elif self._held is not None and self._held_host in (None, pds):
+            elif self._held is not None and (not self._held_hosts or pds in self._held_hosts):
                 self._held.append((kind, body, commit))
             else:
                 self.stream.append(kind, body, commit)
@@ -68,17 +69,23 @@ class Relay:
     def hold(self, pds: int | None = None) -> None:
         """Fall behind: events wait until `release`, while the PDSes have them already.
 
-        With `pds`, only with that host: the others' events overtake.
+        With `pds`, only with that host: the others' events overtake. Whom it is behind with
+        already, it stays behind with: no event of a host overtakes an earlier one of its own.
         """
         with self._world.lock:
-            self._held, self._held_host = self._held or [], pds
+            if pds is None:
+                self._held_hosts = set()
+            elif self._held is None or self._held_hosts:
+                self._held_hosts.add(pds)
+            self._held = self._held or []
 
     def release(self) -> int:
         """Catch up. Returns how many events had waited."""
         with self._world.lock:
             waiting, self._held = self._held or [], None
-            if waiting and self._held_host is not None:
+            if waiting and self._held_hosts:
                 self._faults.count("stream-overtaken")
+            self._held_hosts = set()
             for kind, body, commit in waiting:
                 self.stream.append(kind, body, commit)
             return len(waiting)

@@ -205,6 +205,20 @@ def test_what_the_relay_holds_the_pds_has_already(net, get):
     assert net.relay.stream.last_seq == before + 1
 
 
+def test_events_of_a_host_never_overtake_each_other(net):
+    alice, bob = net.create_account("alice"), net.create_account("bob", pds=1)
+    before = net.relay.stream.last_seq
+    net.relay.hold(pds=0)
+    alice.post("on its way")
+    net.relay.hold(pds=1)
+    alice.post("after it")
+    bob.post("on its way too")
+    assert net.relay.stream.last_seq == before
+    assert net.relay.release() == 3
+    alice.post("free again")
+    assert net.relay.stream.last_seq == before + 4
+
+
 def test_the_relay_does_not_believe_a_host_that_was_left(net):
     alice = net.create_account("alice")
     alice.migrate(1)
