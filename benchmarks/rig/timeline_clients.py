@@ -1,8 +1,9 @@
 """Those who ask for pages: each contender has client processes, which wait until they are told.
 
-Ours is `timeline_page` as the service calls it. The official one is what its `getTimeline` asks its
-database: the newest items of those followed, by a join in the order of time, and at most ten of the
-viewer's own, merged. Both end with the URIs of posts and reposts.
+Ours is `timeline_page` as the service calls it, and where first pages may come out of memory,
+`recent_page` before it, with the bounds that are the default. The official one is what its
+`getTimeline` asks its database: the newest items of those followed, by a join in the order of time,
+and at most ten of the viewer's own, merged. All end with the URIs of posts and reposts.
 """
 
 import multiprocessing
@@ -17,8 +18,11 @@ from typing import Any
 import psycopg2
 
 from benchmarks.rig.timeline_world import END_MS, did_of
+from server.core.config import DEFAULTS
 from server.core.feed import TimelineFilter
 from server.storage.opening import open_database
+from server.storage.recent_items import RecentItems
+from server.storage.recent_page import recent_page
 from server.storage.timeline import timeline_page
 
 # Post, and the repost that brought it.
@@ -39,21 +43,26 @@ _MOST_OWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Who answers, from which database; `shown` is the filter of our feed (None: official)."""
+    """Who answers, from which database; `shown` is the filter of our feed (None: official).
+
+    `remembers`: pages come out of memory, as in a web process, where it can tell.
+    """
 
     name: str
     url: str
     shown: TimelineFilter | None
+    remembers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Ask for pages of these viewers, in turn, for so long; at least one."""
+    """Ask for pages of these viewers, in turn, for so long; at least `least` of them."""
 
     viewers: tuple[int, ...]
     limit: int
     seconds: float
     seed: int = 0
+    least: int = 1
 
 
 class Clients:
@@ -83,6 +92,15 @@ class Clients:
         found = [end.recv() for end in self._ends]
         return sum(len(times) / sum(times) for times in found)
 
+    def warm(self, viewers: tuple[int, ...], limit: int, *, all_of_them: bool) -> None:
+        """Have one or all of those that remember pages answer each viewer once."""
+        if self.contender.remembers:
+            ends = self._ends if all_of_them else self._ends[:1]
+            for end in ends:
+                end.send(Task(viewers, limit, 0.0, least=len(viewers)))
+            for end in ends:
+                end.recv()
+
     def page(self, viewer: int, limit: int) -> list[Shown]:
         """One page, to be compared."""
         self._ends[0].send((viewer, limit))
@@ -91,6 +109,8 @@ class Clients:
     def close(self) -> None:
         """End them."""
         for end in self._ends:
+            # Those forked later hold copies of this end: to close it alone tells nobody.
+            end.send(None)
             end.close()
         for process in self._processes:
             process.join(5)
@@ -98,11 +118,7 @@ class Clients:
 
 def _serve(end: Connection, contender: Contender) -> None:
     page = _official(contender.url) if contender.shown is None else _ours(contender)
-    while True:
-        try:
-            asked = end.recv()
-        except EOFError:
-            return
+    while (asked := end.recv()) is not None:
         end.send(_run(page, asked) if isinstance(asked, Task) else page(*asked))
 
 
@@ -111,7 +127,7 @@ def _run(page: Page, task: Task) -> list[float]:
     random.Random(task.seed).shuffle(viewers)
     times: list[float] = []
     until = time.monotonic() + task.seconds
-    while not times or time.monotonic() < until:
+    while len(times) < task.least or time.monotonic() < until:
         viewer = viewers[len(times) % len(viewers)]
         began = time.perf_counter()
         page(viewer, task.limit)
@@ -123,9 +139,11 @@ def _ours(contender: Contender) -> Page:
     open_database(contender.url, max_connections=2)
     shown = contender.shown
     assert shown is not None
+    recent = RecentItems(int(DEFAULTS["RECENT_ITEMS"])) if contender.remembers else None
 
     def page(viewer: int, limit: int) -> list[Shown]:
-        found = timeline_page(viewer, shown, None, limit, END_MS * 1000)
+        found = recent_page(recent, viewer, shown, limit) if recent else None
+        found = found or timeline_page(viewer, shown, None, limit, END_MS * 1000)
         return [(item.post_uri, item.repost_uri) for item in found.items]
 
     return page

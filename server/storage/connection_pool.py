@@ -7,18 +7,44 @@ as those did who used it; nobody else does.
 
 peewee's own pool asks each time, with a round trip in a lock that every thread waits for: half of
 what a first page cost the database.
+
+A `Line` is a connection beside the pool, for one statement that is asked again and again by one
+thread at a time: nobody has to get it and give it back. Once it broke, whoever asks gets an error,
+and whoever asks next a new one.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from playhouse.pool import PooledPostgresqlDatabase
+import psycopg2
+from peewee import OperationalError
+from playhouse.pool import PooledDatabase, PooledPostgresqlDatabase
 
 REST_SECONDS = 1.0
 
 
 class ConnectionPool(PooledPostgresqlDatabase):  # type: ignore[misc]
     """peewee's, with less doubt. Its connections are `prepared.Connection`s."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.lines: list[Line] = []
+
+    def line(self, prepare: str, execute: str) -> "Line":
+        """A line that prepares a statement and executes it. It is open until `close_all`."""
+        self.lines.append(Line(self, prepare, execute))
+        return self.lines[-1]
+
+    def connect_apart(self) -> Any:
+        """A connection that the pool does not count; whoever asks for it closes it."""
+        return super(PooledDatabase, self)._connect()
+
+    def close_all(self) -> None:
+        """Close every connection."""
+        super().close_all()
+        for line in self.lines:
+            line.close()
 
     def _can_reuse(self, conn: Any) -> bool:
         """As it comes back."""
@@ -30,3 +56,40 @@ class ConnectionPool(PooledPostgresqlDatabase):  # type: ignore[misc]
         if not conn.closed and time.monotonic() - conn.rests_since_s < REST_SECONDS:
             return False
         return bool(super()._is_closed(conn))
+
+
+class Line:
+    """See above. For one thread at a time."""
+
+    def __init__(self, pool: ConnectionPool, prepare: str, execute: str) -> None:
+        self._pool, self._prepare, self._execute = pool, prepare, execute
+        self._connection: Any = None
+
+    def rows(self, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """All rows of the statement. Raises DatabaseError."""
+        try:
+            if self._connection is None:
+                self._open()
+            with self._connection.cursor() as cursor:
+                cursor.execute(self._execute, values)
+                return list(cursor.fetchall())
+        except psycopg2.Error as error:
+            if self._connection is not None and self._connection.closed:
+                self.close()
+            raise OperationalError(str(error)) from error
+
+    def close(self) -> None:
+        """Close the connection, if there is one. The line can be used again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _open(self) -> None:
+        connection = self._pool.connect_apart()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(self._prepare)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection

@@ -10,7 +10,7 @@ middle of a session would lose them, and the lead's lock as well: docs/operating
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from hashlib import sha256
 from typing import Any
@@ -66,6 +66,27 @@ def prepared_rows(sql: str, values: Mapping[str, int | list[int]]) -> list[tuple
         return list(database.execute_sql(execute, ordered).fetchall())
     finally:
         add_seconds(time.perf_counter() - began)
+
+
+def prepared_line(sql: str) -> Callable[[Mapping[str, int]], list[tuple[Any, ...]]]:
+    """The same for a statement of every request, which one thread at a time asks for.
+
+    In PostgreSQL it has a connection of its own (connection_pool.py).
+    """
+    if is_sqlite():
+        return lambda values: prepared_rows(sql, values)
+    _, prepare, execute, order = _for_postgresql(sql)
+    line = database.obj.line(prepare, execute)
+
+    def ask(values: Mapping[str, int]) -> list[tuple[Any, ...]]:
+        began = time.perf_counter()
+        try:
+            found: list[tuple[Any, ...]] = line.rows([values[one] for one in order])
+            return found
+        finally:
+            add_seconds(time.perf_counter() - began)
+
+    return ask
 
 
 def _rows_of_sqlite(sql: str, given: Mapping[str, int | list[int]]) -> list[tuple[Any, ...]]:

@@ -7,12 +7,17 @@ has it: `touched.py` says what to forget. What is read from the database is kept
 heard of meanwhile; else it might be older than what was heard. Of a viewer nothing is kept but whom
 they follow, under their number.
 
-Bounds: `most_items` items, and as many threads; FOLLOWS_AN_ITEM times as many follows, and accounts
-that are followed. Who follows over MOST_FOLLOWED is not remembered. What is over the bound goes,
-the oldest first, or all at once. An item takes about 600 bytes with its thread, an account 150.
+Bounds: `most_items` items, and as many threads; ACCOUNTS_AN_ITEM times as many accounts that are
+followed, and FOLLOWS_AN_ITEM times as many follows. Who follows over MOST_FOLLOWED is not
+remembered. Of what is over the bound items go, those of accounts that have been here longest, and
+threads, all of them. For more viewers than there is room for nobody has to go, or each would have
+to be read again when they come: whoever is not here is searched for in the database, until
+RENEW_SECONDS have gone and all is dropped, to hold those who come now. An item takes about 600
+bytes with its thread, an account 150, a follow 8.
 """
 
 import threading
+import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +35,8 @@ from server.storage.touched import Listener
 
 # Beyond this a search in the database is faster.
 MOST_FOLLOWED = 5_000
-FOLLOWS_AN_ITEM = 8
+ACCOUNTS_AN_ITEM, FOLLOWS_AN_ITEM = 8, 64
+RENEW_SECONDS = 600.0
 # In place of a key that has to be read: whoever looks for the newest ones comes upon it.
 UNKNOWN = HIGHEST
 
@@ -83,6 +89,9 @@ class Memory:
     """
 
     def __init__(self) -> None:
+        self.renewable_s = time.monotonic() + RENEW_SECONDS
+        # No room for other viewers.
+        self.is_full = False
         # Of a viewer. None: they follow too many.
         self.followed: dict[int, Followed | None] = {}
         self.accounts = array("i")
@@ -117,11 +126,26 @@ class Memory:
         if dropped is not None:
             self.items_held -= len(dropped.items)
 
+    def keep_followed(self, viewer: int, accounts: Sequence[int] | None) -> None:
+        """Keep whom a viewer follows, in ascending order; None: too many."""
+        self.drop_followed(viewer)
+        kept = None if accounts is None else Followed(accounts, map(self.place, accounts))
+        self.followed[viewer] = kept
+        self.follows_held += _size(kept)
+
     def drop_followed(self, viewer: int) -> None:
         """Forget whom a viewer follows."""
-        dropped = self.followed.pop(viewer, None)
-        if dropped is not None:
-            self.follows_held -= len(dropped.accounts)
+        if viewer in self.followed:
+            self.follows_held -= _size(self.followed.pop(viewer))
+            self.is_full = False
+
+    def has_room(self, accounts: Sequence[int], most_items: int) -> bool:
+        """For one more viewer, who follows these."""
+        new = len(accounts) - len(self.place_of.keys() & accounts)
+        return (
+            len(self.accounts) + new <= most_items * ACCOUNTS_AN_ITEM
+            and self.follows_held + len(accounts) <= most_items * FOLLOWS_AN_ITEM
+        )
 
     def drop(self, accounts: Sequence[int]) -> None:
         """Forget all that was touched when these accounts were."""
@@ -158,23 +182,19 @@ class RecentItems:
         self._listener.look()
 
     def read_followed(self, viewer: int) -> None:
-        """Read whom a viewer follows."""
+        """Read whom a viewer follows, if there is room for it: `Memory.is_full` tells."""
         moment = self.moment
         found = prepared_rows(
             "SELECT DISTINCT subject_id FROM follows WHERE viewer_id = :viewer LIMIT :most",
             {"viewer": viewer, "most": MOST_FOLLOWED + 1},
         )
         accounts = sorted({viewer, *(account for (account,) in found)})
+        is_too_many = len(found) > MOST_FOLLOWED
         with self._lock:
             if self.moment == moment:
-                self._make_room_for_accounts(len(accounts))
-                memory = self.memory
-                memory.drop_followed(viewer)
-                if len(found) > MOST_FOLLOWED:
-                    memory.followed[viewer] = None
-                else:
-                    memory.followed[viewer] = Followed(accounts, map(memory.place, accounts))
-                    memory.follows_held += len(accounts)
+                self._make_room_for(accounts[:1] if is_too_many else accounts)
+                if not self.memory.is_full:
+                    self.memory.keep_followed(viewer, None if is_too_many else accounts)
 
     def read_newest(self, memory: Memory, places: Sequence[int]) -> None:
         """Read the key of each account's newest item, by their places in this memory."""
@@ -252,9 +272,9 @@ class RecentItems:
             else:
                 self.memory.drop(touched)
 
-    def _make_room_for_accounts(self, count: int) -> None:
-        held = max(self.memory.follows_held, len(self.memory.accounts))
-        if held + count > self.most_items * FOLLOWS_AN_ITEM:
+    def _make_room_for(self, accounts: Sequence[int]) -> None:
+        self.memory.is_full = not self.memory.has_room(accounts, self.most_items)
+        if self.memory.is_full and time.monotonic() >= self.memory.renewable_s:
             self.moment += 1
             self.memory = Memory()
 
@@ -264,6 +284,10 @@ class RecentItems:
             # Many at a time: to find the first of a dict whose first ones are gone takes long.
             for place in list(islice(memory.items, len(memory.items) // 8 + 1)):
                 memory.drop_items(place)
+
+
+def _size(followed: Followed | None) -> int:
+    return 1 if followed is None else len(followed.accounts)
 
 
 def _recent_item(row: tuple[Any, ...], item: TimelineItem) -> RecentItem:

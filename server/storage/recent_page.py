@@ -8,6 +8,7 @@ The way is that of `near` in page_sql.py: the n newest items can only come from 
 whose newest items are newest, and none of them is older than the n-th of these.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
@@ -96,6 +97,8 @@ class _Search:
         try:
             followed = self.memory.followed[self.viewer]
         except KeyError:
+            if self.memory.is_full and time.monotonic() < self.memory.renewable_s:
+                raise _OutOfReachError from None
             raise _NotReadError(lambda: self.recent.read_followed(self.viewer)) from None
         if followed is None:
             raise _OutOfReachError

@@ -19,7 +19,7 @@ Bounds: MOST_ACCOUNTS of one row, and MOST_ROWS of one look: what is more is cal
 import sqlite3
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,13 +27,14 @@ from typing import Any
 from peewee import OperationalError
 
 from server.storage.database import (
+    DatabaseError,
     execute,
     is_sqlite,
     sqlite_path,
     steps_at_the_end,
     write_transaction,
 )
-from server.storage.prepared import prepared_rows
+from server.storage.prepared import prepared_line, prepared_rows
 from server.storage.wal_index import WalIndex, wal_index
 
 MOST_ACCOUNTS = 5_000
@@ -95,7 +96,7 @@ def _note() -> _Note:
 
 def place_of_now() -> int:
     """The place below which all is decided, for a later `forget`."""
-    return int(_look(0, 0)[0][1])
+    return int(prepared_rows(_SINCE[is_sqlite()], {"place": 0, "most": 0})[0][1])
 
 
 def forget(below: int) -> None:
@@ -121,6 +122,8 @@ class Listener:
         self._turn = threading.Lock()
         self._begun = self._ended = 0
         self._place = _NOWHERE
+        # Finds what was noted since; set at the first look.
+        self._ask: Callable[[Mapping[str, int]], list[tuple[Any, ...]]] | None = None
         # Of SQLite: what the state was before the last look.
         self._state: bytes | None = None
         self._index: WalIndex | None = None
@@ -160,9 +163,19 @@ class Listener:
         return None if self._index is None else self._index.state()
 
     def _look(self) -> None:
-        # A look that fails leaves it nowhere: who knows what happened to the database.
+        # A look that fails leaves it nowhere: who knows what happened meanwhile.
         place, self._place = self._place, _NOWHERE
-        found = _look(place, MOST_ROWS + 1)
+        self._ask = self._ask or prepared_line(_SINCE[is_sqlite()])
+        most = MOST_ROWS + 1
+        try:
+            found = self._ask({"place": place, "most": most})
+        except DatabaseError:
+            if place == _NOWHERE:
+                raise
+            # The server was restarted, say. One that crashed can give the numbers of transactions
+            # whose end it had not noted yet to others.
+            place = _NOWHERE
+            found = self._ask({"place": place, "most": most})
         gone, following = found[0][:2]
         heard = {number: accounts for *_, number, accounts in found if number is not None}
         fresh = [accounts for number, accounts in heard.items() if number not in self._seen]
@@ -172,7 +185,3 @@ class Listener:
             self._hear(array("i", b"".join(map(bytes, fresh))))
         self._seen = set(heard)
         self._place = following
-
-
-def _look(place: int, most: int) -> list[tuple[Any, ...]]:
-    return prepared_rows(_SINCE[is_sqlite()], {"place": place, "most": most})

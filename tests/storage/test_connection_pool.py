@@ -7,6 +7,7 @@ import pytest
 
 from server.storage import connection_pool
 from server.storage.database import DatabaseError, database, release, value
+from tests.system.waiting import wait_until
 
 PID = "SELECT pg_backend_pid()"
 
@@ -82,3 +83,51 @@ def test_one_that_comes_back_broken_is_not_handed_out(asked, kill):
     thread.join()
     assert found
     assert found != [pid]
+
+
+@pytest.fixture
+def line(postgresql):
+    """One that tells whose it is, and what it was asked."""
+    return database.obj.line(f"PREPARE told AS {PID}, $1::bigint", "EXECUTE told (%s)")
+
+
+def test_a_line_has_a_connection_that_nobody_else_gets(line):
+    ((pid, told),) = line.rows([7])
+    assert told == 7
+    assert {pid} == {found for ((found, _),) in (line.rows([8]) for _ in range(3))}
+    assert value(PID) != pid
+    release()
+
+
+def test_a_line_that_broke_is_an_error_once_and_then_opened_anew(line, kill, asked):
+    ((pid, _),) = line.rows([1])
+    kill(pid)
+    with pytest.raises(DatabaseError):
+        line.rows([1])
+    ((other, told),) = line.rows([2])
+    assert (other != pid, told) == (True, 2)
+    assert asked == []
+
+
+def test_what_the_server_says_no_to_is_an_error_and_the_line_goes_on(line):
+    ((pid, _),) = line.rows([1])
+    with pytest.raises(DatabaseError):
+        line.rows(["no number"])
+    assert line.rows([2]) == [(pid, 2)]
+
+
+def test_a_line_to_nowhere_is_an_error_each_time_and_keeps_nothing_open(postgresql, kill):
+    lost = database.obj.line("PREPARE lost AS SELECT 1 FROM nowhere", "EXECUTE lost")
+    mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    before = value(mine)
+    for _ in range(3):
+        with pytest.raises(DatabaseError):
+            lost.rows([])
+    wait_until(lambda: value(mine) == before, 10, lambda: f"open: {value(mine)}")
+
+
+def test_closing_all_closes_lines_which_can_be_asked_again(line):
+    ((pid, _),) = line.rows([1])
+    database.obj.close_all()
+    ((other, _),) = line.rows([1])
+    assert other != pid

@@ -9,7 +9,7 @@ import pytest
 
 from feeds import FEEDS
 from server.core.feed import TimelineFilter
-from server.storage import viewers
+from server.storage import recent_items, viewers
 from server.storage.database import write_transaction
 from server.storage.recent_items import Memory, RecentItems
 from server.storage.recent_page import recent_page, suits
@@ -140,6 +140,75 @@ def test_memory_that_is_dropped_while_a_page_is_read_costs_nothing(db, monkeypat
         page = recent_page(recent, number_of(VIEWER), BY_RKEY["following"].filter, 30)
         assert page.items == expected
         assert dropped, name
+
+
+@pytest.fixture
+def crowd(db):
+    """Who is there to be remembered: three viewers who follow three accounts each."""
+    epoch = new_epoch()
+    for number in range(3):
+        viewer, followed = f"viewer{number}", [f"author{3 * number + n}" for n in range(3)]
+        viewers.welcome(did(viewer), NOW_US)
+        track(*followed)
+        stream = Stream(epoch)
+        stream.say(viewer, *(follow(tid(n), name) for n, name in enumerate(followed)))
+        for name in followed:
+            stream.say(name, post(tid(0)))
+    return Crowd()
+
+
+class Crowd:
+    """Reads the viewers' pages; says whose came out of memory."""
+
+    def __init__(self):
+        self.recent = RecentItems(8)
+
+    def read(self):
+        remembered = []
+        for number in range(3):
+            page = recent_page(self.recent, number_of(f"viewer{number}"), EVERYTHING, 30)
+            if page is not None:
+                remembered.append(number)
+                assert len(page.items) == 3
+        return remembered
+
+
+# Four accounts for each viewer, who follows three and sees their own.
+@pytest.mark.parametrize("bound", ["ACCOUNTS_AN_ITEM", "FOLLOWS_AN_ITEM"])
+def test_whoever_finds_no_room_sends_nobody_away_until_it_is_time(crowd, monkeypatch, bound):
+    monkeypatch.setattr(recent_items, bound, 1)
+    assert [crowd.read() for _ in range(3)] == [[0, 1], [0, 1], [0, 1]]
+    reads = []
+    read_followed = crowd.recent.read_followed
+    monkeypatch.setattr(
+        crowd.recent, "read_followed", lambda viewer: (reads.append(viewer), read_followed(viewer))
+    )
+    assert crowd.read() == [0, 1]
+    # Nor is it looked whom they follow.
+    assert reads == []
+    crowd.recent.memory.renewable_s = 0.0
+    page = recent_page(crowd.recent, number_of("viewer2"), EVERYTHING, 30)
+    assert page is not None
+    # The first who comes has room again, and the last has none.
+    assert crowd.read() == [0, 2]
+    assert crowd.recent.memory.follows_held == 8
+
+
+def test_whoever_is_forgotten_leaves_room(crowd, monkeypatch):
+    monkeypatch.setattr(recent_items, "FOLLOWS_AN_ITEM", 1)
+    assert crowd.read() == [0, 1]
+    crowd.recent.memory.drop_followed(number_of("viewer0"))
+    assert recent_page(crowd.recent, number_of("viewer2"), EVERYTHING, 30) is not None
+    assert crowd.read() == [1, 2]
+
+
+def test_who_follows_too_many_takes_the_room_of_one(crowd, monkeypatch):
+    monkeypatch.setattr(recent_items, "MOST_FOLLOWED", 2)
+    assert crowd.read() == []
+    memory = crowd.recent.memory
+    assert (list(memory.followed.values()), memory.follows_held) == ([None] * 3, 3)
+    memory.drop([number_of(f"viewer{number}") for number in range(3)])
+    assert (memory.followed, memory.follows_held) == ({}, 0)
 
 
 def test_a_feed_with_a_word_that_memory_does_not_know_is_searched():

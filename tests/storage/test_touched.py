@@ -171,15 +171,15 @@ def test_one_look_serves_all_who_came_before_it(ears, monkeypatch):
     monkeypatch.setattr(ears.listener, "_state_now", lambda: None)
     looks, entered, go_on = [], threading.Event(), threading.Event()
     ears.listener._turn = turn = CountedLock()
-    look = touched._look
+    ask = ears.listener._ask
 
-    def slow_look(place, most):
-        looks.append(place)
+    def slow_ask(values):
+        looks.append(values)
         entered.set()
         assert go_on.wait(10)
-        return look(place, most)
+        return ask(values)
 
-    monkeypatch.setattr(touched, "_look", slow_look)
+    monkeypatch.setattr(ears.listener, "_ask", slow_ask)
     threads = [threading.Thread(target=ears.listener.look) for _ in range(6)]
     threads[0].start()
     assert entered.wait(10)
@@ -202,10 +202,32 @@ def test_who_waits_too_long_for_a_turn_is_told(ears, monkeypatch):
 
 def test_after_a_look_that_failed_everything_may_be_different(ears, monkeypatch):
     touch_in_a_transaction(1)
-    monkeypatch.setattr(touched, "prepared_rows", None)
-    with pytest.raises(TypeError):
+
+    def fail(_values):
+        raise DatabaseError("it is gone")
+
+    monkeypatch.setattr(ears.listener, "_ask", fail)
+    with pytest.raises(DatabaseError, match="gone"):
         ears.look()
     monkeypatch.undo()
+    assert ears.look() == [EVERYBODY]
+    touch_in_a_transaction(2)
+    assert ears.look() == [[2]]
+
+
+def test_after_a_restart_of_the_server_everything_may_be_different(postgresql):
+    ears = Ears()
+    ears.look()
+    touch_in_a_transaction(1)
+    assert ears.look() == [[1]]
+    with closing(psycopg2.connect(postgresql)) as admin, closing(admin.cursor()) as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND query LIKE 'EXECUTE%'"
+        )
+        assert cursor.fetchall() == [(True,)]
+    # Nobody gets an error for that.
     assert ears.look() == [EVERYBODY]
     touch_in_a_transaction(2)
     assert ears.look() == [[2]]
@@ -214,7 +236,8 @@ def test_after_a_look_that_failed_everything_may_be_different(ears, monkeypatch)
 def test_while_nothing_is_committed_nobody_looks(sqlite, monkeypatch):
     ears = Ears()
     ears.look()
-    monkeypatch.setattr(touched, "_look", None)
+    monkeypatch.setattr(ears.listener, "_ask", None)
+    monkeypatch.setattr(touched, "prepared_line", None)
     assert ears.look() == []
     monkeypatch.undo()
     # Another process, which commits and has gone before anybody looks.
