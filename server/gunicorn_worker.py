@@ -158,6 +158,12 @@ class ImpatientSocket(socket.socket):
         return super().recv(*args)
 
 
+    def setblocking(self, flag: bool) -> None:
+        """Gunicorn says it for each request; to tell the kernel gives the interpreter away."""
+        if self.getblocking() is not flag:
+            super().setblocking(flag)
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]
     """One process that answers requests."""
 

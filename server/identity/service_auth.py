@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from server.core.errors import AuthRequired, FetchFailed, IdentityUnavailable, NotFound
 from server.core.syntax import is_did
@@ -39,6 +40,9 @@ MAX_SECONDS = 2**53
 
 # An identifier of a token that is longer is a way to fill somebody's memory.
 MAX_JTI_CHARS = 512
+
+# Different first parts of tokens that are remembered.
+CACHED_HEADERS = 64
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -142,11 +146,17 @@ def _parse(authorization: str | None) -> tuple[dict[str, object], dict[str, obje
     segments = text.split(".")
     if len(segments) != 3 or not all(_SEGMENT.fullmatch(segment) for segment in segments):
         raise _refusal("segments")
-    header, payload, signature = (_decode(segment) for segment in segments)
-    alg_and_more = _json_object(header)
+    payload, signature = _decode(segments[1]), _decode(segments[2])
+    alg_and_more = _header(segments[0])
     message = text.rpartition(".")[0].encode("ascii")
     signed = _Signed(str(alg_and_more.get("alg")), message, signature)
     return alg_and_more, _json_object(payload), signed
+
+
+@lru_cache(maxsize=CACHED_HEADERS)
+def _header(segment: str) -> dict[str, object]:
+    """The first part of a token. Senders have one or two of them, for all their tokens."""
+    return _json_object(_decode(segment))
 
 
 def _decode(segment: str) -> bytes:
