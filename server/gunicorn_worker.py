@@ -157,7 +157,6 @@ class ImpatientSocket(socket.socket):
             raise BlockingIOError("the request did not come to its end in time")
         return super().recv(*args)
 
-
     def setblocking(self, flag: bool) -> None:
         """Gunicorn says it for each request; to tell the kernel gives the interpreter away."""
         if self.getblocking() is not flag:
