@@ -7,158 +7,33 @@ has it: `touched.py` says what to forget. What is read from the database is kept
 heard of meanwhile; else it might be older than what was heard. Of a viewer nothing is kept but whom
 they follow, under their number.
 
-Bounds: `most_items` items, and as many threads; ACCOUNTS_AN_ITEM times as many accounts that are
-followed, and FOLLOWS_AN_ITEM times as many follows. Who follows over MOST_FOLLOWED is not
+Bounds: `most_items` items, and what recent_memory.py says. Who follows over MOST_FOLLOWED is not
 remembered. Of what is over the bound items go, those of accounts that have been here longest, and
 threads, all of them. For more viewers than there is room for nobody has to go, or each would have
 to be read again when they come: whoever is not here is searched for in the database, until
-RENEW_SECONDS have gone and all is dropped, to hold those who come now. An item takes about 600
-bytes with its thread, an account 150, a follow 8.
+RENEW_SECONDS have gone and all is dropped, to hold those who come now.
 """
 
 import threading
 import time
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from server.core.feed import TimelineItem
 from server.core.projection import REPLY
 from server.core.threads import Thread, others_in
 from server.storage.filters import THREAD_SQL
-from server.storage.page_sql import COLUMNS, HIGHEST, LOWEST
+from server.storage.page_sql import COLUMNS, LOWEST
 from server.storage.prepared import each, prepared_rows
+from server.storage.recent_memory import Memory, OfAccount, RecentItem
 from server.storage.timeline import dress
 from server.storage.touched import Listener
 
 # Beyond this a search in the database is faster.
 MOST_FOLLOWED = 5_000
-ACCOUNTS_AN_ITEM, FOLLOWS_AN_ITEM = 8, 64
-RENEW_SECONDS = 600.0
-# In place of a key that has to be read: whoever looks for the newest ones comes upon it.
-UNKNOWN = HIGHEST
 
 _ITEM_COLUMNS = ", ".join(f"i.{name}" for name in (*COLUMNS, "flags", "root_id", "root_rkey"))
-
-
-class RecentItem(NamedTuple):
-    """An item; `thread`: what it hangs on, of a reply that names it."""
-
-    key: int
-    author: int
-    is_repost: bool
-    is_reply: bool
-    thread: Thread | None
-    item: TimelineItem
-
-
-class OfAccount(NamedTuple):
-    """An account's items, newest first: all whose key is `floor` or more."""
-
-    items: Sequence[RecentItem]
-    floor: int
-
-
-class Followed:
-    """Whose items a viewer's feeds show: those followed, and the viewer; `places` of Memory.
-
-    `guess`: so many accounts as the last page looked at had an item that was not older.
-    """
-
-    __slots__ = ("accounts", "guess", "places")
-
-    def __init__(self, accounts: Sequence[int], places: Iterable[int]) -> None:
-        """`accounts`: in ascending order."""
-        self.accounts = array("i", accounts)
-        self.places = array("i", places)
-        self.guess = HIGHEST
-
-    def __contains__(self, account: int) -> bool:
-        place = bisect_left(self.accounts, account)
-        return place < len(self.accounts) and self.accounts[place] == account
-
-
-class Memory:
-    """What is remembered, until it is dropped as a whole.
-
-    Accounts that are followed have a place of their own here, in `newest`: the key of each one's
-    newest item that is shown, or LOWEST, or UNKNOWN. (In a dict, four hundred looks take five times
-    as long.)
-    """
-
-    def __init__(self) -> None:
-        self.renewable_s = time.monotonic() + RENEW_SECONDS
-        # No room for other viewers.
-        self.is_full = False
-        # Of a viewer. None: they follow too many.
-        self.followed: dict[int, Followed | None] = {}
-        self.accounts = array("i")
-        self.newest = array("q")
-        # By the account's place.
-        self.items: dict[int, OfAccount] = {}
-        # Who else is in it: core/threads.py.
-        self.threads: dict[Thread, tuple[int, ...] | None] = {}
-        self.place_of: dict[int, int] = {}
-        self.threads_of: dict[int, set[Thread]] = {}
-        self.items_held = self.follows_held = 0
-
-    def place(self, account: int) -> int:
-        """The account's place, given out now if it has none."""
-        place = self.place_of.setdefault(account, len(self.accounts))
-        if place == len(self.accounts):
-            self.accounts.append(account)
-            self.newest.append(UNKNOWN)
-        return place
-
-    def keep_items(self, place: int, kept: OfAccount) -> None:
-        """Keep an account's items, unless more of them are here."""
-        old = self.items.get(place)
-        if old is None or kept.floor < old.floor:
-            self.drop_items(place)
-            self.items[place] = kept
-            self.items_held += len(kept.items)
-
-    def drop_items(self, place: int) -> None:
-        """Forget an account's items."""
-        dropped = self.items.pop(place, None)
-        if dropped is not None:
-            self.items_held -= len(dropped.items)
-
-    def keep_followed(self, viewer: int, accounts: Sequence[int] | None) -> None:
-        """Keep whom a viewer follows, in ascending order; None: too many."""
-        self.drop_followed(viewer)
-        kept = None if accounts is None else Followed(accounts, map(self.place, accounts))
-        self.followed[viewer] = kept
-        self.follows_held += _size(kept)
-
-    def drop_followed(self, viewer: int) -> None:
-        """Forget whom a viewer follows."""
-        if viewer in self.followed:
-            self.follows_held -= _size(self.followed.pop(viewer))
-            self.is_full = False
-
-    def has_room(self, accounts: Sequence[int], most_items: int) -> bool:
-        """For one more viewer, who follows these."""
-        new = len(accounts) - len(self.place_of.keys() & accounts)
-        return (
-            len(self.accounts) + new <= most_items * ACCOUNTS_AN_ITEM
-            and self.follows_held + len(accounts) <= most_items * FOLLOWS_AN_ITEM
-        )
-
-    def drop(self, accounts: Sequence[int]) -> None:
-        """Forget all that was touched when these accounts were."""
-        # Of thousands of them a few are here: they are sorted out in C.
-        for viewer in self.followed.keys() & accounts:
-            self.drop_followed(viewer)
-        for account in self.place_of.keys() & accounts:
-            place = self.place_of[account]
-            self.newest[place] = UNKNOWN
-            self.drop_items(place)
-        for account in self.threads_of.keys() & accounts:
-            for thread in self.threads_of.pop(account):
-                self.threads.pop(thread, None)
 
 
 class RecentItems:
@@ -245,20 +120,18 @@ class RecentItems:
         )
         with self._lock:
             if self._is_still(moment, memory):
-                if len(memory.threads) > self.most_items:
-                    memory.threads.clear()
-                    memory.threads_of.clear()
+                memory.make_room_for_threads(self.most_items)
                 for row in found:
                     *named, grandparent, is_hidden, is_gone = row
                     thread = Thread(*named)
-                    memory.threads[thread] = others_in(
+                    others = others_in(
                         thread,
                         grandparent=grandparent,
                         is_hidden=bool(is_hidden),
                         is_gone=bool(is_gone),
                     )
-                    for account in {thread.parent, thread.root, grandparent} - {None}:
-                        memory.threads_of.setdefault(account, set()).add(thread)
+                    accounts = {thread.parent, thread.root, grandparent} - {None}
+                    memory.keep_thread(thread, others, accounts)
 
     def _is_still(self, moment: int, memory: Memory) -> bool:
         """Nothing was heard of since, and the memory was not dropped: places mean the same."""
@@ -284,10 +157,6 @@ class RecentItems:
             # Many at a time: to find the first of a dict whose first ones are gone takes long.
             for place in list(islice(memory.items, len(memory.items) // 8 + 1)):
                 memory.drop_items(place)
-
-
-def _size(followed: Followed | None) -> int:
-    return 1 if followed is None else len(followed.accounts)
 
 
 def _recent_item(row: tuple[Any, ...], item: TimelineItem) -> RecentItem:

@@ -16,7 +16,8 @@ from operator import itemgetter
 from server.core.feed import TimelineFilter
 from server.core.threads import shows_reply
 from server.storage.page_sql import LOWEST
-from server.storage.recent_items import UNKNOWN, Followed, Memory, RecentItem, RecentItems
+from server.storage.recent_items import RecentItems
+from server.storage.recent_memory import UNKNOWN, Followed, Memory, RecentItem
 from server.storage.timeline import A_FEW, MARGIN, TimelinePage
 
 # Looks, and what is read between them: whom the viewer follows, their newest, items, threads;

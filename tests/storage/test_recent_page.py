@@ -9,9 +9,11 @@ import pytest
 
 from feeds import FEEDS
 from server.core.feed import TimelineFilter
-from server.storage import recent_items, viewers
+from server.core.threads import Thread
+from server.storage import recent_items, recent_memory, viewers
 from server.storage.database import write_transaction
-from server.storage.recent_items import Memory, RecentItems
+from server.storage.recent_items import RecentItems
+from server.storage.recent_memory import Memory
 from server.storage.recent_page import recent_page, suits
 from server.storage.timeline import timeline_page
 from server.storage.touched import touch_everybody
@@ -176,7 +178,7 @@ class Crowd:
 # Four accounts for each viewer, who follows three and sees their own.
 @pytest.mark.parametrize("bound", ["ACCOUNTS_AN_ITEM", "FOLLOWS_AN_ITEM"])
 def test_whoever_finds_no_room_sends_nobody_away_until_it_is_time(crowd, monkeypatch, bound):
-    monkeypatch.setattr(recent_items, bound, 1)
+    monkeypatch.setattr(recent_memory, bound, 1)
     assert [crowd.read() for _ in range(3)] == [[0, 1], [0, 1], [0, 1]]
     reads = []
     read_followed = crowd.recent.read_followed
@@ -195,7 +197,7 @@ def test_whoever_finds_no_room_sends_nobody_away_until_it_is_time(crowd, monkeyp
 
 
 def test_whoever_is_forgotten_leaves_room(crowd, monkeypatch):
-    monkeypatch.setattr(recent_items, "FOLLOWS_AN_ITEM", 1)
+    monkeypatch.setattr(recent_memory, "FOLLOWS_AN_ITEM", 1)
     assert crowd.read() == [0, 1]
     crowd.recent.memory.drop_followed(number_of("viewer0"))
     assert recent_page(crowd.recent, number_of("viewer2"), EVERYTHING, 30) is not None
@@ -209,6 +211,20 @@ def test_who_follows_too_many_takes_the_room_of_one(crowd, monkeypatch):
     assert (list(memory.followed.values()), memory.follows_held) == ([None] * 3, 3)
     memory.drop([number_of(f"viewer{number}") for number in range(3)])
     assert (memory.followed, memory.follows_held) == ({}, 0)
+
+
+def test_what_is_named_of_threads_that_were_forgotten_is_bounded():
+    memory, most = Memory(), 20
+    silent = range(1, 3)
+    for number in range(10_000):
+        author = 10 + number % 5
+        memory.make_room_for_threads(most)
+        memory.keep_thread(Thread(author, number, number, None, None), (), (author, *silent))
+        # Whoever is answered writes again; what hangs on those who do not is never touched.
+        memory.drop([author])
+        named = sum(len(threads) for threads in memory.threads_of.values())
+        assert named <= memory.threads_named <= 3 * (most + 1)
+    assert memory.threads == {}
 
 
 def test_a_feed_with_a_word_that_memory_does_not_know_is_searched():

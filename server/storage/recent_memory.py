@@ -1,0 +1,165 @@
+"""What one web process remembers for first pages: plain containers, and how much fits in.
+
+Bounds: of `most_items`, which the caller keeps to, as many threads, ACCOUNTS_AN_ITEM times as many
+accounts that are followed, and FOLLOWS_AN_ITEM times as many follows. An item takes about 600 bytes
+with its thread, an account 150, a follow 8.
+"""
+
+import time
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from server.core.feed import TimelineItem
+from server.core.threads import Thread
+from server.storage.page_sql import HIGHEST
+
+ACCOUNTS_AN_ITEM, FOLLOWS_AN_ITEM = 8, 64
+# Parent, root and grandparent.
+ACCOUNTS_A_THREAD = 3
+RENEW_SECONDS = 600.0
+# In place of a key that has to be read: whoever looks for the newest ones comes upon it.
+UNKNOWN = HIGHEST
+
+
+class RecentItem(NamedTuple):
+    """An item; `thread`: what it hangs on, of a reply that names it."""
+
+    key: int
+    author: int
+    is_repost: bool
+    is_reply: bool
+    thread: Thread | None
+    item: TimelineItem
+
+
+class OfAccount(NamedTuple):
+    """An account's items, newest first: all whose key is `floor` or more."""
+
+    items: Sequence[RecentItem]
+    floor: int
+
+
+class Followed:
+    """Whose items a viewer's feeds show: those followed, and the viewer; `places` of Memory.
+
+    `guess`: so many accounts as the last page looked at had an item that was not older.
+    """
+
+    __slots__ = ("accounts", "guess", "places")
+
+    def __init__(self, accounts: Sequence[int], places: Iterable[int]) -> None:
+        """`accounts`: in ascending order."""
+        self.accounts = array("i", accounts)
+        self.places = array("i", places)
+        self.guess = HIGHEST
+
+    def __contains__(self, account: int) -> bool:
+        place = bisect_left(self.accounts, account)
+        return place < len(self.accounts) and self.accounts[place] == account
+
+
+class Memory:
+    """What is remembered, until it is dropped as a whole.
+
+    Accounts that are followed have a place of their own here, in `newest`: the key of each one's
+    newest item that is shown, or LOWEST, or UNKNOWN. (In a dict, four hundred looks take five times
+    as long.)
+    """
+
+    def __init__(self) -> None:
+        self.renewable_s = time.monotonic() + RENEW_SECONDS
+        # No room for other viewers.
+        self.is_full = False
+        # Of a viewer. None: they follow too many.
+        self.followed: dict[int, Followed | None] = {}
+        self.accounts = array("i")
+        self.newest = array("q")
+        # By the account's place.
+        self.items: dict[int, OfAccount] = {}
+        # Who else is in it: core/threads.py.
+        self.threads: dict[Thread, tuple[int, ...] | None] = {}
+        self.place_of: dict[int, int] = {}
+        self.threads_of: dict[int, set[Thread]] = {}
+        # `threads_named`: at least as many as all sets of threads_of have.
+        self.items_held = self.follows_held = self.threads_named = 0
+
+    def place(self, account: int) -> int:
+        """The account's place, given out now if it has none."""
+        place = self.place_of.setdefault(account, len(self.accounts))
+        if place == len(self.accounts):
+            self.accounts.append(account)
+            self.newest.append(UNKNOWN)
+        return place
+
+    def keep_items(self, place: int, kept: OfAccount) -> None:
+        """Keep an account's items, unless more of them are here."""
+        old = self.items.get(place)
+        if old is None or kept.floor < old.floor:
+            self.drop_items(place)
+            self.items[place] = kept
+            self.items_held += len(kept.items)
+
+    def drop_items(self, place: int) -> None:
+        """Forget an account's items."""
+        dropped = self.items.pop(place, None)
+        if dropped is not None:
+            self.items_held -= len(dropped.items)
+
+    def keep_followed(self, viewer: int, accounts: Sequence[int] | None) -> None:
+        """Keep whom a viewer follows, in ascending order; None: too many."""
+        self.drop_followed(viewer)
+        kept = None if accounts is None else Followed(accounts, map(self.place, accounts))
+        self.followed[viewer] = kept
+        self.follows_held += _size(kept)
+
+    def drop_followed(self, viewer: int) -> None:
+        """Forget whom a viewer follows."""
+        if viewer in self.followed:
+            self.follows_held -= _size(self.followed.pop(viewer))
+            self.is_full = False
+
+    def has_room(self, accounts: Sequence[int], most_items: int) -> bool:
+        """For one more viewer, who follows these."""
+        new = len(accounts) - len(self.place_of.keys() & accounts)
+        return (
+            len(self.accounts) + new <= most_items * ACCOUNTS_AN_ITEM
+            and self.follows_held + len(accounts) <= most_items * FOLLOWS_AN_ITEM
+        )
+
+    def make_room_for_threads(self, most: int) -> None:
+        """Forget all threads if there are more."""
+        # One that was forgotten because of one account is still named by the others.
+        if len(self.threads) > most or self.threads_named > most * ACCOUNTS_A_THREAD:
+            self.threads.clear()
+            self.threads_of.clear()
+            self.threads_named = 0
+
+    def keep_thread(
+        self, thread: Thread, others: tuple[int, ...] | None, accounts: Iterable[int]
+    ) -> None:
+        """Keep who else is in a thread, until one of these accounts is touched."""
+        self.threads[thread] = others
+        for account in accounts:
+            self.threads_of.setdefault(account, set()).add(thread)
+            self.threads_named += 1
+
+    def drop(self, accounts: Sequence[int]) -> None:
+        """Forget all that was touched when these accounts were."""
+        # Of thousands of them a few are here: they are sorted out in C.
+        for viewer in self.followed.keys() & accounts:
+            self.drop_followed(viewer)
+        for account in self.place_of.keys() & accounts:
+            place = self.place_of[account]
+            self.newest[place] = UNKNOWN
+            self.drop_items(place)
+        for account in self.threads_of.keys() & accounts:
+            threads = self.threads_of.pop(account)
+            self.threads_named -= len(threads)
+            for thread in threads:
+                self.threads.pop(thread, None)
+
+
+def _size(followed: Followed | None) -> int:
+    return 1 if followed is None else len(followed.accounts)
