@@ -41,8 +41,9 @@ MAX_SECONDS = 2**53
 # An identifier of a token that is longer is a way to fill somebody's memory.
 MAX_JTI_CHARS = 512
 
-# Different first parts of tokens that are remembered.
-CACHED_HEADERS = 64
+# Different first parts of tokens that are remembered: few, as honest senders have. A hostile one
+# can make a hundred kilobytes of each.
+CACHED_HEADERS = 16
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 

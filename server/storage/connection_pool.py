@@ -10,7 +10,8 @@ what a first page cost the database.
 
 A `Line` is a connection beside the pool, for one statement that is asked again and again by one
 thread at a time: nobody has to get it and give it back. Once it broke, whoever asks gets an error,
-and whoever asks next a new one.
+and whoever asks next a new one. Each is one connection more than the pool's bound; a web process
+has one. How long a statement may take is the server's to say, as for all connections here.
 """
 
 import time

@@ -10,7 +10,8 @@ the database has it at the time of the next.
 In SQLite transactions write one after the other, and rows are numbered in that order. In PostgreSQL
 they end in any order. A row has the number of its transaction, and each look says which numbers
 were all decided (`xmin` of its snapshot): the next one asks from there on, and passes over what it
-has seen already.
+has seen already. A server that crashed may give a number anew that was below such a place; so when
+the connection turns out to be broken, the listener is told everybody.
 
 Bounds: MOST_ACCOUNTS of one row, and MOST_ROWS of one look: what is more is called everybody.
 `forget` drops rows; a listener that has not looked since they came is told everybody, too.
