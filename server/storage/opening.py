@@ -14,7 +14,7 @@ from server.storage.connection_pool import ConnectionPool
 from server.storage.database import database
 from server.storage.follow_counts import forget_counts
 from server.storage.one_history import OneHistory
-from server.storage.prepared import Connection
+from server.storage.prepared import PLANNING, Connection
 from server.storage.shared_readers import SqliteWithReaders
 
 # How long a writer waits for another process's transaction. Ours last milliseconds; a backup or a
@@ -71,8 +71,7 @@ def open_database(
     options = (
         f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC"
         f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
-        # Statements of prepared.py have one plan for all viewers, and are too short to be compiled.
-        " -c plan_cache_mode=force_generic_plan -c jit=off"
+        f" {PLANNING}"
     )
     if read_only:
         options += " -c default_transaction_read_only=on"

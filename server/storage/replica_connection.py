@@ -17,6 +17,7 @@ import psycopg2
 from psycopg2 import extensions
 
 from server.core.errors import ReplicaUnfit
+from server.storage.prepared import PLANNING
 
 # A statement that takes longer is ended by the replica, and the primary is asked.
 STATEMENT_MS = 1_000
@@ -36,8 +37,7 @@ _CANCELLED = ("57014", "40001", "40P01")
 
 _OPTIONS = (
     f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC -c default_transaction_read_only=on"
-    # As in opening.py.
-    " -c plan_cache_mode=force_generic_plan -c jit=off"
+    f" {PLANNING}"
 )
 
 

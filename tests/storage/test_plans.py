@@ -165,6 +165,30 @@ def test_what_a_page_out_of_memory_has_to_read_is_found_by_indexes(large, spy):
         assert not re.search(r"\bSCAN r\b", plan), plan
 
 
+# What makes PostgreSQL think that nothing is too small for parallel workers.
+EAGER = (
+    "parallel_setup_cost = 0",
+    "parallel_tuple_cost = 0",
+    "min_parallel_table_scan_size = 0",
+    "min_parallel_index_scan_size = 0",
+)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("feed", FEEDS, ids=lambda feed: feed.rkey)
+def test_no_process_is_started_for_a_page(large, spy, feed):
+    for setting in EAGER:
+        execute(f"SET {setting}")
+    try:
+        timeline_page(large[0], feed.filter, None, 50, NOW_US, oldest_first=feed.oldest_first)
+        plans = [plan for _, plan in spy.plans()]
+    finally:
+        # Its plans of these settings go with the connection.
+        current().close_all()
+    assert plans
+    assert not [plan for plan in plans if "Gather" in plan]
+
+
 def test_a_look_at_what_was_touched_goes_by_an_index(large, spy):
     for _ in range(2_000):
         with write_transaction():
