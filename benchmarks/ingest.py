@@ -2,7 +2,8 @@
 
 Both read the same made-up window of a relay (benchmarks/rig/corpus.py) from another process over
 loopback, round by round in turn, each time in a new process and into a new database; and both must
-end with the same rows. CPU is that of the reading process: PostgreSQL's own is not in it.
+end with the same rows. CPU is that of the reading process: PostgreSQL's own is not in it. Once more
+with what the official PDS was recorded to say (benchmarks/rig/recording.py).
 
 Goals: 25 times less CPU a frame than the template (10 times over TLS), 150,000 frames for each
 second of CPU at 5 % tracked, 5,000 frames/s beside four busy Python threads (`--busy`).
@@ -49,13 +50,17 @@ def main() -> None:
 
 
 def _lines(options: argparse.Namespace, certificate: Path) -> Iterator[tuple[object, ...]]:
-    for secured in (None, certificate):
-        with feeding(Plan(options.frames, certificate=secured)) as feed:
-            for kind in options.stores if secured is None else options.stores[:1]:
+    for words, plan in (
+        ("", Plan(options.frames)),
+        (", TLS", Plan(options.frames, certificate=certificate)),
+        (", recorded", Plan(options.frames, is_recorded=True)),
+    ):
+        with feeding(plan) as feed:
+            for kind in options.stores if plan.certificate is None else options.stores[:1]:
                 with store(kind) as make_url:
                     for percent in options.percent:
-                        name = f"{kind}, {percent} % tracked{', TLS' if secured else ''}"
-                        yield _line(name, options, feed, make_url, percent, secured)
+                        name = f"{kind}, {percent} % tracked{words}"
+                        yield _line(name, options, feed, make_url, percent, plan)
     with feeding(Plan(options.frames)) as feed, store("sqlite") as make_url:
         for busy in options.busy:
             name = f"sqlite, 5 % tracked, {busy} busy threads"
@@ -68,13 +73,21 @@ def _line(
     feed: Feed,
     make_url: MakeUrl,
     percent: int,
-    certificate: Path | None,
+    plan: Plan,
 ) -> tuple[object, ...]:
     readings: dict[str, list[Reading]] = {contender: [] for contender in CONTENDERS}
     for _ in range(options.rounds):
         for contender in CONTENDERS:
-            task = Task(contender, feed.url, feed.go_port, make_url(), options.frames, percent)
-            readings[contender].append(run(task, certificate))
+            task = Task(
+                contender,
+                feed.url,
+                feed.go_port,
+                make_url(),
+                options.frames,
+                percent,
+                is_recorded=plan.is_recorded,
+            )
+            readings[contender].append(run(task, plan.certificate))
     digests = {one.digest for both in readings.values() for one in both}
     assert len(digests) == 1, f"{name}: the rows differ"
     ours, template = (report.median([r.cpu_us for r in readings[c]]) for c in CONTENDERS)

@@ -69,6 +69,7 @@ class Corpus:
     events: int
     last_us: int
     first_seq: int = FIRST_SEQ
+    start_us: int = START_US
 
     @property
     def last_seq(self) -> int:
@@ -78,7 +79,7 @@ class Corpus:
     @property
     def start_ms(self) -> int:
         """When the first frame says it happened."""
-        return START_US // 1000
+        return self.start_us // 1000
 
     def tracked(self, percent: int) -> dict[str, str]:
         """The repos of so many percent of the accounts, always the same ones, with their revs."""

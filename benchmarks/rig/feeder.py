@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks.rig import corpus, jetstream
+from benchmarks.rig import corpus, jetstream, recording
 from server.ingest.compression import DICTIONARY_PATH
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -51,6 +51,7 @@ class Plan:
     """What is fed: the corpus of `count` frames, at a pace (0: none), over TLS or not.
 
     `certificate`: of localhost, with its key. `kind`: of source, and `laps`: see rig/jetstream.py.
+    `is_recorded`: a relay tells what rig/recording.py has.
     """
 
     count: int
@@ -58,6 +59,7 @@ class Plan:
     certificate: Path | None = None
     kind: str = "relay"
     laps: int = 1
+    is_recorded: bool = False
 
 
 @contextlib.contextmanager
@@ -134,6 +136,8 @@ def _chunks(plan: Plan) -> list[bytes]:
 
 
 def _messages(plan: Plan) -> list[bytes]:
+    if plan.is_recorded:
+        return recording.load(plan.count).frames
     if plan.kind == "relay":
         return corpus.load(plan.count).frames
     return jetstream.messages(plan.count, plan.kind, plan.laps)

@@ -28,9 +28,10 @@ from server.storage.opening import open_database
 
 _WAIT_SECONDS = 600
 _ITEMS = """
-SELECT a.did, i.collection, i.rkey, i.id, i.flags, s.did, i.subject_rkey, r.did, i.root_rkey
+SELECT a.did, i.collection, i.rkey, o.rkey, i.id, i.flags, s.did, i.subject_rkey, r.did, i.root_rkey
 FROM feed_items i JOIN authors a ON a.id = i.author_id
 LEFT JOIN authors s ON s.id = i.subject_id LEFT JOIN authors r ON r.id = i.root_id
+LEFT JOIN odd_rkeys o ON o.id = -i.rkey
 """
 
 
@@ -136,6 +137,7 @@ def _row(
     did: str,
     collection: int,
     rkey: int,
+    odd_rkey: str | None,
     key: int,
     flags: int,
     subject: str | None,
@@ -145,7 +147,7 @@ def _row(
 ) -> Row:
     kind, sort_ms = "repost" if collection else "post", key >> KEY_TIE_BITS
     above, top = _ref(subject, subject_rkey), _ref(root, root_rkey)
-    return did, kind, int_to_tid(rkey), sort_ms, flags, above, top
+    return did, kind, odd_rkey or int_to_tid(rkey), sort_ms, flags, above, top
 
 
 def _ref(did: str | None, rkey: int | None) -> str | None:

@@ -29,8 +29,8 @@ class Task:
     """What a contender has to do: `percent` of the repos are tracked, of a corpus of `count`.
 
     `busy_threads` compute beside the reader. `silent` more repos are tracked that write nothing.
-    `pace` is that of the feeder, 0 for none. `dictionary` and `laps` are
-    those of a Jetstream (rig/jetstream.py).
+    `pace` is that of the feeder, 0 for none. `dictionary` and `laps` are those of a Jetstream
+    (rig/jetstream.py). `is_recorded`: the frames are those of rig/recording.py.
     """
 
     contender: str
@@ -44,6 +44,7 @@ class Task:
     pace: int = 0
     dictionary: str | None = None
     laps: int = 1
+    is_recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,16 @@ def _contender(task: Task, frames: corpus.Corpus) -> Contender:
     return Template(task, frames)
 
 
+def _window(task: Task) -> corpus.Corpus:
+    if task.is_recorded:
+        from benchmarks.rig import recording  # noqa: PLC0415
+
+        return recording.load(task.count, with_frames=False)
+    return corpus.load(task.count, with_frames=False)
+
+
 def _measure(task: Task) -> Reading:
-    frames = corpus.load(task.count, with_frames=False)
+    frames = _window(task)
     contender = _contender(task, frames)
     contender.connect()
     _be_busy(task.busy_threads)

@@ -156,6 +156,8 @@ def _embed_flags(embed: Any) -> int:
     kind = None if embed is None else embed.py_type
     if kind == "app.bsky.embed.record":
         return QUOTE
+    if kind == "app.bsky.embed.recordWithMedia":
+        return QUOTE | (MEDIA if embed.media.py_type in _MEDIA_KINDS else 0)
     return MEDIA if kind in _MEDIA_KINDS else 0
 
 

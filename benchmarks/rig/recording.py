@@ -1,0 +1,104 @@
+"""What the official PDS said, as a stream that is long enough to be measured.
+
+A recording (tests/devnet/record.py) is some sixty frames of every kind, over in milliseconds. So it
+is told lap after lap, of other people each time: DIDs and times are replaced by others of the same
+length wherever they stand, then the CIDs of records by what they have become, and frames are
+numbered on. All else is as it was written, so trees and signatures do not hold; neither reader
+looks at those. What is rare in life (account changes, edits, commits of a dozen posts) is common.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from hashlib import sha256
+
+import libipld
+
+from benchmarks.rig.corpus import Corpus
+from server.core.syntax import datetime_ms
+from simnet.dag_cbor import encode
+from tests.devnet.record import recorded
+
+FIRST_SEQ = 30_000_000_000
+
+_DID = re.compile(rb"did:plc:[a-z2-7]{24}")
+_TIME = re.compile(rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+# Between its key and the next one; a recording has fewer than 256.
+_SEQ = re.compile(rb"cseq([\x00-\x17]|\x18.)(?=d(?:time|repo)x)", re.DOTALL)
+_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def load(count: int, *, with_frames: bool = True) -> Corpus:
+    """The recording as so many frames, the last lap cut short."""
+    told = recorded()
+    people = {did for frame in told for did in _DID.findall(frame)}
+    laps = -(-count // len(told))
+    dids = {_other_did(did, lap).decode() for did in people for lap in range(laps)}
+    frames = list(_frames(told, count, laps)) if with_frames else []
+    start_ms = datetime_ms(_TIME.findall(_retold(told[0], 0, laps * _span(told)))[0].decode())
+    assert start_ms is not None
+    # Their repos begin in the recording: no rev is known before.
+    return Corpus(count, frames, dict.fromkeys(sorted(dids), ""), 0, 0, FIRST_SEQ, start_ms * 1000)
+
+
+def _frames(told: list[bytes], count: int, laps: int) -> Iterator[bytes]:
+    span = _span(told)
+    for number in range(count):
+        lap, place = divmod(number, len(told))
+        # The last one as long ago as it is: what is dated in the future is put where we are now.
+        frame = _retold(told[place], lap, (laps - lap) * span)
+        yield _numbered(frame, FIRST_SEQ + number)
+
+
+def _span(told: list[bytes]) -> timedelta:
+    """How long a lap lasts, and a little more."""
+    times = [_parsed(text) for frame in told for text in _TIME.findall(frame)]
+    return max(times) - min(times) + timedelta(seconds=1)
+
+
+def _retold(frame: bytes, lap: int, earlier: timedelta) -> bytes:
+    frame = _DID.sub(lambda match: _other_did(match[0], lap), frame)
+    frame = _TIME.sub(lambda match: _text(_parsed(match[0]) - earlier), frame)
+    _, body = libipld.decode_dag_cbor_multi(frame)
+    records = {op["cid"] for op in body.get("ops", ())}
+    for cid, block in _blocks(body.get("blocks", b"")):
+        if cid in records:
+            frame = frame.replace(cid, cid[:4] + sha256(block).digest())
+    return frame
+
+
+def _blocks(car: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """CID and bytes of each block of a CAR, behind its header."""
+    position, is_header = 0, True
+    while position < len(car):
+        length, shift = 0, 0
+        while True:
+            byte = car[position]
+            position += 1
+            length |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        if not is_header:
+            yield car[position : position + 36], car[position + 36 : position + length]
+        position, is_header = position + length, False
+
+
+@cache
+def _other_did(did: bytes, lap: int) -> bytes:
+    digest = sha256(did + lap.to_bytes(8)).digest()[:24]
+    return b"did:plc:" + "".join(_LETTERS[byte % 32] for byte in digest).encode()
+
+
+def _numbered(frame: bytes, seq: int) -> bytes:
+    before, _, after = _SEQ.split(frame, maxsplit=1)
+    return before + b"cseq" + encode(seq) + after
+
+
+def _parsed(text: bytes) -> datetime:
+    return datetime.fromisoformat(text.decode()).astimezone(UTC)
+
+
+def _text(moment: datetime) -> bytes:
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z".encode()
