@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from server.core.feed import TimelineFilter
+from server.storage.database import is_sqlite
 from server.storage.filters import EVERY_ITEM, author_sql, authors_sql, items_sql, kind_sql
 from server.storage.newest import MEDIA_POST
 
@@ -40,8 +41,11 @@ _EVERY_COLUMN = (
 _NEWEST = {EVERY_ITEM: "r.newest_id", MEDIA_POST: "r.newest_media_id"}
 
 # Whether an account's items are shown to anybody. As a value, and not EXISTS, so that PostgreSQL
-# does not read all such accounts to answer it.
-_IS_ACTIVE = "(SELECT g.is_active FROM repos g WHERE g.author_id = i.author_id) = 1"
+# does not read all such accounts to answer it; and only of whoever is followed, as most are not.
+_IS_SHOWN = (
+    "CASE WHEN {is_followed}"
+    " THEN (SELECT g.is_active FROM repos g WHERE g.author_id = i.author_id) ELSE 0 END = 1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +82,19 @@ _NEWEST_FIRST = _Way("<", ">", "DESC", "min", LOWEST, "{newest} >= 0")
 _OLDEST_FIRST = _Way(">", "<", "ASC", "max", HIGHEST, "{newest} > :beyond")
 
 
-@cache
 def page_sql(shown: TimelineFilter, oldest_first: bool) -> PageSql:
-    """The statements of a feed."""
+    """The statements of a feed, for the database that is open."""
+    return _page_sql(shown, oldest_first, is_sqlite())
+
+
+@cache
+def _page_sql(shown: TimelineFilter, oldest_first: bool, for_sqlite: bool) -> PageSql:
     way = _OLDEST_FIRST if oldest_first else _NEWEST_FIRST
     condition = items_sql(shown)
+    repos_of = _repos_of(authors_sql(shown), for_sqlite)
     return PageSql(
-        near=_merged(shown, way, kind_sql(shown), f", CASE WHEN {condition} THEN 1 ELSE 0 END"),
-        heads=_merged(shown, way, condition, ""),
+        near=_merged(repos_of, way, kind_sql(shown), f", CASE WHEN {condition} THEN 1 ELSE 0 END"),
+        heads=_merged(repos_of, way, condition, ""),
         window=_window(shown, way),
         is_whole=condition == kind_sql(shown),
         one_in=ITEMS_A_PICTURE if shown.media_only else 1,
@@ -96,7 +105,18 @@ def _columns(alias: str) -> str:
     return ", ".join(f"{alias}.{name}" for name in COLUMNS)
 
 
-def _merged(shown: TimelineFilter, way: _Way, condition: str, verdict: str) -> str:
+def _repos_of(authors: str, for_sqlite: bool) -> str:
+    """FROM, and the beginning of WHERE: the repos of these accounts, called r.
+
+    PostgreSQL walks through its index once for all of a list, and would begin at the root for each
+    of a join: 40 ms instead of 90 for 50,000 accounts.
+    """
+    if for_sqlite:
+        return f"FROM ({authors}) f CROSS JOIN repos r WHERE r.author_id = f.subject_id"
+    return f"FROM repos r WHERE r.author_id = ANY (ARRAY({authors}))"
+
+
+def _merged(repos_of: str, way: _Way, condition: str, verdict: str) -> str:
     """As many items as are wanted, of those for which a condition on `i` holds.
 
     h: the nearest heads, and their authors. l: no item further away is on the page. b: the part of
@@ -115,8 +135,7 @@ def _merged(shown: TimelineFilter, way: _Way, condition: str, verdict: str) -> s
     has_any = way.has_any.format(newest=named or "r.newest_id")
     return (
         f"WITH h AS MATERIALIZED (SELECT r.author_id AS author, {head} AS head"
-        f" FROM ({authors_sql(shown)}) f CROSS JOIN repos r"
-        f" WHERE r.author_id = f.subject_id AND r.is_active = 1 AND {has_any}"
+        f" {repos_of} AND r.is_active = 1 AND {has_any}"
         f" ORDER BY head {way.onward} LIMIT :wanted),"
         f" l AS MATERIALIZED (SELECT CASE WHEN count(*) < :wanted THEN {way.end}"
         f" ELSE {way.furthest}(head) END AS last FROM h),"
@@ -136,6 +155,6 @@ def _window(shown: TimelineFilter, way: _Way) -> str:
         f" WHERE i.id {way.beyond} :beyond ORDER BY i.id {way.onward} LIMIT 1 OFFSET :window),"
         f" {way.end}) AS place) SELECT {_columns('i')}, (SELECT place FROM w) FROM feed_items i"
         f" WHERE i.id {way.beyond} :beyond AND i.id {way.back}= (SELECT place FROM w)"
-        f" AND {author_sql(shown, 'i.author_id')} AND {_IS_ACTIVE}"
+        f" AND {_IS_SHOWN.format(is_followed=author_sql(shown, 'i.author_id'))}"
         f" AND {items_sql(shown)} ORDER BY i.id {way.onward} LIMIT :wanted"
     )

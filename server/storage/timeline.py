@@ -31,8 +31,8 @@ MANY_FOLLOWS = 1_000
 # The first window has a row for so many follows.
 FOLLOWS_A_ROW = 8
 # What is looked at is what should be enough, and some more, and a few more: rows are cheap, and
-# another look is not.
-MARGIN, A_FEW = 1.3, 8
+# another look is not. With many follows, a look costs as much as a thousand rows.
+MARGIN, MARGIN_OF_MANY, A_FEW = 1.3, 2.5, 8
 # Windows, and looks at what is near, before the way that surely ends. That one takes ten times as
 # long as a look, where thousands are followed.
 MAX_WINDOWS, MAX_LOOKS = 2, 3
@@ -91,7 +91,8 @@ class _Search:
         for _ in range(MAX_WINDOWS):
             if 0 < window < follows and not self.is_done:
                 window = self._look_in_window(window)
-        count = self._missing() if self.sql.is_whole else int(self._missing() * MARGIN) + A_FEW
+        margin = MARGIN if follows < MANY_FOLLOWS else MARGIN_OF_MANY
+        count = self._missing() if self.sql.is_whole else int(self._missing() * margin) + A_FEW
         for _ in range(MAX_LOOKS):
             if 0 < count <= MOST_NEAR and not self.is_done:
                 count = self._look_near(count)
