@@ -8,6 +8,7 @@ looks at those. What is rare in life (account changes, edits, commits of a dozen
 """
 
 import re
+from base64 import b32encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -21,12 +22,12 @@ from simnet.dag_cbor import encode
 from tests.devnet.record import recorded
 
 FIRST_SEQ = 30_000_000_000
+_CID_BYTES = 36
 
 _DID = re.compile(rb"did:plc:[a-z2-7]{24}")
 _TIME = re.compile(rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 # Between its key and the next one; a recording has fewer than 256.
 _SEQ = re.compile(rb"cseq([\x00-\x17]|\x18.)(?=d(?:time|repo)x)", re.DOTALL)
-_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def load(count: int, *, with_frames: bool = True) -> Corpus:
@@ -62,33 +63,35 @@ def _retold(frame: bytes, lap: int, earlier: timedelta) -> bytes:
     frame = _TIME.sub(lambda match: _text(_parsed(match[0]) - earlier), frame)
     _, body = libipld.decode_dag_cbor_multi(frame)
     records = {op["cid"] for op in body.get("ops", ())}
-    for cid, block in _blocks(body.get("blocks", b"")):
+    for cid, block in _blocks(body["blocks"]) if records else ():
         if cid in records:
             frame = frame.replace(cid, cid[:4] + sha256(block).digest())
     return frame
 
 
 def _blocks(car: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """CID and bytes of each block of a CAR, behind its header."""
-    position, is_header = 0, True
+    """CID and bytes of each block of a CAR."""
+    length, position = _varint(car, 0)
+    # That was its header.
+    position += length
     while position < len(car):
-        length, shift = 0, 0
-        while True:
-            byte = car[position]
-            position += 1
-            length |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
-        if not is_header:
-            yield car[position : position + 36], car[position + 36 : position + length]
-        position, is_header = position + length, False
+        length, position = _varint(car, position)
+        yield car[position : position + _CID_BYTES], car[position + _CID_BYTES : position + length]
+        position += length
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    number = shift = 0
+    while data[position] & 128:
+        number |= (data[position] & 127) << shift
+        position, shift = position + 1, shift + 7
+    return number | data[position] << shift, position + 1
 
 
 @cache
 def _other_did(did: bytes, lap: int) -> bytes:
-    digest = sha256(did + lap.to_bytes(8)).digest()[:24]
-    return b"did:plc:" + "".join(_LETTERS[byte % 32] for byte in digest).encode()
+    # Fifteen bytes are 24 letters.
+    return b"did:plc:" + b32encode(sha256(did + lap.to_bytes(8)).digest()[:15]).lower()
 
 
 def _numbered(frame: bytes, seq: int) -> bytes:

@@ -92,20 +92,13 @@ def _answer(alice: Account, bob: Account, first: Ref) -> None:
     bob.create(with_picture(bob, post_record("a quote with a picture", quote=first)))
     bob.delete(bob.repost(first))
     bob.repost(first)
-    bob.create(
-        {
-            "$type": "app.bsky.feed.like",
-            "subject": first.as_json(),
-            "createdAt": timestamp(),
-        }
-    )
-    bob.create({"$type": "app.bsky.graph.block", "subject": alice.did, "createdAt": timestamp()})
+    for kind, subject in (("feed.like", first.as_json()), ("graph.block", alice.did)):
+        bob.create({"$type": f"app.bsky.{kind}", "subject": subject, "createdAt": timestamp()})
 
 
 def _suspend(network: Network, account: Account) -> None:
     subject = {"$type": "com.atproto.admin.defs#repoRef", "did": account.did}
-    for applied in (True, False):
-        takedown = {"applied": applied, "ref": "1"} if applied else {"applied": False}
+    for takedown in ({"applied": True, "ref": "1"}, {"applied": False}):
         body = {"subject": subject, "takedown": takedown}
         network.administer("com.atproto.admin.updateSubjectStatus", body)
 
