@@ -112,6 +112,7 @@ def _contender(task: Task, frames: corpus.Corpus) -> Contender:
 
 def _window(task: Task) -> corpus.Corpus:
     if task.is_recorded:
+        # A client of the official servers comes with it, which no other reader is to pay for.
         from benchmarks.rig import recording  # noqa: PLC0415
 
         return recording.load(task.count, with_frames=False)

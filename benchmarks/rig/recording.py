@@ -16,18 +16,17 @@ from hashlib import sha256
 
 import libipld
 
-from benchmarks.rig.corpus import Corpus
+from benchmarks.rig.corpus import FIRST_SEQ, Corpus
 from server.core.syntax import datetime_ms
 from simnet.dag_cbor import encode
 from tests.devnet.record import recorded
 
-FIRST_SEQ = 30_000_000_000
 _CID_BYTES = 36
 
 _DID = re.compile(rb"did:plc:[a-z2-7]{24}")
 _TIME = re.compile(rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-# Between its key and the next one; a recording has fewer than 256.
-_SEQ = re.compile(rb"cseq([\x00-\x17]|\x18.)(?=d(?:time|repo)x)", re.DOTALL)
+# Between its key and the next one; a recording has at most 65,535.
+_SEQ = re.compile(rb"cseq([\x00-\x17]|\x18.|\x19..)(?=d(?:time|repo)x)", re.DOTALL)
 
 
 def load(count: int, *, with_frames: bool = True) -> Corpus:
@@ -40,7 +39,7 @@ def load(count: int, *, with_frames: bool = True) -> Corpus:
     start_ms = datetime_ms(_TIME.findall(_retold(told[0], 0, laps * _span(told)))[0].decode())
     assert start_ms is not None
     # Their repos begin in the recording: no rev is known before.
-    return Corpus(count, frames, dict.fromkeys(sorted(dids), ""), 0, 0, FIRST_SEQ, start_ms * 1000)
+    return Corpus(count, frames, dict.fromkeys(sorted(dids), ""), 0, 0, start_us=start_ms * 1000)
 
 
 def _frames(told: list[bytes], count: int, laps: int) -> Iterator[bytes]:
