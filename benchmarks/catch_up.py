@@ -28,12 +28,8 @@ from server.core.projection import sort_key
 from server.storage import repos
 from server.storage.authors import author_ids
 from server.storage.cursors import load_cursor
-from server.storage.database import (
-    close_database,
-    execute,
-    insert_rows,
-    write_transaction,
-)
+from server.storage.database import close_database, execute, write_transaction
+from server.storage.many_rows import insert_rows
 from server.storage.migrate import migrate
 from server.storage.newest import renew_newest
 from server.storage.opening import open_database

@@ -14,12 +14,8 @@ from benchmarks.rig.stores import store
 from server.ingest.tracked import TrackedSet
 from server.storage import repos
 from server.storage.authors import author_id, author_ids
-from server.storage.database import (
-    close_database,
-    execute,
-    insert_rows,
-    write_transaction,
-)
+from server.storage.database import close_database, execute, write_transaction
+from server.storage.many_rows import insert_rows
 from server.storage.migrate import migrate
 from server.storage.opening import open_database
 

@@ -16,13 +16,8 @@ from server.ingest.subscriber import Subscriber
 from server.storage import leases, repos
 from server.storage.authors import author_ids
 from server.storage.cursors import load_cursor
-from server.storage.database import (
-    database,
-    insert_rows,
-    rows,
-    value,
-    write_transaction,
-)
+from server.storage.database import database, rows, value, write_transaction
+from server.storage.many_rows import insert_rows
 from server.storage.migrate import migrate
 from server.storage.opening import open_database
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from server.storage.database import execute, execute_in, insert_rows, rows, rows_in, value
+from server.storage.database import execute, rows, value
+from server.storage.many_rows import execute_in, insert_rows, rows_in
 
 # A page names a hundred accounts or two, and mostly the same few thousand. The memory is emptied
 # when it is full: 130 bytes each, 25 MB.

@@ -243,6 +243,7 @@ def _apply_statuses(
     batch: Batch, names: Names, known: dict[int, Repo], holes: dict[int, str]
 ) -> None:
     """Hide and show accounts. One that comes back is fetched again: it may have changed unseen."""
+    said: list[tuple[int, bool, str | None]] = []
     for did, (is_active, status) in batch.statuses.items():
         number = names.authors[did]
         repo = known.get(number)
@@ -251,4 +252,5 @@ def _apply_statuses(
         # A backfill under way may have been told that the account is not there.
         if is_active and not (repo.is_active and repo.state == LIVE):
             holes.setdefault(number, "reactivated")
-        repos.set_status(number, is_active, status)
+        said.append((number, is_active, status))
+    repos.set_statuses(said)

@@ -13,15 +13,14 @@ Bounds: those of opening.py.
 
 import fcntl
 import os
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from peewee import Database, DatabaseProxy, OperationalError, PeeweeException
+from peewee import Database, DatabaseProxy, PeeweeException
 from playhouse.pool import PooledPostgresqlDatabase
 
 from server.storage.reader import reader
@@ -31,9 +30,6 @@ database = DatabaseProxy()
 
 # Whatever goes wrong between us and the database. A caller may only answer "not now", or stop.
 DatabaseError = PeeweeException
-
-# Below the smallest bound on parameters of the two (SQLite's 32,766).
-MAX_PARAMETERS = 15_000
 
 # Threads of one process that want to write to SQLite queue here.
 _sqlite_writer = threading.Lock()
@@ -180,95 +176,6 @@ def execute(sql: str, parameters: Sequence[object] = ()) -> int:
         _spent.seconds += time.perf_counter() - began
 
 
-def insert_rows(head: str, values: Sequence[Sequence[object]], tail: str = "") -> None:
-    """`head` VALUES (…) `tail`, for each row of values."""
-    if values and is_sqlite():
-        _execute_many(f"{head} VALUES {_marks(len(values[0]))} {tail}", values)
-    elif values:
-        _execute_in_chunks(head, values, tail)
-
-
-def update_rows(
-    table: str, columns: Sequence[str], key: Sequence[str], values: Sequence[Sequence[object]]
-) -> None:
-    """Set `columns` of the rows of `table` with these keys; `values`: the key, then the rest."""
-    if not values:
-        return
-    if is_sqlite():
-        new = ", ".join(f"{name} = ?" for name in columns)
-        found = " AND ".join(f"{name} = ?" for name in key)
-        turned = [(*row[len(key) :], *row[: len(key)]) for row in values]
-        _execute_many(f"UPDATE {table} SET {new} WHERE {found}", turned)
-        return
-    names = [f"v.column{n}" for n in range(1, len(key) + len(columns) + 1)]
-    found = " AND ".join(f"{table}.{name} = {v}" for name, v in zip(key, names, strict=False))
-    new = ", ".join(f"{name} = {v}" for name, v in zip(columns, names[len(key) :], strict=True))
-    _execute_in_chunks(f"UPDATE {table} SET {new} FROM (", values, f") v WHERE {found}")
-
-
-def _execute_many(sql: str, values: Sequence[Sequence[object]]) -> int:
-    """SQLite: one short statement, prepared once. Most of a long one's time is its text's."""
-    with write_transaction():
-        began = time.perf_counter()
-        try:
-            return int(database.connection().executemany(sql, values).rowcount)
-        except sqlite3.Error as error:
-            raise OperationalError(str(error)) from error
-        finally:
-            _spent.seconds += time.perf_counter() - began
-
-
-def _execute_in_chunks(head: str, values: Sequence[Sequence[object]], tail: str) -> None:
-    """PostgreSQL: as few statements as the bound on parameters allows, for each is a round trip."""
-    for chunk in _chunks(values, MAX_PARAMETERS // len(values[0])):
-        marks = ", ".join([_marks(len(chunk[0]))] * len(chunk))
-        execute(f"{head} VALUES {marks} {tail}", [item for row in chunk for item in row])
-
-
-def rows_in(
-    head: str, keys: Iterable[object], tail: str = "", before: Sequence[object] = ()
-) -> list[tuple[Any, ...]]:
-    """Rows of `head` IN (…) `tail`, by keys of one column; `before`: the parameters of `head`."""
-    found: list[tuple[Any, ...]] = []
-    for chunk in _chunks(list(keys), MAX_PARAMETERS):
-        found += rows(f"{head} IN {_marks(len(chunk))} {tail}", [*before, *chunk])
-    return found
-
-
-def execute_in(head: str, keys: Iterable[object], before: Sequence[object] = ()) -> int:
-    """Run `head` IN (…); the number of rows touched."""
-    touched = 0
-    for chunk in _chunks(list(keys), MAX_PARAMETERS):
-        touched += execute(f"{head} IN {_marks(len(chunk))}", [*before, *chunk])
-    return touched
-
-
-def rows_by_key(
-    columns: str, table: str, key: Sequence[str], keys: Iterable[Sequence[object]]
-) -> list[tuple[Any, ...]]:
-    """`columns` of the rows of `table` (called t) whose `key` columns are among `keys`.
-
-    A join, because SQLite finds no index for `(a, b) IN (VALUES …)` and would read the whole table.
-    """
-    found: list[tuple[Any, ...]] = []
-    same = " AND ".join(f"t.{name} = k.column{n}" for n, name in enumerate(key, start=1))
-    for chunk in _chunks(list(keys), MAX_PARAMETERS // len(key)):
-        listed = ", ".join([_marks(len(key))] * len(chunk))
-        found += rows(
-            f"SELECT {columns} FROM (VALUES {listed}) k CROSS JOIN {table} t WHERE {same}",
-            [part for one in chunk for part in one],
-        )
-    return found
-
-
-def execute_each(sql: str, keys: Iterable[Sequence[object]]) -> int:
-    """Run a statement once for each key; the number of rows touched."""
-    listed = list(keys)
-    if is_sqlite():
-        return _execute_many(sql, listed) if listed else 0
-    return sum(execute(sql, key) for key in listed)
-
-
 def for_update() -> str:
     """What makes a SELECT of PostgreSQL lock its rows. In SQLite the whole transaction does."""
     return "" if is_sqlite() else "FOR UPDATE"
@@ -276,15 +183,6 @@ def for_update() -> str:
 
 def _translate(sql: str) -> str:
     return sql if is_sqlite() else sql.replace("?", "%s")
-
-
-def _marks(count: int) -> str:
-    return f"({', '.join('?' * count)})"
-
-
-def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
 
 
 def current() -> Database:

@@ -16,16 +16,9 @@ from collections.abc import Sequence
 from server.core.projection import sort_key
 from server.storage import follow_backs, gaps, leases, outside_posts, repos, viewers
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import (
-    execute,
-    execute_in,
-    insert_rows,
-    rows,
-    rows_in,
-    value,
-    write_transaction,
-)
+from server.storage.database import execute, rows, value, write_transaction
 from server.storage.items import COLLECTIONS
+from server.storage.many_rows import execute_in, insert_rows, rows_in
 from server.storage.newest import renew_newest
 from server.storage.repos import Repo
 from server.storage.touched import touch

@@ -13,8 +13,9 @@ from typing import ClassVar
 from server.core.syntax import FOLLOW, int_to_tid, tid_us
 from server.storage import gaps, leases, repos, rkeys, tombstones
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import rows, rows_by_key, value, write_transaction
+from server.storage.database import rows, value, write_transaction
 from server.storage.items import COLLECTIONS, Key
+from server.storage.many_rows import rows_by_key
 from server.storage.repos import Repo
 
 _COMPLETE = (

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from server.core.projection import KEY_TIE_BITS
 from server.core.syntax import POST, REPOST
 from server.storage import outside_posts, repos
-from server.storage.database import rows, rows_in
+from server.storage.database import rows
 from server.storage.items import COLLECTIONS, Key
+from server.storage.many_rows import rows_in
 from server.storage.rkeys import decode_rkeys, find_rkey
 
 SHOWN_REPOSTS = 5

@@ -13,14 +13,9 @@ from server.core.projection import Change, DropRecord, SaveFollow
 from server.core.syntax import FOLLOW
 from server.storage import repos
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import (
-    execute,
-    execute_in,
-    insert_rows,
-    rows,
-    write_transaction,
-)
+from server.storage.database import execute, rows, write_transaction
 from server.storage.items import Names
+from server.storage.many_rows import execute_in, insert_rows, rows_in, update_rows
 
 DAY_US = 86_400_000_000
 # How old a word may be before it is asked for again, and how often a viewer's are gone through.
@@ -55,20 +50,40 @@ def apply(changes: Sequence[tuple[int, Change]], names: Names, now_us: int) -> N
 
     Follows of those who are no viewers are passed over.
     """
+    followed = [names.authors[said.subject] for _, said in changes if isinstance(said, SaveFollow)]
+    viewers = {
+        viewer
+        for (viewer,) in rows_in("SELECT author_id FROM viewers WHERE author_id", set(followed))
+    }
+    # What the rows are to be in the end, of those pairs of which a follow was said.
+    said_of: dict[int, dict[int, int | None]] = {}
+    undone: set[tuple[int, int]] = set()
     for author, change in changes:
-        if isinstance(change, DropRecord) and change.collection == FOLLOW:
-            execute(
-                "UPDATE follow_backs SET rkey = NULL, checked_us = ?"
-                " WHERE author_id = ? AND rkey = ?",
-                (now_us, author, names.rkeys[change.rkey]),
-            )
-        elif isinstance(change, SaveFollow):
-            execute(
-                "INSERT INTO follow_backs (viewer_id, author_id, rkey, checked_us)"
-                " SELECT author_id, ?, ?, ? FROM viewers WHERE author_id = ?"
-                f" {_SAVE}",
-                (author, names.rkeys[change.rkey], now_us, names.authors[change.subject]),
-            )
+        if isinstance(change, SaveFollow) and names.authors[change.subject] in viewers:
+            pairs = said_of.setdefault(author, {})
+            pairs[names.authors[change.subject]] = names.rkeys[change.rkey]
+        elif isinstance(change, DropRecord) and change.collection == FOLLOW:
+            rkey = names.rkeys[change.rkey]
+            undone.add((author, rkey))
+            pairs = said_of.get(author, {})
+            pairs.update({viewer: None for viewer, said in pairs.items() if said == rkey})
+    # Rows from before that bear such a key; then the pairs, which are right whatever was there.
+    update_rows(
+        "follow_backs",
+        ("rkey", "checked_us"),
+        ("author_id", "rkey"),
+        [(author, rkey, None, now_us) for author, rkey in sorted(undone)],
+    )
+    saved = [
+        (viewer, author, rkey, now_us)
+        for author, pairs in said_of.items()
+        for viewer, rkey in pairs.items()
+    ]
+    insert_rows(
+        "INSERT INTO follow_backs (viewer_id, author_id, rkey, checked_us)",
+        sorted(saved),
+        _SAVE,
+    )
 
 
 def want(viewer_id: int, now_us: int) -> bool:

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from server.core.projection import SaveFollow
 from server.storage import follow_backs, repos
-from server.storage.database import execute_each, insert_rows, value
+from server.storage.database import value
 from server.storage.items import Key, Names
+from server.storage.many_rows import delete_rows, insert_rows
 from server.storage.touched import touch
 
 # Follows of one viewer that are fetched before those of the next; of people, few have more.
@@ -40,7 +41,7 @@ def drop_follows(keys: Iterable[Key]) -> int:
     """Delete follow records by their keys, in the caller's transaction; how many were there."""
     dropped = [key[:2] for key in keys]
     touch(viewer for viewer, _ in dropped)
-    return execute_each("DELETE FROM follows WHERE viewer_id = ? AND rkey = ?", dropped)
+    return delete_rows("follows", ("viewer_id", "rkey"), dropped)
 
 
 def priority_of_more(viewer_id: int) -> int:

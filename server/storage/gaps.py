@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from server.storage import follow_backs, repos
-from server.storage.database import execute, insert_rows, rows, rows_in, value
+from server.storage.database import execute, rows, value
+from server.storage.many_rows import insert_rows, rows_in
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ from server.core.projection import KEY_TIE_BITS, RecordRef, SaveItem, sort_key
 from server.core.syntax import FOLLOW, POST, REPOST
 from server.storage import outside_posts
 from server.storage.authors import author_ids
-from server.storage.database import (
-    execute,
-    execute_each,
+from server.storage.database import rows
+from server.storage.many_rows import (
+    delete_rows,
     execute_in,
     insert_rows,
-    rows,
     rows_by_key,
     rows_in,
+    update_rows,
 )
 from server.storage.newest import renew_newest
 from server.storage.rkeys import encode_rkeys
@@ -81,8 +81,9 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
     present = {
         row[1:4]: row for row in rows_by_key(_T_COLUMNS, "feed_items", _RECORD, items.keys())
     }
+    touched: set[int] = set()
     moved: list[int] = []
-    changed: list[int] = []
+    changed: list[Sequence[Any]] = []
     placed: list[tuple[int, Sequence[Any]]] = []
     for key, item in items.items():
         values = (*key, item.flags, *names.of(item.subject), *names.of(item.root))
@@ -93,21 +94,20 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
             moved.append(old[0])
             placed.append((sort_key(item.created_ms, item.tie), values))
         elif old[1:] != values:
-            _change(old[0], values)
-            changed.append(key[0])
+            changed.append((old[0], *values[3:]))
+            touched.add(key[0])
+    update_rows("feed_items", _COLUMNS.split(", ")[4:], ("id",), changed)
     execute_in("DELETE FROM feed_items WHERE id", moved)
     inserted = _with_free_keys(placed)
     insert_rows(f"INSERT INTO feed_items ({_COLUMNS})", inserted)
-    renew_newest([*changed, *(row[1] for row in inserted)])
+    renew_newest(touched.union(row[1] for row in inserted))
     outside_posts.want(_hanging_on(inserted))
 
 
 def drop_items(keys: Iterable[Key]) -> int:
     """Delete these records; how many were there."""
     dropped = list(keys)
-    count = execute_each(
-        "DELETE FROM feed_items WHERE author_id = ? AND rkey = ? AND collection = ?", dropped
-    )
+    count = delete_rows("feed_items", _RECORD, dropped)
     renew_newest(key[0] for key in dropped)
     return count
 
@@ -119,14 +119,6 @@ def _hanging_on(inserted: list[Sequence[Any]]) -> Iterator[tuple[int, int, int]]
             for account, rkey in ((row[5], row[6]), (row[7], row[8])):
                 if account is not None:
                     yield account, rkey, row[0]
-
-
-def _change(row_id: int, values: Sequence[object]) -> None:
-    execute(
-        "UPDATE feed_items SET flags = ?, subject_id = ?, subject_rkey = ?, root_id = ?,"
-        " root_rkey = ? WHERE id = ?",
-        (*values[3:], row_id),
-    )
 
 
 def _with_free_keys(placed: list[tuple[int, Sequence[Any]]]) -> list[Sequence[Any]]:

@@ -7,7 +7,7 @@ deletes items, or changes what they show, does it in the same transaction.
 from collections.abc import Iterable
 
 from server.core.projection import MEDIA
-from server.storage.database import execute_in
+from server.storage.many_rows import execute_in
 from server.storage.touched import touch
 
 # The condition on an item `i` that it shows pictures or video; the index feed_items_media has

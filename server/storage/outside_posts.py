@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from server.storage import repos
 from server.storage.crash_points import crash_point
-from server.storage.database import execute, insert_rows, rows, rows_in, write_transaction
+from server.storage.database import execute, rows, write_transaction
+from server.storage.many_rows import insert_rows, rows_in
 from server.storage.touched import touch
 
 WANTED, THERE, MISSING, UNKNOWN = 0, 1, 2, 3

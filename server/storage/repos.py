@@ -10,16 +10,8 @@ before a job reads anything.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from server.storage.database import (
-    execute,
-    execute_in,
-    for_update,
-    insert_rows,
-    rows,
-    rows_in,
-    update_rows,
-    value,
-)
+from server.storage.database import execute, for_update, rows, value
+from server.storage.many_rows import execute_in, insert_rows, rows_in, update_rows
 from server.storage.touched import touch, touch_everybody
 
 LET_GO, PENDING, PARTIAL, LIVE = 0, 1, 2, 3
@@ -208,11 +200,14 @@ def save_revs(repos: Iterable[Repo]) -> None:
 
 def set_status(author_id: int, is_active: bool, status: str | None) -> None:
     """Show the account's items, or hide them."""
-    execute(
-        "UPDATE repos SET is_active = ?, status = ? WHERE author_id = ?",
-        (int(is_active), status, author_id),
-    )
-    touch([author_id])
+    set_statuses([(author_id, is_active, status)])
+
+
+def set_statuses(statuses: Sequence[tuple[int, bool, str | None]]) -> None:
+    """The same for several: number, whether it is active, and the status in a word."""
+    values = [(number, int(is_active), status) for number, is_active, status in statuses]
+    update_rows("repos", ("is_active", "status"), ("author_id",), values)
+    touch(number for number, *_ in values)
 
 
 def is_called_deleted(author_id: int) -> bool:

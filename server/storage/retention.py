@@ -3,7 +3,8 @@
 from server.core.projection import KEY_TIE_BITS
 from server.storage import repos
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import execute, execute_in, rows, write_transaction
+from server.storage.database import execute, rows, write_transaction
+from server.storage.many_rows import execute_in
 from server.storage.newest import renew_newest
 
 # However old they are, so that a quiet author's feed does not run dry.

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from server.core.syntax import int_to_tid, is_tid, tid_to_int
-from server.storage.database import insert_rows, rows_in, value
+from server.storage.database import value
+from server.storage.many_rows import insert_rows, rows_in
 
 
 def encode_rkeys(rkeys: Iterable[str]) -> dict[str, int]:

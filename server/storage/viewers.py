@@ -6,7 +6,8 @@ from server.storage import repos
 from server.storage.authors import author_ids
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
-from server.storage.database import execute, insert_rows, rows, write_transaction
+from server.storage.database import execute, rows, write_transaction
+from server.storage.many_rows import insert_rows
 
 
 @dataclass(frozen=True, slots=True)

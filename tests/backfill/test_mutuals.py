@@ -11,7 +11,8 @@ from server.backfill.mutuals import Mutuals
 from server.core.errors import FetchFailed
 from server.storage import follow_backs, repos, viewers
 from server.storage.authors import author_ids
-from server.storage.database import execute, insert_rows, rows
+from server.storage.database import execute, rows
+from server.storage.many_rows import insert_rows
 
 FOLLOWED = 2 * MAX_OTHERS + 5
 

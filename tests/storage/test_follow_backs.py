@@ -1,11 +1,13 @@
 """Who follows a viewer back: what the stream says, what a look-up says, and which of them wins."""
 
+import itertools
+
 import pytest
 
 from server.core.syntax import tid_to_int
 from server.storage import follow_backs, gaps, viewers
 from server.storage.changes import Batch
-from server.storage.database import rows, write_transaction
+from server.storage.database import execute, rows, write_transaction
 from server.storage.follow_backs import LAG_US, LAPSED_US, ROUND_US, STALE_US
 from tests.builders import (
     HOST,
@@ -63,6 +65,33 @@ def test_the_stream_tells_who_begins_and_who_ends_to_follow_back(stream):
     assert told() == {"ann": False}
     stream.say("ann", follow(tid(6), "viewer"), unfollow(tid(6)), follow(tid(7), "viewer"))
     assert told() == {"ann": True}
+
+
+# What ann says, record by record: of a viewer, of somebody who is none, and that it is gone.
+SAYINGS = [(verb, n) for verb in ("viewer", "ben", None) for n in (5, 6)]
+
+
+def kept(said, rkey=None):
+    """The record key of the row in the end; True beside it if there is a row at all."""
+    is_there = rkey is not None
+    for subject, n in said:
+        if subject == "viewer":
+            rkey, is_there = n, True
+        elif subject is None and rkey == n:
+            rkey = None
+    return is_there, rkey
+
+
+@pytest.mark.parametrize("before", [None, 5])
+def test_a_batch_says_what_its_records_say_one_after_the_other(stream, before):
+    for said in itertools.product(SAYINGS, repeat=3):
+        execute("DELETE FROM follow_backs")
+        if before is not None:
+            look_up(NOW_US, ann=tid(before))
+        stream.say("ann", *(follow(tid(n), who) if who else unfollow(tid(n)) for who, n in said))
+        is_there, rkey = kept(said, before)
+        found = rows("SELECT rkey FROM follow_backs")
+        assert found == ([(rkey and tid_to_int(tid(rkey)),)] if is_there else []), said
 
 
 def test_follows_among_others_leave_no_trace(stream):

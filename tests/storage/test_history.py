@@ -3,8 +3,9 @@
 import pytest
 
 from server.storage import history
-from server.storage.database import execute, insert_rows, rows
+from server.storage.database import execute, rows
 from server.storage.history import Sample
+from server.storage.many_rows import insert_rows
 from tests.builders import NOW_US, Stream, post, tid, track
 
 pytestmark = pytest.mark.usefixtures("db")

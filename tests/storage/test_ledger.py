@@ -7,8 +7,9 @@ import pytest
 from server.core.syntax import tid_to_int
 from server.storage import gaps, jobs, ledger, pages, repos
 from server.storage.changes import Batch
-from server.storage.database import execute, insert_rows, rows, write_transaction
+from server.storage.database import execute, rows, write_transaction
 from server.storage.ledger import Window
+from server.storage.many_rows import insert_rows
 from tests.builders import (
     NOW_US,
     Stream,

@@ -1,23 +1,25 @@
 """Statements for many rows: more than one statement's parameters, in both databases alike."""
 
+import itertools
+
 import pytest
 
-from server.storage.database import (
-    MAX_PARAMETERS,
-    DatabaseError,
-    execute_each,
+from server.storage.arrays import as_array
+from server.storage.database import DatabaseError, rows, value, write_transaction
+from server.storage.many_rows import (
+    CHUNK,
+    delete_rows,
     insert_rows,
-    rows,
+    rows_by_key,
+    rows_in,
     update_rows,
-    value,
-    write_transaction,
 )
 
 pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.by_hand]
 
 INTO = "INSERT INTO odd_rkeys (id, rkey)"
 # In more than one statement of PostgreSQL's.
-MANY = MAX_PARAMETERS // 2 + 7
+MANY = CHUNK + 7
 
 
 def test_many_rows_are_inserted_changed_and_deleted() -> None:
@@ -30,7 +32,7 @@ def test_many_rows_are_inserted_changed_and_deleted() -> None:
         ("3",),
     ]
     gone = [(n,) for n in range(10, 20)]
-    assert execute_each("DELETE FROM odd_rkeys WHERE id = ?", [*gone, (10,), (MANY,)]) == 10
+    assert delete_rows("odd_rkeys", ("id",), [*gone, (10,), (MANY,)]) == 10
     assert value("SELECT count(*) FROM odd_rkeys") == MANY - 10
 
 
@@ -48,10 +50,62 @@ def test_what_is_there_already_is_left_or_changed_as_the_end_says() -> None:
     assert rows("SELECT rkey FROM odd_rkeys ORDER BY id") == [("one",), ("second",), ("three",)]
 
 
+# What means something in an array of PostgreSQL's, and in SQL.
+SPECIAL = [
+    "",
+    " ",
+    "NULL",
+    "null",
+    ",",
+    "{}",
+    '"',
+    "\\",
+    '\\"',
+    "'",
+    "%s",
+    "?",
+    "\n",
+    "é",
+    "\U0001f600",
+]
+
+
+def test_any_text_comes_back_as_it_was_and_is_found() -> None:
+    texts = [
+        *SPECIAL,
+        *map("".join, itertools.permutations(SPECIAL, 2)),
+        *map("a{}b".format, SPECIAL),
+    ]
+    texts = list(dict.fromkeys(texts))
+    insert_rows(INTO, list(enumerate(texts)))
+    stored = dict(rows("SELECT id, rkey FROM odd_rkeys"))
+    assert stored == dict(enumerate(texts))
+    assert len(rows_in("SELECT id FROM odd_rkeys WHERE rkey", texts[::2])) == len(texts[::2])
+    assert rows_by_key("t.id", "odd_rkeys", ("rkey", "id"), [("{}", texts.index("{}"))])
+
+
+def test_none_is_no_text_and_no_number() -> None:
+    jobs = "INSERT INTO backfill_jobs (author_id, priority, not_before_us, last_error)"
+    insert_rows(jobs, [(1, 0, 0, "NULL"), (2, 0, 0, None), (3, 0, 0, "x")])
+    update_rows("backfill_jobs", ("progress",), ("author_id",), [(1, "NULL"), (3, None)])
+    # A column of which nothing tells whether it is numbers or texts.
+    update_rows("backfill_jobs", ("last_error",), ("author_id",), [(3, None)])
+    found = rows("SELECT author_id, progress, last_error FROM backfill_jobs ORDER BY author_id")
+    assert found == [(1, "NULL", "NULL"), (2, None, None), (3, None, None)]
+
+
+def test_what_is_neither_number_nor_text_is_no_array() -> None:
+    for value_of_another_kind in (1.5, True, b"x"):
+        with pytest.raises(TypeError, match="no array of"):
+            as_array([1, value_of_another_kind])
+    with pytest.raises(TypeError, match=r"int.*str"):
+        as_array([1, "1"])
+
+
 def test_nothing_is_done_for_nothing() -> None:
     insert_rows(INTO, [])
     update_rows("odd_rkeys", ("rkey",), ("id",), [])
-    assert execute_each("DELETE FROM odd_rkeys WHERE id = ?", []) == 0
+    assert delete_rows("odd_rkeys", ("id",), []) == 0
 
 
 def test_what_a_database_refuses_is_its_error_and_leaves_nothing_of_the_rest() -> None:

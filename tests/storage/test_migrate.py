@@ -8,14 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from server.core.errors import ConfigError
-from server.storage.database import (
-    DatabaseError,
-    close_database,
-    current,
-    execute,
-    rows,
-    value,
-)
+from server.storage.database import DatabaseError, close_database, current, execute, rows, value
 from server.storage.migrate import DIRECTORY, check_schema, migrate
 from server.storage.opening import open_database
 from tests.conftest import DATABASES

@@ -9,17 +9,19 @@ from feeds import FEEDS
 from server.core.feed import QUIET_DAYS
 from server.core.projection import MEDIA, QUOTE, REPLY
 from server.core.syntax import POST
-from server.storage import departures, discrepancies, pages, repos, retention
+from server.storage import departures, discrepancies, many_rows, pages, repos, retention
+from server.storage.changes import Batch
 from server.storage.database import (
     current,
     execute,
-    insert_rows,
     is_sqlite,
     rows,
     shared_readers,
+    value,
     write_transaction,
 )
 from server.storage.jobs import Progress
+from server.storage.many_rows import insert_rows
 from server.storage.newest import renew_newest
 from server.storage.recent_items import RecentItems
 from server.storage.recent_page import recent_page
@@ -45,8 +47,17 @@ pytestmark = pytest.mark.by_hand
 AUTHORS, ITEMS_EACH = 200, 100
 FOLLOWED = 120
 VIEWERS = 50
-# In SQLite's words: every row of the table, or of an index of it.
-SCAN = re.compile(r"\bSCAN (feed_items|i|p|q)\b|Seq Scan on feed_items")
+
+
+def scan_of(tables):
+    """In either database's words: every row of one of these tables, or of an index of it."""
+    no_condition = r"[^\n]*(\n(?!\s+(Index|Recheck) Cond)|$)"
+    return re.compile(
+        rf"\bSCAN ({tables})\b|Seq Scan on ({tables})\b|Index[^\n]* on ({tables})\b{no_condition}"
+    )
+
+
+SCAN = scan_of("feed_items|i|p|q")
 
 
 @pytest.fixture
@@ -108,10 +119,16 @@ class Spy:
         if is_sqlite():
             self.read = shared_readers().rows
             patch.setattr(shared_readers(), "rows", self.watch_page)
+            self.run_many = many_rows._execute_many
+            patch.setattr(many_rows, "_execute_many", self.watch_many)
 
     def watch_page(self, sql, values):
         self.seen.append((sql, values))
         return self.read(sql, values)
+
+    def watch_many(self, sql, values):
+        self.seen.append((sql, values[0]))
+        return self.run_many(sql, values)
 
     def watch(self, sql, params=None):
         self.seen.append((sql, params))
@@ -216,6 +233,26 @@ def test_a_batch_is_saved_by_indexes(large, spy, lease):
     stream.say("author", *(post(tid(n), NOW_MS - n, parent=("x", tid(n))) for n in range(40)))
     stream.say("author", *(post(tid(n), NOW_MS - 99) for n in range(40)), drop(tid(50)))
     assert_no_scans(spy, at_least=4)
+
+
+def test_a_batch_about_many_finds_each_of_them(large, spy, lease):
+    # So many of so few that to read all of them would seem cheaper.
+    many = range(200_000, 220_000)
+    insert_rows("INSERT INTO authors (id, did)", [(number, did(f"n{number}")) for number in many])
+    insert_rows(
+        "INSERT INTO repos (author_id, state, wants, epoch, tracked_version)",
+        [(number, repos.LIVE, repos.ITEMS, 1, 1) for number in many],
+    )
+    execute("ANALYZE")
+    spy.seen.clear()
+    stream = Stream(lease.epoch)
+    commits = [stream.next(f"n{number}", post(tid(1), NOW_MS)) for number in many[::100]]
+    stream.save(Batch(commits=[*commits, stream.next("author", drop(tid(1)))]))
+    for table in ("repos", "authors", "feed_items"):
+        plans = [plan for _, plan in spy.plans(table)]
+        assert plans
+        assert not [plan for plan in plans if scan_of(f"{table}|t").search(plan)]
+    assert value("SELECT count(*) FROM repos WHERE rev > 0") == len(commits) + 1
 
 
 def test_a_page_of_a_backfill_is_saved_by_indexes(large, spy, lease):

@@ -10,8 +10,9 @@ from server.app import create_app, make_checks
 from server.core.config import load_config
 from server.storage import repos, viewers
 from server.storage.authors import author_ids
-from server.storage.database import DatabaseError, current, execute, insert_rows
+from server.storage.database import DatabaseError, current, execute
 from server.storage.ledger import Window
+from server.storage.many_rows import insert_rows
 from server.web import feed_check
 from simnet import Network, PatientClock
 from tests.builders import did, number_of, track

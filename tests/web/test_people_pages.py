@@ -14,8 +14,9 @@ from server.app import create_app
 from server.core.config import load_config
 from server.core.metrics import IngestMetrics, WebMetrics
 from server.storage import exported_metrics, gaps, history, jobs, leases, repos, viewers
-from server.storage.database import DatabaseError, current, execute, insert_rows, write_transaction
+from server.storage.database import DatabaseError, current, execute, write_transaction
 from server.storage.ledger import Window
+from server.storage.many_rows import insert_rows
 from server.web import pages
 from server.web.standing import FRESH_SECONDS, Standings, about, look
 from tests.builders import Stream, did, follow, job_of, make_live, post, tid, track
