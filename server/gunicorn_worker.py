@@ -22,6 +22,8 @@ from typing import Any
 from gunicorn.http import errors, wsgi
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from server.core.garbage import collect_less
+
 log = logging.getLogger(__name__)
 
 # Seconds that a request may wait for a thread. The AppView gives up after 5 s, and a first page may
@@ -171,6 +173,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         wsgi.Response = Response
         self.log.error_log.addFilter(_is_worth_a_line)
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        """The application is there from now on, and will remember many objects."""
+        super().load_wsgi()
+        collect_less()
 
     def enqueue_req(self, conn: TConn) -> None:
         """Give a connection with something to read to the threads."""

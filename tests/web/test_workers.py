@@ -29,6 +29,13 @@ def read_until_closed(sock: socket.socket) -> bytes:
     return received
 
 
+@BOTH
+def test_a_process_looks_for_garbage_rarely(tmp_path, worker):
+    with running(tmp_path, *ONE, worker=worker) as tiny, tiny.connect() as sock:
+        # Python's own word is 700.
+        assert ask(sock, "/garbage") >= 50_000
+
+
 @pytest.mark.attack("sockets")
 def test_connections_that_say_nothing_hold_no_thread(tmp_path):
     with running(tmp_path, *ONE) as tiny, ExitStack() as stack:

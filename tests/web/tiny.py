@@ -1,5 +1,6 @@
 """The least application under real gunicorn with our worker: what the worker does, seen alone."""
 
+import gc
 import os
 import resource
 import signal
@@ -22,13 +23,14 @@ EPOLL, PLAIN = "server.gunicorn_epoll.EpollWorker", "server.gunicorn_worker.Work
 def app(environ, start_response) -> Iterable[bytes]:
     """Answer with the process's number; `/wait` takes a second, `/exit` would end a program.
 
-    `/long` is as long as our longest answers.
+    `/long` is as long as our longest answers. `/garbage`: at how many objects Python looks for it.
     """
     if environ["PATH_INFO"] == "/wait":
         time.sleep(1)
     if environ["PATH_INFO"] == "/exit":
         sys.exit(1)
-    body = b"x" * LONG_BYTES if environ["PATH_INFO"] == "/long" else str(os.getpid()).encode()
+    number = gc.get_threshold()[0] if environ["PATH_INFO"] == "/garbage" else os.getpid()
+    body = b"x" * LONG_BYTES if environ["PATH_INFO"] == "/long" else str(number).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 
@@ -80,7 +82,7 @@ def running(folder: Path, *options: str, worker: str = EPOLL, files: int = 1024)
 
 
 def ask(sock: socket.socket, path: str = "/") -> int:
-    """The number of the process that answered a request on this connection."""
+    """The number that a request on this connection was answered with."""
     sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     head, _, body = sock.recv(4096).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200"), head
