@@ -10,7 +10,7 @@ middle of a session would lose them, and the lead's lock as well: docs/operating
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from typing import Any
@@ -31,7 +31,12 @@ PLANNING = (
 )
 
 # Of parameters that are no bigint, by their names.
-_TYPES = {"viewer": "integer", "accounts": "integer[]", "ids": "bigint[]"}
+_TYPES = {
+    "viewer": "integer",
+    "accounts": "integer[]",
+    "ids": "bigint[]",
+    "floors": "bigint[]",
+}
 _PARAMETER = re.compile(r"(?<!:):([a-z]+)")
 
 
@@ -56,7 +61,22 @@ def each(name: str) -> str:
     return f"(SELECT unnest(:{name}) AS number)"
 
 
-def prepared_rows(sql: str, values: Mapping[str, int | list[int]]) -> list[tuple[Any, ...]]:
+def each_from() -> str:
+    """Of the lists :accounts and :floors, side by side: a table of `number` and `floor`."""
+    if is_sqlite():
+        pair = "json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS floor"
+        return f"(SELECT {pair} FROM json_each(:accounts))"
+    return "(SELECT unnest(:accounts) AS number, unnest(:floors) AS floor)"
+
+
+def values_from(accounts: Sequence[int], floors: Sequence[int]) -> dict[str, list[Any]]:
+    """The values that `each_from` asks for."""
+    if is_sqlite():
+        return {"accounts": list(zip(accounts, floors, strict=True))}
+    return {"accounts": list(accounts), "floors": list(floors)}
+
+
+def prepared_rows(sql: str, values: Mapping[str, int | list[Any]]) -> list[tuple[Any, ...]]:
     """All rows of a statement; `values` may hold more than it asks for."""
     began = time.perf_counter()
     try:
@@ -99,7 +119,7 @@ def prepared_line(sql: str) -> Callable[[Mapping[str, int]], list[tuple[Any, ...
     return ask
 
 
-def _rows_of_sqlite(sql: str, given: Mapping[str, int | list[int]]) -> list[tuple[Any, ...]]:
+def _rows_of_sqlite(sql: str, given: Mapping[str, int | list[Any]]) -> list[tuple[Any, ...]]:
     values = {
         name: json.dumps(value) if isinstance(value, list) else value
         for name, value in given.items()

@@ -18,15 +18,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from server.core.feed import TimelineItem
 from server.core.projection import REPLY
 from server.core.threads import Thread, others_in
 from server.storage.filters import THREAD_SQL
 from server.storage.page_sql import COLUMNS, LOWEST
-from server.storage.prepared import each, prepared_rows
-from server.storage.recent_memory import Memory, OfAccount, RecentItem
+from server.storage.prepared import each, each_from, prepared_rows, values_from
+from server.storage.recent_memory import MOST_AGAIN, Memory, OfAccount, RecentItem
 from server.storage.timeline import dress
 from server.storage.touched import Listener
 
@@ -34,6 +35,19 @@ from server.storage.touched import Listener
 MOST_FOLLOWED = 5_000
 
 _ITEM_COLUMNS = ", ".join(f"i.{name}" for name in (*COLUMNS, "flags", "root_id", "root_rkey"))
+_ITEM_WIDTH, _THREAD_WIDTH = len(COLUMNS) + 3, 3
+
+_key = itemgetter(0)
+
+
+class Beside(NamedTuple):
+    """What is read in one statement with items: each is a wait for the database less.
+
+    `newest`: the key of each account's newest item; `threads`: those of the replies among them.
+    """
+
+    newest: bool
+    threads: bool
 
 
 class RecentItems:
@@ -87,28 +101,37 @@ class RecentItems:
                 for place, account in zip(places, accounts, strict=True):
                     memory.newest[place] = found.get(account, LOWEST)
 
-    def read_items(self, memory: Memory, places: Sequence[int], floor: int, count: int) -> None:
-        """Read the newest items of these accounts, down to `floor`, `count` in all at most."""
+    def read_items(
+        self, memory: Memory, places: Sequence[int], floor: int, count: int, beside: Beside
+    ) -> None:
+        """Read the newest items of these accounts, down to `floor`, `count` in all at most.
+
+        Of accounts that were touched, as many more as had been read before, for pages of others.
+        """
         moment = self.moment
         accounts = [memory.accounts[place] for place in places]
-        found = prepared_rows(
-            "WITH n AS MATERIALIZED (SELECT i.id"
-            f" FROM {each('accounts')} a CROSS JOIN feed_items i"
-            " WHERE i.author_id = a.number AND i.id >= :floor ORDER BY i.id DESC LIMIT :most)"
-            f" SELECT {_ITEM_COLUMNS} FROM n CROSS JOIN feed_items i WHERE i.id = n.id"
-            " ORDER BY i.id DESC",
-            {"accounts": accounts, "floor": floor, "most": count},
-        )
-        if len(found) == count:
-            floor = found[-1][0]
+        floors = [min(floor, memory.depths[place]) for place in places]
+        most = count + MOST_AGAIN * sum(one < floor for one in floors)
+        read = prepared_rows(_items_sql(beside), {"most": most, **values_from(accounts, floors)})
+        newest = {account: key for key, account, rkey, *_ in read if rkey is None}
+        found = sorted((row for row in read if row[2] is not None), key=_key, reverse=True)
+        cut = found[-1][0] if len(found) == most else LOWEST
         items: dict[int, list[RecentItem]] = {account: [] for account in accounts}
-        for row, item in zip(found, dress(found), strict=True):
-            items[row[1]].append(_recent_item(row, item))
+        threads = []
+        for row, dressed in zip(found, dress(found), strict=True):
+            item, told = _recent_item(row, dressed), row[_ITEM_WIDTH:]
+            items[item.author].append(item)
+            if told and item.thread is not None:
+                threads.append((item.thread, *told))
         with self._lock:
-            if self._is_still(moment, memory):
-                for place, account in zip(places, accounts, strict=True):
-                    memory.keep_items(place, OfAccount(items[account], floor))
-                self._make_room_for_items()
+            if not self._is_still(moment, memory):
+                return
+            self._keep_threads(memory, threads)
+            for place, account, reached in zip(places, accounts, floors, strict=True):
+                if beside.newest:
+                    memory.newest[place] = newest.get(account, LOWEST)
+                memory.keep_items(place, OfAccount(items[account], max(reached, cut)))
+            self._make_room_for_items()
 
     def read_threads(self, memory: Memory, replies: Sequence[RecentItem]) -> None:
         """Read what is to be known of the threads of these replies."""
@@ -120,18 +143,20 @@ class RecentItems:
         )
         with self._lock:
             if self._is_still(moment, memory):
-                memory.make_room_for_threads(self.most_items)
-                for row in found:
-                    *named, grandparent, is_hidden, is_gone = row
-                    thread = Thread(*named)
-                    others = others_in(
-                        thread,
-                        grandparent=grandparent,
-                        is_hidden=bool(is_hidden),
-                        is_gone=bool(is_gone),
-                    )
-                    accounts = {thread.parent, thread.root, grandparent} - {None}
-                    memory.keep_thread(thread, others, accounts)
+                self._keep_threads(memory, [(Thread(*row[:5]), *row[5:]) for row in found])
+
+    def _keep_threads(self, memory: Memory, found: Sequence[tuple[Any, ...]]) -> None:
+        """Threads, each with what THREAD_SQL says of it."""
+        memory.make_room_for_threads(self.most_items)
+        for thread, grandparent, is_hidden, is_gone in found:
+            others = others_in(
+                thread,
+                grandparent=grandparent,
+                is_hidden=bool(is_hidden),
+                is_gone=bool(is_gone),
+            )
+            accounts = {thread.parent, thread.root, grandparent} - {None}
+            memory.keep_thread(thread, others, accounts)
 
     def _is_still(self, moment: int, memory: Memory) -> bool:
         """Nothing was heard of since, and the memory was not dropped: places mean the same."""
@@ -159,8 +184,28 @@ class RecentItems:
                 memory.drop_items(place)
 
 
+def _items_sql(beside: Beside) -> str:
+    """Items, in any order. With `newest` a row of each account shown, without a record key."""
+    columns = f"{_ITEM_COLUMNS}, {THREAD_SQL}" if beside.threads else _ITEM_COLUMNS
+    items = (
+        # Two steps, or PostgreSQL would go through everybody's items until there are enough.
+        f"WITH f AS MATERIALIZED (SELECT i.id FROM {each_from()} a CROSS JOIN feed_items i"
+        " WHERE i.author_id = a.number AND i.id >= a.floor),"
+        " n AS MATERIALIZED (SELECT id FROM f ORDER BY id DESC LIMIT :most)"
+        f" SELECT {columns} FROM n CROSS JOIN feed_items i WHERE i.id = n.id"
+    )
+    if not beside.newest:
+        return items
+    width = _ITEM_WIDTH + (_THREAD_WIDTH if beside.threads else 0)
+    return (
+        f"{items} UNION ALL SELECT r.newest_id, r.author_id{', NULL' * (width - 2)}"
+        f" FROM {each_from()} a CROSS JOIN repos r"
+        " WHERE r.author_id = a.number AND r.is_active = 1"
+    )
+
+
 def _recent_item(row: tuple[Any, ...], item: TimelineItem) -> RecentItem:
-    key, author, _, collection, subject, subject_rkey, flags, root, root_rkey = row
+    key, author, _, collection, subject, subject_rkey, flags, root, root_rkey, *_ = row
     is_repost = collection == 1
     is_reply = not is_repost and bool(flags & REPLY)
     thread = None

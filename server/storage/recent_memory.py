@@ -19,6 +19,8 @@ ACCOUNTS_AN_ITEM, FOLLOWS_AN_ITEM = 8, 64
 # Parent, root and grandparent.
 ACCOUNTS_A_THREAD = 3
 RENEW_SECONDS = 600.0
+# As many items of an account are read again at once when it was touched, if they had been here.
+MOST_AGAIN = 30
 # In place of a key that has to be read: whoever looks for the newest ones comes upon it.
 UNKNOWN = HIGHEST
 
@@ -45,15 +47,16 @@ class Followed:
     """Whose items a viewer's feeds show: those followed, and the viewer; `places` of Memory.
 
     `guess`: so many accounts as the last page looked at had an item that was not older.
+    `reach`: how far down that page went. Both are HIGHEST before there was one.
     """
 
-    __slots__ = ("accounts", "guess", "places")
+    __slots__ = ("accounts", "guess", "places", "reach")
 
     def __init__(self, accounts: Sequence[int], places: Iterable[int]) -> None:
         """`accounts`: in ascending order."""
         self.accounts = array("i", accounts)
         self.places = array("i", places)
-        self.guess = HIGHEST
+        self.guess = self.reach = HIGHEST
 
     def __contains__(self, account: int) -> bool:
         place = bisect_left(self.accounts, account)
@@ -76,6 +79,8 @@ class Memory:
         self.followed: dict[int, Followed | None] = {}
         self.accounts = array("i")
         self.newest = array("q")
+        # How far down items were here, of who was touched since; HIGHEST if none were.
+        self.depths = array("q")
         # By the account's place.
         self.items: dict[int, OfAccount] = {}
         # Who else is in it: core/threads.py.
@@ -91,6 +96,7 @@ class Memory:
         if place == len(self.accounts):
             self.accounts.append(account)
             self.newest.append(UNKNOWN)
+            self.depths.append(HIGHEST)
         return place
 
     def keep_items(self, place: int, kept: OfAccount) -> None:
@@ -153,7 +159,11 @@ class Memory:
         for account in self.place_of.keys() & accounts:
             place = self.place_of[account]
             self.newest[place] = UNKNOWN
-            self.drop_items(place)
+            held = self.items.get(place)
+            if held is not None:
+                is_much = len(held.items) > MOST_AGAIN
+                self.depths[place] = held.items[MOST_AGAIN - 1].key if is_much else held.floor
+                self.drop_items(place)
         for account in self.threads_of.keys() & accounts:
             threads = self.threads_of.pop(account)
             self.threads_named -= len(threads)

@@ -15,14 +15,16 @@ from operator import itemgetter
 
 from server.core.feed import TimelineFilter
 from server.core.threads import shows_reply
-from server.storage.page_sql import LOWEST
-from server.storage.recent_items import RecentItems
+from server.storage.page_sql import HIGHEST, LOWEST
+from server.storage.recent_items import Beside, RecentItems
 from server.storage.recent_memory import UNKNOWN, Followed, Memory, RecentItem
 from server.storage.timeline import A_FEW, MARGIN, TimelinePage
 
-# Looks, and what is read between them: whom the viewer follows, their newest, items, threads;
-# twice over, and then what was touched meanwhile.
+# What is read: whom the viewer follows, their newest, items, threads; twice over, and then what
+# was touched meanwhile.
 MAX_ROUNDS = 12
+# Accounts whose newest items are read without knowing whether they stand on the page.
+MOST_AT_ONCE = 50
 # Items that are looked at where a feed leaves most of them out.
 MOST_NEAR = 500
 
@@ -44,16 +46,22 @@ def recent_page(
     recent: RecentItems, viewer: int, shown: TimelineFilter, limit: int
 ) -> TimelinePage | None:
     """The first page of a viewer's feed that `suits`. Raises DatabaseError."""
+    recent.look()
+    has_read = False
     for _ in range(MAX_ROUNDS):
-        recent.look()
         moment = recent.moment
         try:
             found = _Search(recent, recent.memory, viewer, shown, limit + 1).run()
         except _NotReadError as missing:
             missing.read()
+            has_read = True
         except _OutOfReachError:
             return None
         else:
+            if has_read:
+                # What was read may be newer than what was heard, and one part newer than another.
+                recent.look()
+                has_read = False
             if recent.moment == moment:
                 recent.count_page()
                 items = [one.item for one in found[:limit]]
@@ -118,7 +126,10 @@ class _Search:
         heads.sort(reverse=True)
         if heads and heads[0][0] == UNKNOWN:
             unread = [place for place in followed.places if newest[place] == UNKNOWN]
-            raise _NotReadError(lambda: self.recent.read_newest(self.memory, unread))
+            if followed.reach == HIGHEST or len(unread) > MOST_AT_ONCE:
+                raise _NotReadError(lambda: self.recent.read_newest(self.memory, unread))
+            # Those who were touched since the last page, and probably stand on this one.
+            raise self._not_read(unread, followed.reach, count, newest=True)
         if len(heads) < count:
             return heads, LOWEST
         # Threads may do this at the same time: each guess is as good.
@@ -140,8 +151,15 @@ class _Search:
             if key >= last and (one is None or one.floor > last)
         ]
         if unread:
-            raise _NotReadError(lambda: self.recent.read_items(self.memory, unread, last, count))
+            raise self._not_read(unread, last, count, newest=False)
+        followed.reach = last
         return near[:count]
+
+    def _not_read(self, places: list[int], floor: int, count: int, *, newest: bool) -> Exception:
+        beside = Beside(newest, threads=self.shown.replies == "following")
+        return _NotReadError(
+            lambda: self.recent.read_items(self.memory, places, floor, count, beside)
+        )
 
     def _filtered(self, followed: Followed, near: list[RecentItem]) -> list[RecentItem]:
         """Those that the feed shows."""

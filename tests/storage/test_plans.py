@@ -171,13 +171,16 @@ def test_a_page_is_found_by_indexes(large, spy, feed, beyond):
 def test_what_a_page_out_of_memory_has_to_read_is_found_by_indexes(large, spy):
     following = next(feed for feed in FEEDS if feed.rkey == "following")
     recent = RecentItems(50_000)
-    assert len(recent_page(recent, large[0], following.filter, 50).items) == 50
+    for _ in range(2):
+        assert len(recent_page(recent, large[0], following.filter, 50).items) == 50
+        with write_transaction():
+            touch([100_000, 100_001])
     of_replies = "SELECT id FROM feed_items WHERE collection = 0 AND flags & ? <> 0 LIMIT 9"
     replies = rows(of_replies, (REPLY,))
     spy.seen.pop()
     recent.read_threads(recent.memory, [SimpleNamespace(key=key) for (key,) in replies])
-    assert len(recent.memory.threads) == 9
-    assert_no_scans(spy, at_least=2)
+    assert len(recent.memory.threads) >= 9
+    assert_no_scans(spy, at_least=3)
     for _, plan in spy.plans("FROM repos") if is_sqlite() else ():
         assert not re.search(r"\bSCAN r\b", plan), plan
 
