@@ -99,12 +99,12 @@ _IS_FOLLOWED_QUOTE = (
 
 # What the rule asks of a reply `i` that is the same for all viewers: the grandparent; whether that
 # one is hidden; whether what the reply hangs on is gone. (core/threads.py goes on from there.)
-THREAD_SQL = (
-    f"{_GRANDPARENT},"
-    f" CASE WHEN {_IS_HIDDEN.format(account=_GRANDPARENT)} THEN 1 ELSE 0 END,"
-    f" CASE WHEN {_IS_GONE.format(account='i.subject_id', rkey='i.subject_rkey')}"
+THREAD_COLUMNS = (
+    _GRANDPARENT,
+    f"CASE WHEN {_IS_HIDDEN.format(account=_GRANDPARENT)} THEN 1 ELSE 0 END",
+    f"CASE WHEN {_IS_GONE.format(account='i.subject_id', rkey='i.subject_rkey')}"
     f" OR (i.root_id IS NOT NULL AND {_IS_GONE.format(account='i.root_id', rkey='i.root_rkey')})"
-    " THEN 1 ELSE 0 END"
+    " THEN 1 ELSE 0 END",
 )
 
 

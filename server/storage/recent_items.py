@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from server.core.feed import TimelineItem
 from server.core.projection import REPLY
 from server.core.threads import Thread, others_in
-from server.storage.filters import THREAD_SQL
+from server.storage.filters import THREAD_COLUMNS
 from server.storage.page_sql import COLUMNS, LOWEST
 from server.storage.prepared import each, each_from, prepared_rows, values_from
 from server.storage.recent_memory import MOST_AGAIN, Memory, OfAccount, RecentItem
@@ -35,7 +35,12 @@ from server.storage.touched import Listener
 MOST_FOLLOWED = 5_000
 
 _ITEM_COLUMNS = ", ".join(f"i.{name}" for name in (*COLUMNS, "flags", "root_id", "root_rkey"))
-_ITEM_WIDTH, _THREAD_WIDTH = len(COLUMNS) + 3, 3
+_ITEM_WIDTH = len(COLUMNS) + 3
+# Of items from :floor on that hang on something, as of the others nobody has asked.
+_THREADS_OF_SOME = ", ".join(
+    f"CASE WHEN i.id >= :floor AND i.collection = 0 AND i.subject_id IS NOT NULL THEN {one} END"
+    for one in THREAD_COLUMNS
+)
 
 _key = itemgetter(0)
 
@@ -106,13 +111,15 @@ class RecentItems:
     ) -> None:
         """Read the newest items of these accounts, down to `floor`, `count` in all at most.
 
-        Of accounts that were touched, as many more as had been read before, for pages of others.
+        Of accounts that were touched also what had been here before, for pages of others:
+        MOST_AGAIN more items at most.
         """
         moment = self.moment
         accounts = [memory.accounts[place] for place in places]
         floors = [min(floor, memory.depths[place]) for place in places]
-        most = count + MOST_AGAIN * sum(one < floor for one in floors)
-        read = prepared_rows(_items_sql(beside), {"most": most, **values_from(accounts, floors)})
+        most = count + (MOST_AGAIN if min(floors) < floor else 0)
+        lists = values_from(accounts, floors)
+        read = prepared_rows(_items_sql(beside), {"floor": floor, "most": most, **lists})
         newest = {account: key for key, account, rkey, *_ in read if rkey is None}
         found = sorted((row for row in read if row[2] is not None), key=_key, reverse=True)
         cut = found[-1][0] if len(found) == most else LOWEST
@@ -121,7 +128,7 @@ class RecentItems:
         for row, dressed in zip(found, dress(found), strict=True):
             item, told = _recent_item(row, dressed), row[_ITEM_WIDTH:]
             items[item.author].append(item)
-            if told and item.thread is not None:
+            if told and told[-1] is not None:
                 threads.append((item.thread, *told))
         with self._lock:
             if not self._is_still(moment, memory):
@@ -138,7 +145,8 @@ class RecentItems:
         moment = self.moment
         found = prepared_rows(
             "SELECT i.author_id, i.subject_id, i.subject_rkey, i.root_id, i.root_rkey,"
-            f" {THREAD_SQL} FROM {each('ids')} n CROSS JOIN feed_items i WHERE i.id = n.number",
+            f" {', '.join(THREAD_COLUMNS)} FROM {each('ids')} n CROSS JOIN feed_items i"
+            " WHERE i.id = n.number",
             {"ids": [reply.key for reply in replies]},
         )
         with self._lock:
@@ -186,7 +194,7 @@ class RecentItems:
 
 def _items_sql(beside: Beside) -> str:
     """Items, in any order. With `newest` a row of each account shown, without a record key."""
-    columns = f"{_ITEM_COLUMNS}, {THREAD_SQL}" if beside.threads else _ITEM_COLUMNS
+    columns = f"{_ITEM_COLUMNS}, {_THREADS_OF_SOME}" if beside.threads else _ITEM_COLUMNS
     items = (
         # Two steps, or PostgreSQL would go through everybody's items until there are enough.
         f"WITH f AS MATERIALIZED (SELECT i.id FROM {each_from()} a CROSS JOIN feed_items i"
@@ -196,7 +204,7 @@ def _items_sql(beside: Beside) -> str:
     )
     if not beside.newest:
         return items
-    width = _ITEM_WIDTH + (_THREAD_WIDTH if beside.threads else 0)
+    width = _ITEM_WIDTH + (len(THREAD_COLUMNS) if beside.threads else 0)
     return (
         f"{items} UNION ALL SELECT r.newest_id, r.author_id{', NULL' * (width - 2)}"
         f" FROM {each_from()} a CROSS JOIN repos r"

@@ -19,7 +19,8 @@ ACCOUNTS_AN_ITEM, FOLLOWS_AN_ITEM = 8, 64
 # Parent, root and grandparent.
 ACCOUNTS_A_THREAD = 3
 RENEW_SECONDS = 600.0
-# As many items of an account are read again at once when it was touched, if they had been here.
+# As many items are read again beyond those that a page needs, of accounts that were touched, and of
+# one account at most.
 MOST_AGAIN = 30
 # In place of a key that has to be read: whoever looks for the newest ones comes upon it.
 UNKNOWN = HIGHEST
