@@ -37,9 +37,11 @@ WINDOW_KEYS = 4_096
 # A record: author, rkey as a number, collection as a number.
 Key = tuple[int, int, int]
 
-_COLUMNS = "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
+# What an edit can change.
+_CONTENT = ("flags", "subject_id", "subject_rkey", "root_id", "root_rkey")
+_COLUMNS = f"id, author_id, rkey, collection, {', '.join(_CONTENT)}"
 _T_COLUMNS = ", ".join(f"t.{column}" for column in _COLUMNS.split(", "))
-_RECORD = ("author_id", "rkey", "collection")
+RECORD = ("author_id", "rkey", "collection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,7 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
     """Insert what is new; change what is there, in its place unless its date is earlier now."""
     if not items:
         return
-    present = {
-        row[1:4]: row for row in rows_by_key(_T_COLUMNS, "feed_items", _RECORD, items.keys())
-    }
+    present = {row[1:4]: row for row in rows_by_key(_T_COLUMNS, "feed_items", RECORD, items.keys())}
     touched: set[int] = set()
     moved: list[int] = []
     changed: list[Sequence[Any]] = []
@@ -94,9 +94,9 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
             moved.append(old[0])
             placed.append((sort_key(item.created_ms, item.tie), values))
         elif old[1:] != values:
-            changed.append((old[0], *values[3:]))
+            changed.append((old[0], *values[len(RECORD) :]))
             touched.add(key[0])
-    update_rows("feed_items", _COLUMNS.split(", ")[4:], ("id",), changed)
+    update_rows("feed_items", _CONTENT, ("id",), changed)
     execute_in("DELETE FROM feed_items WHERE id", moved)
     inserted = _with_free_keys(placed)
     insert_rows(f"INSERT INTO feed_items ({_COLUMNS})", inserted)
@@ -107,7 +107,7 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
 def drop_items(keys: Iterable[Key]) -> int:
     """Delete these records; how many were there."""
     dropped = list(keys)
-    count = delete_rows("feed_items", _RECORD, dropped)
+    count = delete_rows("feed_items", RECORD, dropped)
     renew_newest(key[0] for key in dropped)
     return count
 

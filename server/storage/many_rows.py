@@ -1,7 +1,7 @@
 """Statements for many rows or keys at once, on either database.
 
-SQLite runs a short statement for each row, prepared once: most of a long one's time is its text's.
-PostgreSQL gets all rows in one (arrays.py), as each statement would be a round trip.
+SQLite writes by a short statement for each row, prepared once: most of a long one's time is its
+text's. PostgreSQL gets all rows or keys in one (arrays.py), as each would be a round trip.
 
 Bounds: CHUNK values, or rows, at a time. None of these functions needs any to be there: nothing is
 done for nothing.

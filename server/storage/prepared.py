@@ -61,7 +61,7 @@ def each(name: str) -> str:
     return f"(SELECT unnest(:{name}) AS number)"
 
 
-def each_from() -> str:
+def each_with_floor() -> str:
     """Of the lists :accounts and :floors, side by side: a table of `number` and `floor`."""
     if is_sqlite():
         pair = "json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS floor"
@@ -69,8 +69,8 @@ def each_from() -> str:
     return "(SELECT unnest(:accounts) AS number, unnest(:floors) AS floor)"
 
 
-def values_from(accounts: Sequence[int], floors: Sequence[int]) -> dict[str, list[Any]]:
-    """The values that `each_from` asks for."""
+def with_floors(accounts: Sequence[int], floors: Sequence[int]) -> dict[str, list[Any]]:
+    """The values that `each_with_floor` asks for."""
     if is_sqlite():
         return {"accounts": list(zip(accounts, floors, strict=True))}
     return {"accounts": list(accounts), "floors": list(floors)}

@@ -26,7 +26,7 @@ from server.core.projection import REPLY
 from server.core.threads import Thread, others_in
 from server.storage.filters import THREAD_COLUMNS
 from server.storage.page_sql import COLUMNS, LOWEST
-from server.storage.prepared import each, each_from, prepared_rows, values_from
+from server.storage.prepared import each, each_with_floor, prepared_rows, with_floors
 from server.storage.recent_memory import MOST_AGAIN, Memory, OfAccount, RecentItem
 from server.storage.timeline import dress
 from server.storage.touched import Listener
@@ -118,7 +118,7 @@ class RecentItems:
         accounts = [memory.accounts[place] for place in places]
         floors = [min(floor, memory.depths[place]) for place in places]
         most = count + (MOST_AGAIN if min(floors) < floor else 0)
-        lists = values_from(accounts, floors)
+        lists = with_floors(accounts, floors)
         read = prepared_rows(_items_sql(beside), {"floor": floor, "most": most, **lists})
         newest = {account: key for key, account, rkey, *_ in read if rkey is None}
         found = sorted((row for row in read if row[2] is not None), key=_key, reverse=True)
@@ -197,7 +197,7 @@ def _items_sql(beside: Beside) -> str:
     columns = f"{_ITEM_COLUMNS}, {_THREADS_OF_SOME}" if beside.threads else _ITEM_COLUMNS
     items = (
         # Two steps, or PostgreSQL would go through everybody's items until there are enough.
-        f"WITH f AS MATERIALIZED (SELECT i.id FROM {each_from()} a CROSS JOIN feed_items i"
+        f"WITH f AS MATERIALIZED (SELECT i.id FROM {each_with_floor()} a CROSS JOIN feed_items i"
         " WHERE i.author_id = a.number AND i.id >= a.floor),"
         " n AS MATERIALIZED (SELECT id FROM f ORDER BY id DESC LIMIT :most)"
         f" SELECT {columns} FROM n CROSS JOIN feed_items i WHERE i.id = n.id"
@@ -207,7 +207,7 @@ def _items_sql(beside: Beside) -> str:
     width = _ITEM_WIDTH + (len(THREAD_COLUMNS) if beside.threads else 0)
     return (
         f"{items} UNION ALL SELECT r.newest_id, r.author_id{', NULL' * (width - 2)}"
-        f" FROM {each_from()} a CROSS JOIN repos r"
+        f" FROM {each_with_floor()} a CROSS JOIN repos r"
         " WHERE r.author_id = a.number AND r.is_active = 1"
     )
 

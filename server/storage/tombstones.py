@@ -7,10 +7,8 @@ wins over the page, and what it said at an earlier one does not: hence a rev bes
 from collections.abc import Iterable, Mapping
 
 from server.storage.database import execute
-from server.storage.items import Key
+from server.storage.items import RECORD, Key
 from server.storage.many_rows import delete_rows, insert_rows, rows_by_key
-
-_RECORD = ("author_id", "rkey", "collection")
 
 
 def load(keys: Iterable[Key]) -> dict[Key, tuple[int, bool]]:
@@ -18,7 +16,7 @@ def load(keys: Iterable[Key]) -> dict[Key, tuple[int, bool]]:
     found = rows_by_key(
         "t.author_id, t.rkey, t.collection, t.rev, t.is_alive",
         "tombstones",
-        _RECORD,
+        RECORD,
         keys,
     )
     return {(row[0], row[1], row[2]): (row[3], bool(row[4])) for row in found}
@@ -36,7 +34,7 @@ def write(marks: Mapping[Key, tuple[int, bool]], now_us: int) -> None:
 
 def forget(keys: Iterable[Key]) -> None:
     """These records were made again, and no backfill is reading."""
-    delete_rows("tombstones", _RECORD, list(keys))
+    delete_rows("tombstones", RECORD, list(keys))
 
 
 def forget_alive(author_id: int) -> None:

@@ -72,7 +72,7 @@ SAYINGS = [(verb, n) for verb in ("viewer", "ben", None) for n in (5, 6)]
 
 
 def kept(said, rkey=None):
-    """The record key of the row in the end; True beside it if there is a row at all."""
+    """Whether there is a row in the end, and its record key."""
     is_there = rkey is not None
     for subject, n in said:
         if subject == "viewer":
