@@ -121,8 +121,8 @@ class RecentItems:
         lists = with_floors(accounts, floors)
         read = prepared_rows(_items_sql(beside), {"floor": floor, "most": most, **lists})
         newest = {account: key for key, account, rkey, *_ in read if rkey is None}
-        found = sorted((row for row in read if row[2] is not None), key=_key, reverse=True)
-        cut = found[-1][0] if len(found) == most else LOWEST
+        found = sorted((row for row in read if row[2] is not None), key=_key)
+        cut = found[0][0] if len(found) == most else LOWEST
         items: dict[int, list[RecentItem]] = {account: [] for account in accounts}
         threads = []
         for row, dressed in zip(found, dress(found), strict=True):

@@ -38,7 +38,7 @@ class RecentItem(NamedTuple):
 
 
 class OfAccount(NamedTuple):
-    """An account's items, newest first: all whose key is `floor` or more."""
+    """An account's items, oldest first: all whose key is `floor` or more."""
 
     items: Sequence[RecentItem]
     floor: int
@@ -163,7 +163,7 @@ class Memory:
             held = self.items.get(place)
             if held is not None:
                 is_much = len(held.items) > MOST_AGAIN
-                self.depths[place] = held.items[MOST_AGAIN - 1].key if is_much else held.floor
+                self.depths[place] = held.items[-MOST_AGAIN].key if is_much else held.floor
                 self.drop_items(place)
         for account in self.threads_of.keys() & accounts:
             threads = self.threads_of.pop(account)

@@ -9,8 +9,10 @@ whose newest items are newest, and none of them is older than the n-th of these.
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from operator import itemgetter
 
 from server.core.feed import TimelineFilter
@@ -32,6 +34,7 @@ _key = itemgetter(0)
 _UNREAD: tuple[int, ...] = (-1,)
 
 
+@cache
 def suits(shown: TimelineFilter) -> bool:
     """Whether first pages of such a feed, newest first, can come out of memory.
 
@@ -141,7 +144,11 @@ class _Search:
         # No item of the page is below `last`: so many accounts have one that is not.
         heads, last = self._heads(followed, count)
         held = [self.memory.items.get(place) for _, place in heads]
-        near = [item for one in held if one is not None for item in one.items]
+        near: list[RecentItem] = []
+        for one in held:
+            if one is not None:
+                # A tuple of the key alone comes before the item that begins with it.
+                near += one.items[bisect_left(one.items, (last,)) :]
         near.sort(key=_key, reverse=True)
         if len(near) >= count:
             last = near[count - 1].key
