@@ -2,6 +2,9 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
 from typing import Any
 
 from simnet.clock import wall_clock_us
@@ -53,10 +56,12 @@ class PdsReads:
         cursor = request.query.get("cursor") or None
         if self._host.faults.take("list-same-cursor", **context) is not None:
             cursor = None
-        rkeys = _page(
-            state.repo.rkeys(collection), cursor, limit, request.query.get("reverse") == "true"
-        )
-        found = [stored for rkey in rkeys if (stored := state.repo.get(collection, rkey))]
+        keys, shown = state.repo.rkeys(collection), partial(state.repo.get, collection)
+        for manner, order in _MANNERS.items():
+            if self._host.faults.take(manner, **context) is not None:
+                return Reply(_listed_by(order(collection, keys), shown, cursor, limit))
+        rkeys = _page(keys, cursor, limit, request.query.get("reverse") == "true")
+        found = [stored for rkey in rkeys if (stored := shown(rkey))]
         return Reply(self._spoil(context, _listing(found, rkeys), state))
 
     def _spoil(
@@ -149,6 +154,48 @@ def _page(rkeys: Sequence[str], cursor: str | None, limit: int, reverse: bool) -
         return list(rkeys[start : start + limit])
     end = bisect_left(rkeys, cursor) if cursor else len(rkeys)
     return list(reversed(rkeys[max(0, end - limit) : end]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """How a PDS that is not the official one lists: keys with their cursors, in its order.
+
+    `walked`: a cursor is the path where a walk through the repo begins, in this folder or nowhere.
+    """
+
+    places: Sequence[tuple[str, str]]
+    walked: str | None = None
+
+
+def _downwards(_: str, keys: Sequence[str]) -> _Order:
+    return _Order([(f"after-{key[::-1]}", key) for key in reversed(keys)])
+
+
+def _upwards(collection: str, keys: Sequence[str]) -> _Order:
+    return _Order([(f"{collection}/{key}", key) for key in keys], walked=collection)
+
+
+def _shuffled(_: str, keys: Sequence[str]) -> _Order:
+    return _Order(sorted((sha256(key.encode()).hexdigest(), key) for key in keys))
+
+
+_MANNERS = {"list-own-cursor": _downwards, "list-upwards": _upwards, "list-shuffled": _shuffled}
+
+
+def _listed_by(
+    order: _Order, get: Callable[[str], StoredRecord | None], cursor: str | None, limit: int
+) -> dict[str, Any]:
+    """A page in that order; a cursor that it does not know leads nowhere."""
+    places = list(order.places)
+    if cursor is not None and order.walked is not None:
+        is_there = cursor.startswith(f"{order.walked}/")
+        places = [place for place in places if is_there and place[0] >= cursor]
+    elif cursor is not None:
+        known = [name for name, _ in places]
+        places = places[known.index(cursor) + 1 :] if cursor in known else []
+    page = places[:limit]
+    listing: dict[str, Any] = {"records": [_shown(found) for _, key in page if (found := get(key))]}
+    return {**listing, "cursor": page[-1][0]} if len(page) == limit else listing
 
 
 def _listing(found: list[StoredRecord], rkeys: list[str]) -> dict[str, Any]:

@@ -13,16 +13,9 @@ from threading import Event as StopEvent
 from typing import Any
 
 from server.backfill import pds
+from server.backfill.listing import Listing
 from server.backfill.locate import Home, look_up_home, remember
-from server.backfill.pds import Listing
-from server.core.errors import BadRecord, FetchFailed, NotFound
-from server.core.projection import (
-    SaveFollow,
-    SaveItem,
-    backfill_seen_ms,
-    project_record,
-    tie_of_cid_text,
-)
+from server.core.errors import FetchFailed, NotFound
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
@@ -72,16 +65,25 @@ class Backfill:
         self.pds_url = ""
         # To be remembered with the next rows that are written.
         self.looked_up: Home | None = None
+        # Collections of which the PDS tells nothing below what was read.
+        self.ended: set[str] = set()
 
     def run(self) -> None:
         """Fetch what is due: a viewer's follows, then the newest pages, then the rest."""
         try:
             self.pds_url = self._find_pds()
+            self._take_up()
             if self.job.snapshot_rev == 0 and not self._open():
                 return
             self._fetch()
         except NotFound as gone:
             self._settle_absence(gone)
+
+    def _take_up(self) -> None:
+        """Go on where an earlier turn stopped, if that was at the same PDS: cursors are its own."""
+        if self.progress.home not in ("", self.pds_url):
+            self.progress = Progress(floors=self.progress.floors)
+        self.progress.home = self.pds_url
 
     def _open(self) -> bool:
         """Read the rev, and the newest pages but of a viewer; False if this turn ends here."""
@@ -99,20 +101,35 @@ class Backfill:
     def _save_opening(self, rev: int, newest: list[Page]) -> Snapshot:
         self._remember_home()
         # What an earlier turn listed is older than this rev.
-        self.progress = Progress(floors={name: self._floor(name) for name in (POST, REPOST)})
-        # Too short a page to stop after: of everybody we want PAGE_RECORDS at least.
-        self.progress.cursors.update({page.collection: page.lower for page in newest})
+        floors = {name: self._floor(name) for name in (POST, REPOST)}
+        self.progress = Progress(floors=floors, home=self.pds_url)
+        for page in newest:
+            self._begin(page.collection, page.lower)
         job, epoch = self.job, self.sources.epoch
         if not newest:
             return pages.store_snapshot(job, rev, epoch)
         return pages.open_repo(job, rev, newest, self.progress, epoch, _now_us())
 
+    def _begin(self, collection: str, lower: str | None) -> None:
+        """Where the second page begins."""
+        if collection not in self.ended:
+            # The first one is too short to stop after: of everybody we want PAGE_RECORDS at least.
+            self.progress.cursors[collection] = lower
+            return
+        self._advance(collection, lower)
+        if self.progress.cursors[collection] is not None:
+            # Not low enough: once more, down to the floor that is known now.
+            del self.progress.cursors[collection]
+
     def _floor(self, collection: str) -> str:
         """The key down to which a collection has to be listed."""
-        wanted = max(0, _now_us() - self.sources.backfill_days * DAY_US) << 10
         # What we have had below that may have been deleted meanwhile: it is read again as well.
-        floor = int_to_tid(min(wanted, self.job.horizon_rkey))
+        floor = self._usual_floor()
         return min(floor, pages.least_key(self.job.author_id, collection) or floor)
+
+    def _usual_floor(self) -> str:
+        wanted = max(0, _now_us() - self.sources.backfill_days * DAY_US) << 10
+        return int_to_tid(min(wanted, self.job.horizon_rkey))
 
     def _remember_home(self) -> None:
         if self.looked_up is not None:
@@ -139,7 +156,7 @@ class Backfill:
             crash_point("finish: live and gaps closed")
 
     def _is_listed(self) -> bool:
-        return all(self.progress.cursors[name] is None for name in (POST, REPOST))
+        return all(self.progress.cursors.get(name, name) is None for name in (POST, REPOST))
 
     def _list_all(self, collection: str) -> bool:
         """All pages that are left; False if the job is out of date, or has had its turn."""
@@ -167,11 +184,20 @@ class Backfill:
         return pages.commit_page(job, page, self.progress, priority, epoch, _now_us())
 
     def _read_page(self, collection: str, upper: str | None, limit: int | None = None) -> Page:
-        fetcher, did = self.sources.fetcher, self.job.did
-        listing = pds.list_records(fetcher, self.pds_url, did, collection, upper, limit)
-        changes = project_listing(collection, listing, _now_us() // 1000)
-        listed = {record.rkey for record in listing.records}
-        return Page(collection, changes, listed, upper, listing.cursor)
+        listing = Listing(self.sources.fetcher, self.pds_url, self.job.did, collection, self._go_on)
+        floor, least = None, 0
+        if collection != FOLLOW:
+            floor = self.progress.floors.get(collection, self._usual_floor())
+            # Of everybody we want so many at least.
+            least = pds.PAGE_RECORDS
+        listed = listing.page(upper, limit=limit, floor=floor, least=least)
+        self.ended = self.ended | {collection} if listed.is_last else self.ended - {collection}
+        changes = [change for change in listed.records.values() if change is not None]
+        return Page(collection, changes, listed.records.keys(), listed.upper, listed.lower)
+
+    def _go_on(self) -> None:
+        if self.stop.is_set():
+            raise FetchFailed("we are to stop")
 
     def _advance(self, collection: str, cursor: str | None) -> None:
         """Where to go on; nowhere at the end of the collection, or once it is listed low enough."""
@@ -201,7 +227,7 @@ class Backfill:
         After a migration the old one says so as well. Some say only InvalidRequest: that may mean
         anything.
         """
-        status = STATUSES.get(gone.name)
+        status = STATUSES.get(gone.name) or self._reason()
         if status is None:
             raise FetchFailed(f"the PDS refuses: {gone.name} {gone}") from gone
         try:
@@ -217,20 +243,14 @@ class Backfill:
         self.sources.write(lambda: pages.finish_inactive(job, status, epoch, _now_us()))
         crash_point("absence: settled")
 
-
-def project_listing(collection: str, listing: Listing, now_ms: int) -> list[SaveItem | SaveFollow]:
-    """The rows of a page. Records that their lexicon refuses are nobody's loss."""
-    changes: list[SaveItem | SaveFollow] = []
-    for record in listing.records:
-        created_at = record.value.get("createdAt") if isinstance(record.value, dict) else None
-        seen_ms = backfill_seen_ms(record.rkey, created_at, now_ms)
-        try:
-            tie = tie_of_cid_text(record.cid)
-            change = project_record(collection, record.rkey, tie, record.value, seen_ms)
-        except BadRecord:
-            continue
-        changes.append(change)
-    return changes
+    def _reason(self) -> str | None:
+        """Why the repo is not shown: listRecords says InvalidRequest of any, this has names."""
+        if self.pds_url:
+            try:
+                pds.latest_rev(self.sources.fetcher, self.pds_url, self.job.did)
+            except NotFound as gone:
+                return STATUSES.get(gone.name)
+        return None
 
 
 def _now_us() -> int:

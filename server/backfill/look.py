@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from threading import Event as StopEvent
 
 from server.backfill import pds
-from server.backfill.author import STATUSES, Sources, project_listing
+from server.backfill.author import STATUSES, Sources
+from server.backfill.listing import Listing, Records
 from server.backfill.locate import look_up_pds
 from server.core.errors import FetchFailed, NotFound
 from server.core.projection import SaveFollow, SaveItem
@@ -38,8 +39,6 @@ DIFFERENCES_KEPT = 50
 
 # What the stream may call an account on its own account, whatever the PDS shows.
 _RELAYS_WORDS = ("takendown", "suspended")
-
-Records = dict[str, SaveItem | SaveFollow | None]
 
 
 class Look:
@@ -133,23 +132,22 @@ class Look:
     def _list(self, home: str, collection: str, floor: str) -> tuple[Records, str]:
         """Records by key, None for what its lexicon refuses; and down to which key they are all."""
         records: Records = {}
-        cursor: str | None = None
+        listing = Listing(self.sources.fetcher, home, self.repo.did, collection, self._count)
+        lower = None
         for _ in range(MAX_PAGES):
-            if self.stop.is_set():
-                raise FetchFailed("we are to stop")
-            self.requests += 1
-            fetcher, did = self.sources.fetcher, self.repo.did
-            listing = pds.list_records(fetcher, home, did, collection, cursor)
-            records |= dict.fromkeys(record.rkey for record in listing.records)
-            now_ms = time.time_ns() // 1_000_000
-            for change in project_listing(collection, listing, now_ms):
-                records[change.rkey] = change
-            cursor = listing.cursor
-            if cursor is None:
+            page = listing.page(lower, floor=floor)
+            records |= page.records
+            lower = page.lower
+            if lower is None:
                 return records, ""
-            if is_tid(cursor) and cursor < floor:
+            if is_tid(lower) and lower < floor:
                 break
-        return records, str(cursor)
+        return records, str(lower)
+
+    def _count(self) -> None:
+        if self.stop.is_set():
+            raise FetchFailed("we are to stop")
+        self.requests += 1
 
 
 def collections_of(repo: KnownRepo) -> tuple[str, ...]:

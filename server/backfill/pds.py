@@ -2,9 +2,9 @@
 
 A PDS is anybody's machine. An answer counts only where it can be checked: a record's URI must name
 the repo and the collection that were asked for (else it could put other people's posts into
-feeds), keys must descend from below the cursor (else a listing could go round for ever, or hide
-records), and everything is bounded in bytes, records and time. The rest raises FetchFailed, and the
-job is tried again later. A repo that the PDS does not show raises NotFound with its word for why.
+feeds), a page must make sense beside the one before (listing.py), and everything is bounded in
+bytes, records and time. The rest raises FetchFailed, and the job is tried again later. A repo that
+the PDS does not show raises NotFound with its word for why.
 """
 
 import time
@@ -21,6 +21,8 @@ FIRST_RECORDS = 30
 # 100 records of the largest posts that clients make are below a tenth of this.
 MAX_PAGE_BYTES = 8_000_000
 MAX_ANSWER_BYTES = 100_000
+# A record's path has 550 at most.
+MAX_CURSOR_CHARS = 2_000
 # A PDS on somebody's home line is slow, not dead.
 DEADLINE_SECONDS = 20.0
 # How far ahead of ours a PDS's clock may be.
@@ -37,8 +39,8 @@ class ListedRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """Records in descending order of their keys, and where to go on; None: there is no more."""
+class RawPage:
+    """Records in the order of the PDS, and its word for where to go on; None: there is no more."""
 
     records: list[ListedRecord]
     cursor: str | None
@@ -65,8 +67,8 @@ def list_records(
     collection: str,
     cursor: str | None,
     limit: int | None = None,
-) -> Listing:
-    """One page of a collection, of keys below `cursor`, newest first where the keys are TIDs."""
+) -> RawPage:
+    """One page of a collection, none of its keys twice. Each PDS has an order of its own."""
     limit = limit or PAGE_RECORDS
     params = {"repo": did, "collection": collection, "limit": str(limit)}
     if cursor is not None:
@@ -76,23 +78,18 @@ def list_records(
     if not isinstance(listed, list) or len(listed) > limit:
         raise FetchFailed("listRecords gave no page")
     prefix = f"at://{did}/{collection}/"
-    records: list[ListedRecord] = []
-    below = cursor
-    for entry in listed:
-        record = _record(entry, prefix)
-        if below is not None and record.rkey >= below:
-            raise FetchFailed("listRecords is not in descending order")
-        below = record.rkey
-        records.append(record)
+    records = [_record(entry, prefix) for entry in listed]
+    if len({record.rkey for record in records}) < len(records):
+        raise FetchFailed("listRecords gave a record twice")
     following = answer.get("cursor")
     if not isinstance(following, str) or not following:
-        return Listing(records, None)
+        return RawPage(records, None)
     if not listed:
         # Taken for the end, it would take away everything of ours below.
         raise FetchFailed("listRecords gave an empty page that is not the last")
-    # The cursor is opaque by the letter; everybody's is the last key, and only with that is it
-    # known which of our records the page speaks for.
-    return Listing(records, below)
+    if len(following) > MAX_CURSOR_CHARS:
+        raise FetchFailed("listRecords gave a cursor that is too long")
+    return RawPage(records, following)
 
 
 def get_record(fetcher: Fetcher, pds_url: str, did: str, collection: str, rkey: str) -> object:

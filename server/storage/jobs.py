@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from server.storage import leases, repos
 from server.storage.database import execute, rows, value
@@ -11,22 +11,24 @@ from server.storage.database import execute, rows, value
 LONGEST_DELAY_US = 3600 * 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Progress:
     """How far a job is, by collection.
 
     `cursors`: where to go on listing, None at the end; a collection that is not in it has not been
     begun. `floors`: the key down to which it has to be listed. `horizons`: the key where the
-    listing stopped because that was low enough; not there if it went to the end.
+    listing stopped because that was low enough; not there if it went to the end. `home`: the
+    PDS to which `cursors` mean something.
     """
 
     cursors: dict[str, str | None] = field(default_factory=dict)
     floors: dict[str, str] = field(default_factory=dict)
     horizons: dict[str, str] = field(default_factory=dict)
+    home: str = ""
 
     def encode(self) -> str:
         """As it is stored."""
-        return json.dumps([self.cursors, self.floors, self.horizons])
+        return json.dumps(list(astuple(self)))
 
     @classmethod
     def decode(cls, text: str | None) -> "Progress":

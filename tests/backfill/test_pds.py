@@ -52,11 +52,10 @@ def test_a_page_is_about_the_repo_that_was_asked_for_or_counts_for_nothing(answe
     except FetchFailed:
         return
     keys = [record.rkey for record in page.records]
-    assert keys == sorted(set(keys), reverse=True)
-    assert cursor is None or all(key < cursor for key in keys)
+    assert len(set(keys)) == len(keys)
     assert [PREFIX + key for key in keys] == [entry["uri"] for entry in answer["records"]]
-    # A listing that goes on goes down.
-    assert page.cursor is None or page.cursor == keys[-1]
+    # A listing that goes on has shown something.
+    assert page.cursor is None or (keys and page.cursor == answer["cursor"])
 
 
 @fuzz(60)

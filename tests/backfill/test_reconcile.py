@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.backfill import reconcile
+from server.backfill import pds, reconcile
 from server.core.projection import DropRecord
 from server.core.syntax import tid_to_int
 from server.storage import discrepancies, gaps, repos
@@ -165,7 +165,13 @@ def test_viewers_who_stay_away_are_not_asked_about(net, viewer, watch):
     assert net.pds[0].requests[LISTING] == before
 
 
-def test_without_a_chain_records_are_compared(net, alice, sources, watch):
+@pytest.mark.parametrize("manner", [None, "list-own-cursor", "list-upwards", "list-shuffled"])
+def test_without_a_chain_records_are_compared(net, alice, sources, watch, monkeypatch, manner):
+    if manner is not None:
+        monkeypatch.setattr(pds, "PAGE_RECORDS", 3)
+        for number in range(7):
+            alice.post(str(number), at_us=net.clock() - number * 86_400_000_000)
+        net.faults.arm(manner, times=None)
     lost, extra = alice.post("lost"), alice.post("deleted unheard")
     alice.repost(lost)
     reset(alice)
