@@ -9,6 +9,8 @@ from server.storage.many_rows import execute_in, insert_rows, rows_in
 # A page names a hundred accounts or two, and mostly the same few thousand. The memory is emptied
 # when it is full: 130 bytes each, 25 MB.
 MAX_REMEMBERED = 200_000
+# What was checked further ahead than this was checked by a clock that is wrong.
+MAX_AHEAD_US = 3_600_000_000
 
 # The account of each number. A number is never given to another account, nor taken back.
 _dids: dict[int, str] = {}
@@ -108,12 +110,17 @@ def save_identity(
 ) -> None:
     """Remember an identity, of an account that we know: a flood of strangers writes nothing.
 
-    A doubt that came up while the document was being asked for is not settled by it.
+    A doubt that came up while the document was being asked for is not settled by it, and an answer
+    to a later question is not replaced: a key that was revoked would be back.
     """
     execute(
         "UPDATE authors SET handle = ?, pds_url = ?, signing_key = ?,"
-        " checked_us = CASE WHEN checked_us < ? THEN checked_us ELSE ? END WHERE did = ?",
-        (handle, pds_url, signing_key, -checked_us, checked_us, did),
+        " checked_us = CASE WHEN checked_us < ? THEN checked_us ELSE ? END"
+        " WHERE did = ? AND coalesce(checked_us, 0) NOT BETWEEN ? AND ?",
+        (
+            *(handle, pds_url, signing_key, -checked_us, checked_us, did),
+            *(checked_us + 1, checked_us + MAX_AHEAD_US),
+        ),
     )
 
 

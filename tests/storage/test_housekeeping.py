@@ -165,6 +165,17 @@ def test_an_identity_is_kept_of_those_whom_we_know(db):
     assert load_identity(did("alice")).checked_us == 8
 
 
+def test_what_was_asked_earlier_replaces_no_later_answer(db):
+    author_ids([did("alice")])
+    save_identity(did("alice"), None, "https://new.test", "new", NOW_US)
+    save_identity(did("alice"), None, "https://old.test", "revoked", NOW_US - 60_000_000)
+    assert load_identity(did("alice")).signing_key == "new"
+    # A clock that was a year ahead keeps nobody out for a year.
+    save_identity(did("alice"), None, "https://far.test", "far", NOW_US + 31_536_000_000_000)
+    save_identity(did("alice"), None, "https://now.test", "now", NOW_US)
+    assert load_identity(did("alice")).signing_key == "now"
+
+
 def test_record_keys_come_back_as_they_were(db):
     odd = ["self", "3jzfcijpj2z2", "zzzzzzzzzzzzz", "A:b~c", "x" * 512, "kkkkkkkkkkkkk"]
     keys = [tid(n) for n in range(50)] + odd
