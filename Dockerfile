@@ -23,6 +23,7 @@ COPY migrations migrations
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/app \
     DATABASE_URL=sqlite:////data/gapless.db
 USER gapless
 VOLUME /data

@@ -207,7 +207,8 @@ def _chosen_rkeys(
 
 def read_environ(dotenv: Path = ROOT / ".env") -> dict[str, str]:
     """The environment, with what only `.env` has. Variables that are set win."""
-    from_file = {name: text or "" for name, text in dotenv_values(dotenv).items()}
+    found = dotenv_values(dotenv, interpolate=False)
+    from_file = {name: text or "" for name, text in found.items()}
     return from_file | dict(os.environ)
 
 

@@ -31,7 +31,7 @@ def main(words: list[str]) -> int:
         command.add_arguments(own)
         own.set_defaults(run=command.run)
     arguments = parser.parse_args(words)
-    load_dotenv(Path(".env"))
+    load_dotenv(Path(".env"), interpolate=False)
     try:
         config = load_config(os.environ)
         configure_logging(config.log_format, config.log_level)

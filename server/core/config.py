@@ -3,16 +3,13 @@
 Every setting is described for operators in `.env.example`, which a test compares with this file.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from server.core import setting_values as values
 from server.core.database_urls import database_url, replica_problems, replica_urls
 from server.core.errors import ConfigError
-from server.core.syntax import is_at_uri, is_did, is_hostname
 
 DEFAULTS: dict[str, str] = {
     "FEED_HOSTNAME": "",
@@ -48,17 +45,8 @@ DEFAULTS: dict[str, str] = {
 # A database URL carries a password, the DSN of Sentry a key.
 _SECRET = frozenset({"DATABASE_URL", "DATABASE_REPLICA_URLS", "ADMIN_TOKEN", "SENTRY_DSN"})
 
-# The path says what kind of source a URL names.
-RELAY_PATH = "/xrpc/com.atproto.sync.subscribeRepos"
-JETSTREAM_V1_PATH = "/subscribe"
-JETSTREAM_V2_PATH = "/xrpc/network.bsky.jetstream.subscribeEvents"
-SOURCE_PATHS = (RELAY_PATH, JETSTREAM_V1_PATH, JETSTREAM_V2_PATH)
-
 # More accounts a Jetstream does not take into a filter.
 MAX_FILTER_DIDS = 10_000
-
-# How such a file begins (RFC 8878, section 5).
-ZSTD_DICTIONARY = bytes.fromhex("37a430ec")
 
 # The DID that stands for "nobody yet": a local trial needs a feed URI, but publishes nothing.
 UNPUBLISHED_DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
@@ -107,38 +95,38 @@ def load_config(environ: Mapping[str, str]) -> Config:
     Raises ConfigError that names every problem at once.
     """
     reader = _Reader(environ)
-    hostname = reader.read("FEED_HOSTNAME", _hostname) or "localhost"
+    hostname = reader.read("FEED_HOSTNAME", values.hostname) or "localhost"
     port = reader.integer("PORT", 1, 65535)
     is_local_trial = hostname == "localhost"
     service_did = f"did:web:localhost%3A{port}" if is_local_trial else f"did:web:{hostname}"
     config = Config(
         hostname=hostname,
         is_local_trial=is_local_trial,
-        publisher_did=reader.read("FEED_PUBLISHER_DID", _did) or UNPUBLISHED_DID,
-        service_did=reader.read("FEED_SERVICE_DID", _service_did) or service_did,
+        publisher_did=reader.read("FEED_PUBLISHER_DID", values.did) or UNPUBLISHED_DID,
+        service_did=reader.read("FEED_SERVICE_DID", values.service_did) or service_did,
         service_endpoint=f"http://localhost:{port}" if is_local_trial else f"https://{hostname}",
         database_url=reader.read("DATABASE_URL", database_url) or "",
         replica_urls=reader.read("DATABASE_REPLICA_URLS", replica_urls) or (),
-        stream_urls=reader.read("STREAM_URLS", _stream_urls) or (),
-        jetstream_dictionary=reader.read("JETSTREAM_DICTIONARY", _dictionary),
+        stream_urls=reader.read("STREAM_URLS", values.stream_urls) or (),
+        jetstream_dictionary=reader.read("JETSTREAM_DICTIONARY", values.dictionary),
         jetstream_filter_dids=reader.integer("JETSTREAM_FILTER_DIDS", 0, MAX_FILTER_DIDS),
-        plc_url=reader.read("PLC_URL", _http_url) or "",
-        appview_url=reader.read("APPVIEW_URL", _http_url_or_off),
+        plc_url=reader.read("PLC_URL", values.http_url) or "",
+        appview_url=reader.read("APPVIEW_URL", values.http_url_or_off),
         retention_days=reader.integer("RETENTION_DAYS", 1, 3650),
         backfill_days=reader.integer("BACKFILL_DAYS", 1, 3650),
         viewer_days=reader.integer("VIEWER_DAYS", 1, 3650),
         port=port,
         web_workers=reader.integer("WEB_WORKERS", 1, 64),
         web_threads=reader.integer("WEB_THREADS", 1, 64),
-        recent_items=reader.read("RECENT_ITEMS", _recent_items) or 0,
+        recent_items=reader.read("RECENT_ITEMS", values.recent_items) or 0,
         viewer_requests_per_minute=reader.integer("VIEWER_REQUESTS_PER_MINUTE", 10, 1_000_000),
         backfill_workers=reader.integer("BACKFILL_WORKERS", 1, 512),
         log_format=reader.choice("LOG_FORMAT", ("text", "json")),
         log_level=reader.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR")),
-        allow_private_hosts=reader.read("ALLOW_PRIVATE_HOSTS", _switch) or False,
-        notice_post_uri=reader.read("NOTICE_POST_URI", _post_uri),
-        admin_token=reader.read("ADMIN_TOKEN", _secret),
-        sentry_dsn=reader.read("SENTRY_DSN", _http_url),
+        allow_private_hosts=reader.read("ALLOW_PRIVATE_HOSTS", values.switch) or False,
+        notice_post_uri=reader.read("NOTICE_POST_URI", values.post_uri),
+        admin_token=reader.read("ADMIN_TOKEN", values.secret),
+        sentry_dsn=reader.read("SENTRY_DSN", values.sentry_dsn),
         backup_dir=reader.read("BACKUP_DIR", str),
         backup_hours=reader.integer("BACKUP_HOURS", 1, 720),
         backup_keep=reader.integer("BACKUP_KEEP", 1, 1000),
@@ -200,100 +188,3 @@ class _Reader:
 
 def _shown(name: str, text: str) -> str:
     return "(hidden)" if name in _SECRET else text
-
-
-def _recent_items(text: str) -> int:
-    # One page may have to look at some hundreds.
-    if text != "0" and not (text.isascii() and text.isdigit() and 1_000 <= int(text[:9]) <= 10**7):
-        raise ValueError("must be 0, or a whole number from 1000 to 10000000")
-    return int(text)
-
-
-def _hostname(text: str) -> str:
-    if text.lower() == "localhost":
-        return "localhost"
-    if not is_hostname(text.lower()):
-        raise ValueError("must be a public host name like feed.example.com, with no scheme or path")
-    return text.lower()
-
-
-def _did(text: str) -> str:
-    if not is_did(text):
-        raise ValueError("must be a DID like did:plc:… or did:web:…")
-    return text
-
-
-def _service_did(text: str) -> str:
-    if "#" in text or not text.startswith(("did:plc:", "did:web:")):
-        raise ValueError("must be a bare DID (did:plc:… or did:web:…), with no #fragment")
-    return text
-
-
-def _stream_urls(text: str) -> tuple[tuple[str, ...], ...]:
-    groups = tuple(
-        tuple(url.strip() for url in group.split("+")) for group in text.split(",") if group.strip()
-    )
-    if not groups:
-        raise ValueError("must name at least one source")
-    for group in groups:
-        for url in group:
-            _check_stream_url(url)
-        if len({urlsplit(url).netloc for url in group}) < len(group):
-            raise ValueError(f"{'+'.join(group)}: sources read together must be of different hosts")
-    return groups
-
-
-def _check_stream_url(url: str) -> None:
-    parts = urlsplit(url)
-    _ = parts.port  # raises ValueError for what is none
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ValueError(f"{url}: must be a ws:// or wss:// address")
-    if parts.path not in SOURCE_PATHS:
-        raise ValueError(f"{url}: the path must be one of {', '.join(SOURCE_PATHS)}")
-    if parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError(f"{url}: must have no query, fragment or user name")
-
-
-def _dictionary(text: str) -> str:
-    try:
-        with Path(text).open("rb") as file:
-            head = file.read(len(ZSTD_DICTIONARY))
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from error
-    if head != ZSTD_DICTIONARY:
-        raise ValueError("must be the path of a zstd dictionary")
-    return text
-
-
-def _http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-        raise ValueError("must be an http:// or https:// address, with no user name or query")
-    return text.rstrip("/")
-
-
-def _http_url_or_off(text: str) -> str | None:
-    return None if text.lower() == "off" else _http_url(text)
-
-
-def _switch(text: str) -> bool:
-    if text.lower() in ("1", "true", "yes", "on"):
-        return True
-    if text.lower() in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("must be 1 or 0")
-
-
-def _secret(text: str) -> str:
-    # As it goes into an HTTP header, and too long to be guessed.
-    if not 20 <= len(text) <= 200 or re.fullmatch(r"[A-Za-z0-9._~+/=-]+", text) is None:
-        raise ValueError(
-            "must have 20 to 200 letters, digits or ._~+/=- : try `openssl rand -hex 32`"
-        )
-    return text
-
-
-def _post_uri(text: str) -> str:
-    if not is_at_uri(text, "app.bsky.feed.post"):
-        raise ValueError("must be the at:// URI of a post, with a DID and not a handle")
-    return text

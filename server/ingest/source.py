@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
-from server.core.config import JETSTREAM_V1_PATH, JETSTREAM_V2_PATH
 from server.core.events import Event
 from server.core.projection import WANTED_COLLECTIONS
+from server.core.setting_values import JETSTREAM_V1_PATH, JETSTREAM_V2_PATH
 from server.ingest import jetstream, relay
 from server.ingest.compression import Dictionary, DownloadedDictionary, FileDictionary
 from server.ingest.relay_head import without_strangers

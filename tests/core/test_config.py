@@ -4,15 +4,17 @@ import pytest
 
 from server.core.config import (
     DEFAULTS,
-    JETSTREAM_V1_PATH,
-    JETSTREAM_V2_PATH,
-    RELAY_PATH,
     UNPUBLISHED_DID,
-    ZSTD_DICTIONARY,
     load_config,
 )
 from server.core.database_urls import server_name
 from server.core.errors import ConfigError
+from server.core.setting_values import (
+    JETSTREAM_V1_PATH,
+    JETSTREAM_V2_PATH,
+    RELAY_PATH,
+    ZSTD_DICTIONARY,
+)
 from tests.builders import did
 
 PUBLIC = {"FEED_HOSTNAME": "feed.example.com", "FEED_PUBLISHER_DID": did("publisher")}
@@ -93,6 +95,11 @@ def test_all_problems_are_named_at_once():
     assert len(found) == len(wrong)
     for name in wrong:
         assert sum(problem.startswith(f"{name}=") for problem in found) == 1, name
+
+
+def test_the_dsn_of_a_project_names_its_key():
+    dsn = "https://0123456789abcdef@o42.ingest.de.example.com/4505"
+    assert load_config({"SENTRY_DSN": dsn}).sentry_dsn == dsn
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from server.core.config import JETSTREAM_V2_PATH
 from server.core.errors import StreamBroken
+from server.core.setting_values import JETSTREAM_V2_PATH
 from server.ingest import breaks, connection, dialling, start, subscriber, websocket
 from server.ingest.breaks import KINDS, LONGEST_WISH_SECONDS, wish_s
 from server.ingest.websocket import read_stream

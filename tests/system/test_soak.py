@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from server.core.config import RELAY_PATH
+from server.core.setting_values import RELAY_PATH
 from server.storage import leases, repos
 from server.storage.authors import author_ids
 from server.storage.changes import Batch, commit_batch

@@ -1,0 +1,135 @@
+"""What may stand in each setting: functions that take its text and give its value.
+
+They raise ValueError with a sentence for the operator.
+"""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from server.core.syntax import is_at_uri, is_did, is_hostname
+
+# The path says what kind of source a URL names.
+RELAY_PATH = "/xrpc/com.atproto.sync.subscribeRepos"
+JETSTREAM_V1_PATH = "/subscribe"
+JETSTREAM_V2_PATH = "/xrpc/network.bsky.jetstream.subscribeEvents"
+SOURCE_PATHS = (RELAY_PATH, JETSTREAM_V1_PATH, JETSTREAM_V2_PATH)
+
+# How such a file begins (RFC 8878, section 5).
+ZSTD_DICTIONARY = bytes.fromhex("37a430ec")
+
+
+def recent_items(text: str) -> int:
+    """How many items may be remembered; 0: none."""
+    # One page may have to look at some hundreds.
+    if text != "0" and not (text.isascii() and text.isdigit() and 1_000 <= int(text[:9]) <= 10**7):
+        raise ValueError("must be 0, or a whole number from 1000 to 10000000")
+    return int(text)
+
+
+def hostname(text: str) -> str:
+    """A host name that others can reach, or localhost."""
+    if text.lower() == "localhost":
+        return "localhost"
+    if not is_hostname(text.lower()):
+        raise ValueError("must be a public host name like feed.example.com, with no scheme or path")
+    return text.lower()
+
+
+def did(text: str) -> str:
+    """A DID."""
+    if not is_did(text):
+        raise ValueError("must be a DID like did:plc:… or did:web:…")
+    return text
+
+
+def service_did(text: str) -> str:
+    """A DID of a kind that the app resolves."""
+    if "#" in text or not text.startswith(("did:plc:", "did:web:")):
+        raise ValueError("must be a bare DID (did:plc:… or did:web:…), with no #fragment")
+    return text
+
+
+def stream_urls(text: str) -> tuple[tuple[str, ...], ...]:
+    """Sources in the order of preference; those of a group are read together."""
+    groups = tuple(
+        tuple(url.strip() for url in group.split("+")) for group in text.split(",") if group.strip()
+    )
+    if not groups:
+        raise ValueError("must name at least one source")
+    for group in groups:
+        for url in group:
+            _check_stream_url(url)
+        if len({urlsplit(url).netloc for url in group}) < len(group):
+            raise ValueError(f"{'+'.join(group)}: sources read together must be of different hosts")
+    return groups
+
+
+def _check_stream_url(url: str) -> None:
+    parts = urlsplit(url)
+    _ = parts.port  # raises ValueError for what is none
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError(f"{url}: must be a ws:// or wss:// address")
+    if parts.path not in SOURCE_PATHS:
+        raise ValueError(f"{url}: the path must be one of {', '.join(SOURCE_PATHS)}")
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"{url}: must have no query, fragment or user name")
+
+
+def dictionary(text: str) -> str:
+    """The path of a zstd dictionary."""
+    try:
+        with Path(text).open("rb") as file:
+            head = file.read(len(ZSTD_DICTIONARY))
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    if head != ZSTD_DICTIONARY:
+        raise ValueError("must be the path of a zstd dictionary")
+    return text
+
+
+def http_url(text: str) -> str:
+    """An address of a service, without a slash at its end."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+        raise ValueError("must be an http:// or https:// address, with no user name or query")
+    return text.rstrip("/")
+
+
+def sentry_dsn(text: str) -> str:
+    """The DSN of a project: the user name is its key; the package judges the rest."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not parts.username:
+        raise ValueError("must be the DSN of a project, like https://KEY@HOST/NUMBER")
+    return text
+
+
+def http_url_or_off(text: str) -> str | None:
+    """The same; None for `off`."""
+    return None if text.lower() == "off" else http_url(text)
+
+
+def switch(text: str) -> bool:
+    """Yes or no."""
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("must be 1 or 0")
+
+
+def secret(text: str) -> str:
+    """A word that nobody guesses."""
+    # As it goes into an HTTP header, and too long to be guessed.
+    if not 20 <= len(text) <= 200 or re.fullmatch(r"[A-Za-z0-9._~+/=-]+", text) is None:
+        raise ValueError(
+            "must have 20 to 200 letters, digits or ._~+/=- : try `openssl rand -hex 32`"
+        )
+    return text
+
+
+def post_uri(text: str) -> str:
+    """The at-URI of a post."""
+    if not is_at_uri(text, "app.bsky.feed.post"):
+        raise ValueError("must be the at:// URI of a post, with a DID and not a handle")
+    return text
