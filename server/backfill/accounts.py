@@ -7,6 +7,12 @@ directory, if it names nobody any more); or a PDS that was asked before, and the
 PDS shows the account, the word was false: it is written into the ledger, and the author is fetched
 and shown again.
 
+Unlisted. The directory knows no such account, and nobody else has said a word: a directory, or the
+website of a did:web, that had a bad hour says that as well. Such an account is hidden, because
+nobody can be asked for its repo, and its rows stay for as long as everybody's. It is asked for in
+turn; once the directory names a PDS, the author is fetched and shown again. A tombstone of PLC
+needs nobody's agreement.
+
 Identity. After an #identity event the document is looked up: handle, PDS and key.
 
 Bounds: each a few a minute, in turn, so that whoever floods the stream with such events uses that
@@ -23,7 +29,7 @@ from typing import TypeVar
 
 from server.backfill import pds
 from server.backfill.author import STATUSES, Sources
-from server.backfill.locate import look_up_pds
+from server.backfill.locate import NOT_LISTED, look_up_pds
 from server.core.errors import FetchFailed, NotFound
 from server.core.syntax import int_to_tid
 from server.storage import authors, departures, discrepancies, repos, rounds
@@ -38,6 +44,8 @@ CLAIMS_A_MINUTE = 60
 # Words of PDSes: hidden already, and in no hurry. Should a directory forget everybody for an hour,
 # that costs few of them their history.
 ABSENCES_A_MINUTE = 5
+# Words of the directory: hidden, perhaps wrongly; but most of them never were anybody.
+UNLISTED_A_MINUTE = 20
 IDENTITIES_A_MINUTE = 60
 ASKERS = 4
 
@@ -56,8 +64,10 @@ class Accounts:
         called_after = discrepancies.called_after
         claimed = partial(called_after, repos.DELETED)
         absent = partial(called_after, repos.DELETED_AT_PDS)
+        unlisted = partial(called_after, repos.UNLISTED)
         self._turn("claims", CLAIMS_A_MINUTE, claimed, self._look_into_claim)
         self._turn("absences", ABSENCES_A_MINUTE, absent, self._look_into_absence)
+        self._turn("unlisted", UNLISTED_A_MINUTE, unlisted, self._look_into_unlisted)
         self._turn("identities", IDENTITIES_A_MINUTE, authors.outdated_after, self._look_up)
 
     def _turn(
@@ -97,7 +107,7 @@ class Accounts:
         except NotFound as gone:
             self._settle_absence(repo, gone)
         else:
-            self._refute(repo, f"commit {int_to_tid(rev)}")
+            self._refute(repo, OtherStatus(True, f"commit {int_to_tid(rev)}"))
 
     def _settle_absence(self, repo: KnownRepo, gone: NotFound) -> None:
         status = STATUSES.get(gone.name)
@@ -107,7 +117,7 @@ class Accounts:
             self._purge(repo, f"its PDS says {gone.name}")
         else:
             # Hidden all the same, and not gone for good.
-            departures.recall(repo.author_id, repos.PDS_SAYS + status, self.sources.epoch)
+            self._call(repo, repos.PDS_SAYS + status)
 
     def _look_into_absence(self, repo: KnownRepo) -> None:
         """A PDS said that it has no such account; what the directory says decides."""
@@ -116,15 +126,28 @@ class Accounts:
         except NotFound:
             self._purge(repo, "the directory has no such account")
 
+    def _look_into_unlisted(self, repo: KnownRepo) -> None:
+        """The directory had no such account; what it says now is heard."""
+        try:
+            home = look_up_pds(self.sources.directory, repo.did)
+        except NotFound as gone:
+            if gone.name != NOT_LISTED:
+                self._call(repo, repos.DELETED_AT_PDS)
+        else:
+            self._refute(repo, OtherStatus(True, f"it lives at {home}", "the directory"))
+
     def _look_up(self, account: Account) -> None:
         look_up_pds(self.sources.directory, account.did)
 
-    def _refute(self, repo: KnownRepo, said: str) -> None:
+    def _call(self, repo: KnownRepo, status: str) -> None:
+        departures.call(repo.author_id, status, repo.status, self.sources.epoch)
+
+    def _refute(self, repo: KnownRepo, finding: OtherStatus) -> None:
         host, _ = discrepancies.stream_position()
         now_us, epoch = _now_us(), self.sources.epoch
-        finding = OtherStatus(True, said)
-        if discrepancies.resync(repo, finding, host, now_us // 1000, epoch, now_us) is not None:
-            log.warning("account called deleted is there did=%s: the PDS says: %s", repo.did, said)
+        found = discrepancies.resync(repo, finding, host, now_us // 1000, epoch, now_us)
+        if found is not None:
+            log.warning("account called %s is there did=%s: %s", repo.status, repo.did, found)
 
     def _purge(self, repo: KnownRepo, why: str) -> None:
         log.info("account deleted did=%s: %s", repo.did, why)

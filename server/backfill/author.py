@@ -14,7 +14,7 @@ from typing import Any
 
 from server.backfill import pds
 from server.backfill.listing import Listing
-from server.backfill.locate import Home, look_up_home, remember
+from server.backfill.locate import NOT_LISTED, Home, look_up_home, remember
 from server.core.errors import FetchFailed, NotFound
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
 from server.identity.did import Directory
@@ -31,12 +31,13 @@ log = logging.getLogger(__name__)
 MAX_PAGES_A_TURN = 100
 DAY_US = 86_400_000_000
 
-# What a PDS may say of a repo that it does not show: our words for it, from its own.
+# What a PDS may say of a repo that it does not show, and the directory: our words, from theirs.
 STATUSES = {
     "RepoDeactivated": "deactivated",
     "RepoTakendown": "takendown",
     "RepoSuspended": "suspended",
     "RepoNotFound": "deleted",
+    NOT_LISTED: "unlisted",
 }
 
 

@@ -9,6 +9,9 @@ from server.storage import authors
 
 LOOKUP_SECONDS = 10.0
 
+# The name of a NotFound of the directory's. No PDS can say it: names of XRPC errors have no spaces.
+NOT_LISTED = "not listed"
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -22,14 +25,18 @@ class Home:
 def look_up_home(directory: Directory, did: str) -> Home:
     """The PDS as the directory names it now.
 
-    Raises NotFound (named RepoNotFound) when there is no such account any more, FetchFailed when
-    that cannot be said or the document names no PDS.
+    Raises NotFound when the directory knows no such account, FetchFailed when that cannot be said
+    or the document names no PDS. A NotFound is named RepoNotFound for a tombstone of PLC (410),
+    which nobody takes back, and NOT_LISTED for all else: a 404, or what the website of a did:web
+    says, may be of a bad hour. (plc.directory itself says 404 of tombstones as well.)
     """
     asked_us = time.time_ns() // 1000
     try:
         identity = directory.resolve(did, LOOKUP_SECONDS)
     except NotFound as gone:
-        raise NotFound(f"the account is gone: {gone}", "RepoNotFound") from gone
+        is_tombstone = gone.is_for_good and did.startswith("did:plc:")
+        name = "RepoNotFound" if is_tombstone else NOT_LISTED
+        raise NotFound(f"the account is gone: {gone}", name) from gone
     if identity.pds_url is None:
         raise FetchFailed("the DID document names no PDS")
     return Home(identity.pds_url, identity, asked_us)

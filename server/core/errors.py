@@ -129,11 +129,13 @@ class NotFound(FetchFailed):
     """The peer answers, and says that the thing is not there (any more).
 
     `name` is the XRPC error name, e.g. RepoNotFound or RepoDeactivated; "" if there was none.
+    `is_for_good`: it was there, says the peer, and will not be again (HTTP 410).
     """
 
-    def __init__(self, message: str, name: str = "") -> None:
+    def __init__(self, message: str, name: str = "", *, is_for_good: bool = False) -> None:
         super().__init__(message)
         self.name = name
+        self.is_for_good = is_for_good
 
 
 class ReplicaUnfit(FeedError):

@@ -75,7 +75,7 @@ class Entry:
 def again(error: FetchFailed | None) -> FetchFailed:
     """A fresh copy: one exception raised by two threads would mix their tracebacks."""
     if isinstance(error, NotFound):
-        return NotFound(str(error), error.name)
+        return NotFound(str(error), error.name, is_for_good=error.is_for_good)
     if error is None:
         return FetchFailed("the identity is not known yet")
     return FetchFailed(str(error), error.retry_after_s)

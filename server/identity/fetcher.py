@@ -192,7 +192,8 @@ def _read_answer(host: str, answer: Answer, rest_s: float | None) -> bytes:
         return answer.body
     name = _error_name(answer.body)
     if answer.status in (404, 410) or (answer.status == 400 and name in NOT_THERE):
-        raise NotFound(f"{host} answers {answer.status} {name}".rstrip(), name)
+        message = f"{host} answers {answer.status} {name}".rstrip()
+        raise NotFound(message, name, is_for_good=answer.status == 410)
     if 300 <= answer.status < 400:
         raise FetchFailed(f"{host} redirects ({answer.status}), which is not followed")
     raise FetchFailed(f"{host} answers {answer.status} {name}".rstrip(), rest_s)

@@ -104,12 +104,12 @@ def purge(author_id: int, epoch: int) -> bool:
 
 
 @retry_conflicts
-def recall(author_id: int, status: str, epoch: int) -> None:
-    """The account that is called deleted is only hidden, says its PDS."""
+def call(author_id: int, status: str, instead_of: str | None, epoch: int) -> None:
+    """Somebody who knows better says why an account is hidden; who was faster still wins."""
     with write_transaction():
         leases.fence(epoch)
         repos.load_repos([author_id])
-        if repos.is_called_deleted(author_id):
+        if repos.is_called(author_id, instead_of):
             repos.set_status(author_id, is_active=False, status=status)
 
 

@@ -55,10 +55,14 @@ class MissedCommit:
 
 @dataclass(frozen=True, slots=True)
 class OtherStatus:
-    """The PDS shows the repo and we do not, or the other way round. `said`: its word for why."""
+    """The PDS shows the repo and we do not, or the other way round. `said`: its word for why.
+
+    `by` is who said it.
+    """
 
     is_shown: bool
     said: str
+    by: str = "the PDS"
     reason: ClassVar[str] = "other status"
 
 
@@ -183,9 +187,9 @@ def _still_stands(
         case MissedCommit(rev):
             if repo.rev < rev:
                 return f"the PDS has {int_to_tid(rev)}, we have {int_to_tid(repo.rev)}"
-        case OtherStatus(is_shown, said):
+        case OtherStatus(is_shown, said, by):
             if bool(repo.is_active) != is_shown:
-                return f"the PDS says: {said}"
+                return f"{by} says: {said}"
         case OtherRecords(differences):
             lasting = _unexplained(known, differences, numbers)
             if lasting:

@@ -128,9 +128,10 @@ def finish_inactive(job: Job, status: str, epoch: int, now_us: int) -> bool:
     with write_transaction():
         if _locked(job, epoch) is None:
             return False
-        # Where the stream has called it deleted, and the PDS does too, that word is kept: it takes
-        # both for the rows to go (backfill/accounts.py).
-        if status != repos.DELETED or not repos.is_called_deleted(job.author_id):
+        # Who was called deleted by another is not called less by who agrees: it takes two for the
+        # rows to go (backfill/accounts.py).
+        agrees = repos.PDS_SAYS + status in (repos.DELETED_AT_PDS, repos.UNLISTED)
+        if not (agrees and repos.is_called_deleted(job.author_id)):
             repos.set_status(job.author_id, is_active=False, status=repos.PDS_SAYS + status)
         execute(
             "UPDATE repos SET state = ?, snapshot_rev = 0 WHERE author_id = ?",

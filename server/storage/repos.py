@@ -24,6 +24,8 @@ PDS_SAYS = "pds:"
 DELETED = "deleted"
 DELETED_AT_PDS = PDS_SAYS + DELETED
 PURGED = PDS_SAYS + "purged"
+# Of whom no PDS can be asked, because the directory does not know them: hidden, and no more.
+UNLISTED = PDS_SAYS + "unlisted"
 
 _NO_HORIZON = 2**63 - 1
 
@@ -212,8 +214,13 @@ def set_statuses(statuses: Sequence[tuple[int, bool, str | None]]) -> None:
 
 def is_called_deleted(author_id: int) -> bool:
     """Whether the stream or a PDS has said so, and nobody has said otherwise since."""
-    sql = "SELECT 1 FROM repos WHERE author_id = ? AND is_active = 0 AND status IN (?, ?)"
-    return value(sql, (author_id, DELETED, DELETED_AT_PDS)) is not None
+    return is_called(author_id, DELETED) or is_called(author_id, DELETED_AT_PDS)
+
+
+def is_called(author_id: int, status: str | None) -> bool:
+    """Whether the account is hidden, and that is why."""
+    sql = "SELECT 1 FROM repos WHERE author_id = ? AND is_active = 0 AND status = ?"
+    return value(sql, (author_id, status)) is not None
 
 
 def take_back_absence(author_id: int) -> None:

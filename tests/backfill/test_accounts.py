@@ -107,6 +107,70 @@ def test_a_pds_alone_cannot_have_anybody_purged(alice, sources, look_into):
     assert (stored(alice), state(alice)) == (set(), HIDDEN_AND_PURGED)
 
 
+def forget(net, account):
+    """The directory answers 404, and nobody remembers where the account lives."""
+    net.plc.overrides[account.did] = None
+    outdate_identities([account.did], 1)
+
+
+def test_a_directory_alone_cannot_have_anybody_purged(net, alice, sources, look_into):
+    forget(net, alice)
+    reset(alice)
+    fetch(alice, sources)
+    for _ in range(2):
+        look_into()
+        assert (len(stored(alice)), state(alice)) == (1, (repos.LIVE, 0, "pds:unlisted"))
+    del net.plc.overrides[alice.did]
+    look_into()
+    assert findings() == [(alice.did, "other status")]
+    fetch(alice, sources)
+    assert (stored(alice), state(alice)) == (truth(alice), (repos.LIVE, 1, None))
+
+
+def test_a_directory_that_fails_says_nothing_of_anybody(net, alice, sources, look_into):
+    forget(net, alice)
+    reset(alice)
+    fetch(alice, sources)
+    del net.plc.overrides[alice.did]
+    net.faults.arm("http-500", where={"host": "plc"})
+    look_into()
+    assert net.faults.fired["http-500"] == 1
+    assert (len(stored(alice)), state(alice)) == (1, (repos.LIVE, 0, "pds:unlisted"))
+
+
+def test_a_tombstone_of_the_directory_is_the_end(net, alice, sources, look_into):
+    forget(net, alice)
+    reset(alice)
+    fetch(alice, sources)
+    alice.state.is_tombstoned = True
+    look_into()
+    assert state(alice) == (repos.LIVE, 0, "pds:deleted")
+    look_into()
+    assert (stored(alice), state(alice)) == (set(), HIDDEN_AND_PURGED)
+
+
+def test_whom_the_directory_does_not_know_is_purged_once_the_stream_says_so_too(
+    net, alice, sources, look_into
+):
+    forget(net, alice)
+    reset(alice)
+    fetch(alice, sources)
+    tell(sources, alice, False, "deleted")
+    look_into()
+    assert (stored(alice), state(alice)) == (set(), HIDDEN_AND_PURGED)
+
+
+def test_what_two_have_said_in_turn_counts_as_said_by_two(net, alice, sources, look_into):
+    tell(sources, alice, False, "deleted")
+    forget(net, alice)
+    reset(alice)
+    fetch(alice, sources)
+    # The directory's word does not stand in the place of the stream's.
+    assert state(alice) == (repos.LIVE, 0, "pds:deleted")
+    look_into()
+    assert (stored(alice), state(alice)) == (set(), HIDDEN_AND_PURGED)
+
+
 def test_who_is_deleted_while_being_fetched_is_purged_after_it(alice, sources, look_into):
     alice.delete_account()
     reset(alice)

@@ -85,6 +85,7 @@ def test_what_is_not_there_is_told_apart_from_failures(fetcher, serve, status, b
     with pytest.raises(NotFound) as caught:
         get(fetcher, server)
     assert caught.value.name == name
+    assert caught.value.is_for_good == (status == 410)
     # Neither counts against the host.
     for _ in range(10):
         with pytest.raises(NotFound):

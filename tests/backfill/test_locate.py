@@ -1,0 +1,44 @@
+"""What the word of a directory is worth: who is gone, who is only not there."""
+
+import pytest
+
+from server.backfill.locate import NOT_LISTED, look_up_home
+from server.core.errors import FetchFailed, NotFound
+from tests.builders import did
+
+PLC, WEB = did("alice"), "did:web:alice.example.com"
+
+
+class Refusing:
+    """A directory that answers so."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def resolve(self, _did, _deadline_s):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("who", "is_for_good", "name"),
+    [
+        (PLC, False, NOT_LISTED),
+        (PLC, True, "RepoNotFound"),
+        # Whoever has the website may say otherwise tomorrow, whatever its status says today.
+        (WEB, False, NOT_LISTED),
+        (WEB, True, NOT_LISTED),
+    ],
+)
+def test_only_a_tombstone_of_the_directory_is_for_good(who, is_for_good, name):
+    # Nor is it heard what a website calls its answer.
+    said = NotFound("gone", "RepoNotFound", is_for_good=is_for_good)
+    with pytest.raises(NotFound) as caught:
+        look_up_home(Refusing(said), who)
+    assert caught.value.name == name
+
+
+@pytest.mark.parametrize("who", [PLC, WEB])
+def test_a_directory_that_cannot_be_asked_has_said_nothing(who):
+    with pytest.raises(FetchFailed) as caught:
+        look_up_home(Refusing(FetchFailed("refused")), who)
+    assert not isinstance(caught.value, NotFound)
