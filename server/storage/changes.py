@@ -3,7 +3,10 @@
 Promises. After `commit_batch` returns, everything up to the cursor is saved; if it raises, nothing
 is. Rerunning a batch changes nothing: a commit at or before the rev that we have of its repo is
 passed over. A commit that does not continue the one before it opens a gap for its author, and is
-still applied. Somebody else's lead raises LeaseLost before anything is written.
+still applied; its repo is then read anew from a state that has all the commits we saw of it, since
+an older one would take away what they brought (see pages.BEHIND_ATTEMPTS for how long). A `#sync`
+asks for no such thing: it tells of repos that were put back to an earlier state as well.
+Somebody else's lead raises LeaseLost before anything is written.
 
 Some sources show no chain, and a commit in pieces (core/events.py: UNTOLD). A rev that came from
 there is not `is_chained`: what else has the same rev is applied too, and the commit that comes
@@ -96,10 +99,12 @@ def commit_batch(
         for did in batch.late:
             work.hole(names.authors[did], "told late")
         result = work.write(now_us)
+        seen = work.seen_of_holes({names.authors[did] for did in batch.resets})
         _apply_statuses(batch, names, known, result.holes)
         if batch.identities:
             authors.outdate_identities(batch.identities, now_us)
         gaps.open_for_authors(result.holes.items(), cursor.host, cursor.event_ms, now_us)
+        repos.require_revs(seen)
         crash_point("batch: inside")
         for place in (cursor, *beside):
             save_cursor(place, now_us)
@@ -200,6 +205,10 @@ class _Work:
     def hole(self, number: int, reason: str) -> None:
         if number in self.known:
             self.holes.setdefault(number, reason)
+
+    def seen_of_holes(self, synced: set[int]) -> list[Repo]:
+        """The repos to be read anew, at the last commit seen of each; but not those `synced`."""
+        return [self.known[n] for n in self.holes if n not in synced and self.known[n].rev]
 
     def write(self, now_us: int) -> BatchResult:
         marks = tombstones.load(self.last)

@@ -28,6 +28,10 @@ from server.storage.touched import touch
 
 _MAX_TID = 2**63 - 1
 
+# So often in a row a job has failed after about a day (see backfill/worker.py). A PDS that is still
+# behind the stream then is not late: it lost those commits, and what it has is what there is.
+BEHIND_ATTEMPTS = 40
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -49,14 +53,16 @@ class Snapshot(Enum):
 
     STORED = "stored"
     OUT_OF_DATE = "the repo was reset since the job began"
-    BEHIND = "the stream has shown a later commit, which continues one that we never saw"
+    BEHIND = "the stream has shown a later commit, without all that came before it"
 
 
 @retry_conflicts
 def store_snapshot(job: Job, rev: int, epoch: int) -> Snapshot:
     """Every page read from now on is at least as new as `rev`.
 
-    BEHIND says that this cannot do: a commit is missing between `rev` and what the stream showed.
+    BEHIND says that this cannot do: a commit is missing between `rev` and what the stream showed,
+    or is written already and would be taken away again. It is not said for ever: from a job that
+    has failed BEHIND_ATTEMPTS times, `rev` is taken as it is.
     """
     with write_transaction():
         return _store_snapshot(job, _locked(job, epoch), rev)
@@ -164,7 +170,9 @@ def _store_snapshot(job: Job, repo: Repo | None, rev: int) -> Snapshot:
     if repo is None:
         return Snapshot.OUT_OF_DATE
     if repo.rev > rev and repo.chain_since > rev:
-        return Snapshot.BEHIND
+        if job.attempts < BEHIND_ATTEMPTS:
+            return Snapshot.BEHIND
+        execute("UPDATE repos SET rev = 0, chain_since = 0 WHERE author_id = ?", (job.author_id,))
     execute("UPDATE repos SET snapshot_rev = ? WHERE author_id = ?", (rev, job.author_id))
     crash_point("snapshot: inside")
     return Snapshot.STORED

@@ -200,6 +200,12 @@ def save_revs(repos: Iterable[Repo]) -> None:
     )
 
 
+def require_revs(repos: Iterable[Repo]) -> None:
+    """Of repos that were just reset: a snapshot must have the last commit that we saw."""
+    values = [(repo.author_id, repo.rev, repo.rev, repo.is_chained) for repo in repos]
+    update_rows("repos", ("rev", "chain_since", "is_chained"), ("author_id",), values)
+
+
 def set_status(author_id: int, is_active: bool, status: str | None) -> None:
     """Show the account's items, or hide them."""
     set_statuses([(author_id, is_active, status)])

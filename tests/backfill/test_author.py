@@ -7,14 +7,17 @@ import pytest
 from server.backfill import pds
 from server.backfill.author import Backfill
 from server.core.errors import FetchFailed
+from server.core.events import RecordOp
+from server.core.projection import project_op
+from server.core.syntax import tid_to_int
 from server.storage import gaps, leases, repos
 from server.storage.authors import outdate_identities
-from server.storage.changes import Batch, commit_batch
+from server.storage.changes import Batch, RepoCommit, commit_batch
 from server.storage.cursors import StreamCursor
 from server.storage.database import execute, value, write_transaction
 from server.storage.jobs import due, fail
 from tests.backfill.accounts import fetch, reset, state, stored, track, truth
-from tests.builders import HOST, NOW_MS, NOW_US, job_of_did
+from tests.builders import HOST, NOW_MS, NOW_US, iso, job_of_did, raw_cid
 
 FAR_US = NOW_US * 2
 POST = "app.bsky.feed.post"
@@ -277,6 +280,30 @@ def test_a_job_of_a_deposed_leader_writes_nothing(net, alice, sources):
     with pytest.raises(leases.LeaseLost):
         Backfill(job, sources, StopEvent()).run()
     assert stored(alice) == set()
+
+
+def test_a_pds_that_is_behind_what_broke_the_chain_takes_nothing_away(
+    net, alice, sources, monkeypatch
+):
+    alice.post("one")
+    fetch(alice, sources)
+    before = tid_to_int(alice.state.repo.head.rev)
+    alice.post("never told")
+    since = tid_to_int(alice.state.repo.head.rev)
+    record = {"text": "told", "createdAt": iso(NOW_MS)}
+    told = project_op(RecordOp(POST, "told", raw_cid("told"), record), NOW_MS)
+    batch = Batch(commits=[RepoCommit(alice.did, since + 1, since, [told], None)])
+    commit_batch(batch, StreamCursor(HOST, 1, NOW_MS), sources.epoch, NOW_US)
+    # A replica of the PDS that has neither: the last commit that it knows is ours of before.
+    monkeypatch.setattr(pds, "latest_rev", lambda *_: before)
+    with pytest.raises(FetchFailed, match="behind"):
+        fetch(alice, sources)
+    assert (POST, "told") in stored(alice)
+    monkeypatch.undo()
+    alice.post("told", rkey="told")
+    fetch(alice, sources)
+    assert stored(alice) == truth(alice)
+    assert len(stored(alice)) == 3
 
 
 def test_a_job_of_before_a_reset_writes_nothing(net, alice, sources):

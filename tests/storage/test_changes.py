@@ -5,11 +5,12 @@ import pytest
 from server.core.errors import LeaseLost
 from server.core.projection import MEDIA, RecordRef, SaveItem, sort_key
 from server.core.syntax import POST, REPOST
-from server.storage import changes, items, leases
+from server.storage import changes, items, jobs, leases, pages
 from server.storage.changes import Batch, commit_batch, commit_gap
 from server.storage.cursors import StreamCursor, load_cursor
 from server.storage.database import DatabaseError, execute, rows, value
 from server.storage.gaps import open_gaps
+from server.storage.pages import Snapshot, finish, store_snapshot
 from tests.builders import (
     HOST,
     NOW_MS,
@@ -195,6 +196,43 @@ def test_a_broken_chain_or_a_hole_opens_a_gap_and_is_still_applied(stream, reaso
     job = job_of("alice", stream.epoch)
     assert job is not None
     assert job.snapshot_rev == 0
+
+
+@pytest.mark.parametrize(("since", "hole"), [(7, None), (1, "tooBig")])
+def test_a_snapshot_after_a_hole_has_all_commits_that_were_seen(stream, since, hole):
+    stream.say("alice", post(tid(1)))
+    broken = commit("alice", 9, post(tid(2)), since=since, hole=hole)
+    stream.save(Batch(commits=[broken, commit("alice", 10, post(tid(3)), since=9)]))
+    job = job_of("alice", stream.epoch)
+    # An older one would take away what is written: in this state of the PDS it is not there yet.
+    assert store_snapshot(job, 9, stream.epoch) is Snapshot.BEHIND
+    assert len(keys()) == 3
+    assert store_snapshot(job, 10, stream.epoch) is Snapshot.STORED
+    assert finish(job, 0, stream.epoch, NOW_US)
+    assert not stream.save(Batch(commits=[commit("alice", 11, since=10)])).holes
+
+
+def test_after_a_sync_any_snapshot_will_do_since_a_repo_may_have_been_put_back(stream):
+    stream.say("alice")
+    stream.save(Batch(commits=[commit("alice", 9, since=7)]))
+    assert store_snapshot(job_of("alice", stream.epoch), 5, stream.epoch) is Snapshot.BEHIND
+    stream.save(Batch(commits=[commit("alice", 12, since=10)], resets={did("alice")}))
+    assert store_snapshot(job_of("alice", stream.epoch), 5, stream.epoch) is Snapshot.STORED
+
+
+def test_a_pds_that_stays_behind_is_believed_in_the_end(stream, monkeypatch):
+    monkeypatch.setattr(pages, "BEHIND_ATTEMPTS", 2)
+    stream.say("alice")
+    stream.save(Batch(commits=[commit("alice", 9, post(tid(1)), since=7)]))
+    for _ in range(2):
+        job = job_of("alice", stream.epoch)
+        assert store_snapshot(job, 5, stream.epoch) is Snapshot.BEHIND
+        jobs.fail(job, "behind", NOW_US)
+    job = job_of("alice", stream.epoch)
+    assert store_snapshot(job, 5, stream.epoch) is Snapshot.STORED
+    assert finish(job, 0, stream.epoch, NOW_US)
+    # It goes on from what the PDS has.
+    assert not stream.save(Batch(commits=[commit("alice", 11, since=5)])).holes
 
 
 def test_an_author_with_an_open_gap_gets_no_second_one(stream):
