@@ -152,4 +152,6 @@ class Look:
 
 def collections_of(repo: KnownRepo) -> tuple[str, ...]:
     """What a repo is compared by where the stream cannot vouch for it."""
-    return (POST, REPOST, FOLLOW) if repo.wants & repos.FOLLOWS else (POST, REPOST)
+    # Of follows that are cut, some are missing in any case.
+    is_whole = repo.wants == repos.ITEMS | repos.FOLLOWS
+    return (POST, REPOST, FOLLOW) if is_whole else (POST, REPOST)

@@ -25,6 +25,7 @@ from server.storage.ledger import Window
 _WHY = {
     "no viewer": "This account has never opened one of our feeds (or was forgotten since).",
     "follows unknown": "Whom the viewer follows is not fetched yet.",
+    "follows cut": "The viewer follows more accounts than we keep, and the author is not kept.",
     "not followed": "The viewer does not follow the author.",
     "inactive": "The author's account is not active: nothing of theirs is shown.",
     "deleted": "It was deleted.",

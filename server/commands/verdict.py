@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 from server.core.feed import Feed, TimelineFilter
 from server.core.syntax import POST, is_tid, tid_to_int, tid_us
-from server.storage import authors, evidence, ledger, repos, timeline, viewers
+from server.storage import authors, evidence, follows, ledger, repos, timeline, viewers
 from server.storage.evidence import Item, Relative, RepoFacts
 from server.storage.items import COLLECTIONS, Key
 from server.storage.ledger import Shortfall, Window
@@ -48,9 +48,9 @@ class InFeed:
 class Verdict:
     """The answer, and everything that it rests on.
 
-    `reason` is the first of these that holds: "no viewer", "shown", "not followed" or "follows
-    unknown", "inactive", "filtered", "deleted", "not fetched", "beyond horizon", "not heard yet",
-    "unknown record". `origin` is "stream" where that can be told, else None.
+    `reason` is the first of these that holds: "no viewer", "shown", "follows unknown" or "follows
+    cut" or "not followed", "inactive", "filtered", "deleted", "not fetched", "beyond horizon", "not
+    heard yet", "unknown record". `origin` is "stream" where that can be told, else None.
     """
 
     viewer: str
@@ -128,8 +128,9 @@ def _reason(found: Verdict, is_viewer: bool, viewer_id: int | None) -> str:
         return "shown"
     if not found.is_own and not found.followed_since_us:
         own = None if viewer_id is None else evidence.repo(viewer_id)
-        are_known = own is not None and own.state >= repos.PARTIAL
-        return "not followed" if are_known else "follows unknown"
+        if viewer_id is None or own is None or own.state < repos.PARTIAL:
+            return "follows unknown"
+        return "follows cut" if follows.are_cut(viewer_id) else "not followed"
     if found.author is not None and not found.author.is_active:
         return "inactive"
     if found.sort_us is not None:

@@ -104,12 +104,12 @@ def complete_after(author_id: int, limit: int) -> list[KnownRepo]:
 
 
 def viewers_after(author_id: int, seen_since_us: int, limit: int) -> list[KnownRepo]:
-    """The same of viewers who were here since then."""
+    """The same of viewers who were here since then, but of those whose follows are cut."""
     found = rows(
         f"{_COMPLETE} JOIN viewers v ON v.author_id = r.author_id"
-        " WHERE r.state = ? AND r.wants >= ? AND v.last_us >= ? AND r.author_id > ?"
+        " WHERE r.state = ? AND r.wants = ? AND v.last_us >= ? AND r.author_id > ?"
         " ORDER BY r.author_id LIMIT ?",
-        (repos.LIVE, repos.FOLLOWS, seen_since_us, author_id, limit),
+        (repos.LIVE, repos.ITEMS | repos.FOLLOWS, seen_since_us, author_id, limit),
     )
     return [KnownRepo(*row) for row in found]
 

@@ -1,14 +1,27 @@
-"""Who follows whom: one row a follow record of a viewer, whose subject we then track."""
+"""Who follows whom: one row a follow record of a viewer, whose subject we then track.
 
+Bounds: MAX_FOLLOWS records of one viewer, whether a PDS lists them or the stream tells. Those that
+are here stay; of others, as many are taken as there is room, in the order in which they are told (a
+PDS lists the newest first). Whose follows are cut so is marked until they are listed anew and fit:
+the mark ends the listing, is told by the ledger, and spares the repo being compared.
+"""
+
+import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from server.core.projection import SaveFollow
 from server.storage import follow_backs, repos
-from server.storage.database import value
+from server.storage.database import execute, value
 from server.storage.items import Key, Names
-from server.storage.many_rows import delete_rows, insert_rows
+from server.storage.many_rows import delete_rows, insert_rows, rows_by_key, rows_in
 from server.storage.touched import touch
 
+log = logging.getLogger(__name__)
+
+# Ten times what the most eager follow (20,000): more is a machine, perhaps one to fill
+# our disk.
+MAX_FOLLOWS = 200_000
 # Follows of one viewer that are fetched before those of the next; of people, few have more.
 MANY_FOLLOWS = 1_000
 
@@ -23,9 +36,14 @@ def save_follows(
 
     `priority` is that of the backfill of those who are new to us.
     """
-    if not follows:
+    refused = _beyond_bound(follows)
+    saved = [
+        (key[0], key[1], names.authors[follow.subject])
+        for key, follow in follows.items()
+        if key not in refused
+    ]
+    if not saved:
         return
-    saved = [(key[0], key[1], names.authors[follow.subject]) for key, follow in follows.items()]
     insert_rows(
         "INSERT INTO follows (viewer_id, rkey, subject_id)",
         saved,
@@ -35,6 +53,12 @@ def save_follows(
     touch(viewer for viewer, _, _ in saved)
     repos.track((subject for _, _, subject in saved), repos.ITEMS, now_us, priority)
     follow_backs.follows_changed(((viewer, subject) for viewer, _, subject in saved), now_us)
+
+
+def are_cut(viewer_id: int) -> bool:
+    """Whether the viewer follows more than is here."""
+    sql = "SELECT 1 FROM repos WHERE author_id = ? AND wants >= ?"
+    return value(sql, (viewer_id, repos.CUT)) is not None
 
 
 def drop_follows(keys: Iterable[Key]) -> int:
@@ -50,3 +74,30 @@ def priority_of_more(viewer_id: int) -> int:
         "SELECT 1 FROM follows WHERE viewer_id = ? LIMIT 1 OFFSET ?", (viewer_id, MANY_FOLLOWS)
     )
     return repos.NEWEST_PAGE if beyond is None else repos.NEWEST_OF_MANY
+
+
+def _beyond_bound(follows: Iterable[Key]) -> set[Key]:
+    """Those for which there is no room; whose they are is marked."""
+    told: dict[int, list[Key]] = defaultdict(list)
+    for key in follows:
+        told[key[0]].append(key)
+    count = "SELECT viewer_id, count(*) FROM follows WHERE viewer_id"
+    counts: dict[int, int] = dict(rows_in(count, told, "GROUP BY viewer_id"))
+    refused: set[Key] = set()
+    for viewer, keys in told.items():
+        room = max(0, MAX_FOLLOWS - counts.get(viewer, 0))
+        if len(keys) > room:
+            record = ("viewer_id", "rkey")
+            known = set(
+                rows_by_key("t.viewer_id, t.rkey", "follows", record, [k[:2] for k in keys])
+            )
+            refused.update([key for key in keys if key[:2] not in known][room:])
+    _mark_cut({viewer for viewer, *_ in refused})
+    return refused
+
+
+def _mark_cut(viewers: set[int]) -> None:
+    mark = "UPDATE repos SET wants = wants + ? WHERE author_id = ? AND wants < ?"
+    for viewer in sorted(viewers):
+        if execute(mark, (repos.CUT, viewer, repos.CUT)):
+            log.warning("follows cut viewer=%d: only %d are kept", viewer, MAX_FOLLOWS)

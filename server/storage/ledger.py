@@ -18,8 +18,18 @@ from server.storage.database import rows
 # Why an author is not complete; the first that holds counts. `inactive`: the account is hidden, by
 # its own word or its PDS's. `failing`: fetching goes wrong, and is tried again. `gap`: a hole is
 # known, and the repo is being fetched again. `newest page`: what is older is still to come.
-# `pending`: nothing is fetched yet. `horizon`: complete, but only since later than BACKFILL_DAYS.
-WHY = ("untracked", "inactive", "failing", "gap", "newest page", "pending", "horizon")
+# `pending`: nothing is fetched yet. `follows cut`: the viewer, who follows more than are kept
+# (storage/follows.py). `horizon`: complete, but only since later than BACKFILL_DAYS.
+WHY = (
+    "untracked",
+    "inactive",
+    "failing",
+    "gap",
+    "newest page",
+    "pending",
+    "follows cut",
+    "horizon",
+)
 COMPLETE = "complete"
 # Of these nothing is shown anywhere, so that nothing is missing either.
 AWAY = "inactive"
@@ -31,6 +41,7 @@ _WHY_SQL = f"""CASE
     WHEN g.id IS NOT NULL THEN 'gap'
     WHEN r.state = {repos.PARTIAL} THEN 'newest page'
     WHEN r.state <> {repos.LIVE} THEN 'pending'
+    WHEN r.author_id = f.viewer_id AND r.wants >= {repos.CUT} THEN 'follows cut'
     WHEN r.horizon_rkey > ? THEN 'horizon'
     ELSE '{COMPLETE}' END"""
 
@@ -45,9 +56,13 @@ _JOINED = f"""LEFT JOIN repos r ON r.author_id = f.id
     LEFT JOIN backfill_jobs j ON j.author_id = f.id
     LEFT JOIN gaps g ON g.id = {_GAP_SQL}"""
 
-_FOLLOWED = "SELECT subject_id AS id FROM follows WHERE viewer_id = ? UNION SELECT ?"
+_FOLLOWED = (
+    "SELECT id, ? AS viewer_id"
+    " FROM (SELECT subject_id AS id FROM follows WHERE viewer_id = ? UNION SELECT ?) t"
+)
 # Whoever of the tracked may be anything but complete.
-_SUSPECTS = f"""SELECT t.author_id AS id FROM repos t WHERE t.state <> {repos.LET_GO}
+_SUSPECTS = f"""SELECT t.author_id AS id, 0 AS viewer_id FROM repos t
+    WHERE t.state <> {repos.LET_GO}
     AND t.author_id IN (SELECT author_id FROM backfill_jobs
         UNION SELECT author_id FROM repos WHERE is_active = 0
         UNION SELECT author_id FROM gaps WHERE closed_us IS NULL AND author_id IS NOT NULL)"""
@@ -107,7 +122,7 @@ class Completeness:
 
 def of_viewer(viewer_id: int, window: Window, limit: int) -> Completeness:
     """How complete one viewer's feed is: whom they follow, and themselves."""
-    whom, who = f"({_FOLLOWED}) f", (viewer_id, viewer_id)
+    whom, who = f"({_FOLLOWED}) f", (viewer_id, viewer_id, viewer_id)
     counted = rows(
         f"SELECT w.why, count(*), max(w.horizon) FROM (SELECT {_WHY_SQL} AS why,"
         f" r.horizon_rkey AS horizon FROM {whom} {_JOINED}) w GROUP BY w.why",
@@ -156,7 +171,7 @@ def of_everybody(window: Window, limit: int) -> Completeness:
 
 def of_author(author_id: int, window: Window) -> Shortfall | None:
     """Why one author is not complete; None if they are."""
-    found = _shortfalls("(SELECT ? AS id) f", (author_id,), window, 1)
+    found = _shortfalls("(SELECT ? AS id, 0 AS viewer_id) f", (author_id,), window, 1)
     return found[0] if found else None
 
 

@@ -20,7 +20,7 @@ from server.storage import gaps, items, jobs, leases, repos, rkeys, tombstones
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.database import execute, rows, write_transaction
-from server.storage.follows import drop_follows, priority_of_more, save_follows
+from server.storage.follows import are_cut, drop_follows, priority_of_more, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
 from server.storage.jobs import Job, Progress
 from server.storage.repos import Repo
@@ -72,13 +72,18 @@ def store_snapshot(job: Job, rev: int, epoch: int) -> Snapshot:
 def commit_page(
     job: Job, page: Page, progress: Progress, priority: int, epoch: int, now_us: int
 ) -> bool:
-    """Save a page: what it lists is there, what it does not list is gone."""
+    """Save a page: what it lists is there, what it does not list is gone.
+
+    Where no more follows are taken, `progress` says that they are listed to the end.
+    """
     names = items.name(page.changes, [job.did])
     with write_transaction():
         repo = _locked(job, epoch)
         if repo is None:
             return False
         _save_page(job, page, names, repo.snapshot_rev, now_us)
+        if page.collection == FOLLOW and are_cut(job.author_id):
+            progress.cursors[FOLLOW] = None
         jobs.save_progress(job, progress, priority, now_us)
     return True
 
@@ -173,7 +178,12 @@ def _store_snapshot(job: Job, repo: Repo | None, rev: int) -> Snapshot:
         if job.attempts < BEHIND_ATTEMPTS:
             return Snapshot.BEHIND
         execute("UPDATE repos SET rev = 0, chain_since = 0 WHERE author_id = ?", (job.author_id,))
-    execute("UPDATE repos SET snapshot_rev = ? WHERE author_id = ?", (rev, job.author_id))
+    # Whether there are too many follows will show again.
+    execute(
+        "UPDATE repos SET snapshot_rev = ?, wants = CASE WHEN wants >= ? THEN wants - ? ELSE wants"
+        " END WHERE author_id = ?",
+        (rev, repos.CUT, repos.CUT, job.author_id),
+    )
     crash_point("snapshot: inside")
     return Snapshot.STORED
 

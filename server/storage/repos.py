@@ -15,7 +15,8 @@ from server.storage.many_rows import execute_in, insert_rows, rows_in, update_ro
 from server.storage.touched import touch, touch_everybody
 
 LET_GO, PENDING, PARTIAL, LIVE = 0, 1, 2, 3
-ITEMS, FOLLOWS = 1, 2
+# CUT, beside FOLLOWS: of those there are more than we take (storage/follows.py).
+ITEMS, FOLLOWS, CUT = 1, 2, 4
 
 # Before a status that we have from a PDS, and not from an #account event of the stream.
 PDS_SAYS = "pds:"

@@ -27,6 +27,7 @@ REASONS = {
     "gap": "something was missed; being fetched again",
     "newest page": "newest posts there, older ones coming",
     "pending": "not fetched yet",
+    "follows cut": "complete, but follows more accounts than we keep",
     "horizon": "complete, but only since a later time",
 }
 

@@ -10,12 +10,14 @@ from server.core.errors import FetchFailed
 from server.core.events import RecordOp
 from server.core.projection import project_op
 from server.core.syntax import tid_to_int
-from server.storage import gaps, leases, repos
-from server.storage.authors import outdate_identities
+from server.storage import follows, gaps, leases, ledger, repos
+from server.storage.authors import author_ids, outdate_identities
 from server.storage.changes import Batch, RepoCommit, commit_batch
 from server.storage.cursors import StreamCursor
-from server.storage.database import execute, value, write_transaction
+from server.storage.database import execute, rows, value, write_transaction
 from server.storage.jobs import due, fail
+from server.storage.ledger import Window
+from server.storage.rkeys import decode_rkeys
 from tests.backfill.accounts import fetch, reset, state, stored, track, truth
 from tests.builders import HOST, NOW_MS, NOW_US, iso, job_of_did, raw_cid
 
@@ -52,6 +54,39 @@ def test_a_viewers_follows_are_read_and_tracked(net, sources):
     fetch(viewer, sources)
     assert value("SELECT count(*) FROM follows") == 2
     assert job_of_did(friend.did, sources.epoch) is not None
+
+
+def test_follows_without_end_are_cut_and_the_repo_is_complete(net, sources, monkeypatch, caplog):
+    monkeypatch.setattr(follows, "MAX_FOLLOWS", 5)
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 2)
+    viewer = net.create_account("viewer")
+    made = [viewer.follow(net.create_account(f"friend{number}")) for number in range(12)]
+    viewer.post("one")
+    track(viewer, repos.ITEMS | repos.FOLLOWS)
+    before = net.pds[0].requests["com.atproto.repo.listRecords"]
+    fetch(viewer, sources)
+    # The newest five, in three pages and no more; then two of posts, one of reposts.
+    assert net.pds[0].requests["com.atproto.repo.listRecords"] - before == 6
+    assert kept_follows() == {ref.rkey for ref in made[-5:]}
+    assert (stored(viewer), state(viewer)) == (truth(viewer), (repos.LIVE, 1, None))
+    assert "follows cut" in caplog.text
+    assert is_told_cut(viewer)
+    for ref in made[:8]:
+        viewer.delete(ref)
+    reset(viewer)
+    fetch(viewer, sources)
+    assert kept_follows() == {ref.rkey for ref in made[-4:]}
+    assert not is_told_cut(viewer)
+
+
+def kept_follows():
+    texts = decode_rkeys(rkey for (rkey,) in rows("SELECT rkey FROM follows"))
+    return set(texts.values())
+
+
+def is_told_cut(viewer):
+    number = author_ids([viewer.did])[viewer.did]
+    return "follows cut" in ledger.of_viewer(number, Window.at(NOW_US, 7, 30), 9).counts
 
 
 def test_records_older_than_the_horizon_are_left_to_others(net, alice, sources, monkeypatch):

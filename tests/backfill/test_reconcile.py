@@ -5,7 +5,7 @@ import pytest
 from server.backfill import pds, reconcile
 from server.core.projection import DropRecord
 from server.core.syntax import tid_to_int
-from server.storage import discrepancies, gaps, repos
+from server.storage import discrepancies, follows, gaps, repos
 from server.storage.authors import author_ids
 from server.storage.changes import Batch, RepoCommit
 from server.storage.database import execute, rows, value, write_transaction
@@ -120,6 +120,18 @@ def test_an_account_that_the_directory_forgot_is_found(net, alice, sources, watc
     assert findings() == [(alice.did, "other status")]
     fetch(alice, sources)
     assert state(alice) == (repos.LIVE, 0, "pds:deleted")
+
+
+def test_follows_that_are_cut_are_not_taken_for_a_loss(
+    net, viewer, alice, sources, watch, monkeypatch
+):
+    monkeypatch.setattr(follows, "MAX_FOLLOWS", 1)
+    viewer.follow(net.create_account("friend"))
+    reset(viewer)
+    fetch(viewer, sources)
+    for carries_chain in (True, False):
+        look_and_let_the_stream_pass(watch(carries_chain=carries_chain))
+        assert findings() == []
 
 
 def test_follows_of_a_viewer_are_compared_one_by_one(net, viewer, alice, sources, watch):

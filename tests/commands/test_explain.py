@@ -5,7 +5,7 @@ import pytest
 from feeds import FEEDS
 from server.commands.verdict import Record, judge
 from server.core.syntax import POST, REPOST, tid_to_int
-from server.storage import gaps, jobs, viewers
+from server.storage import follows, gaps, jobs, viewers
 from server.storage.changes import Batch
 from server.storage.database import write_transaction
 from server.storage.ledger import Window
@@ -107,6 +107,12 @@ def test_a_post_of_somebody_not_followed_says_so_and_who_reposted_it(world):
     world.say("ann", post(tid(1)))
     world.say("viv", unfollow(tid(-10)))
     assert world.reason("ann", tid(1)) == "not followed"
+
+
+def test_of_whom_more_follows_there_are_than_are_kept_that_is_said(world, monkeypatch):
+    monkeypatch.setattr(follows, "MAX_FOLLOWS", 2)
+    world.say("viv", follow(tid(-1), "eve"))
+    assert world.reason("eve", tid(1)) == "follows cut"
 
 
 def test_while_a_viewers_follows_are_not_fetched_nothing_is_said_of_them(world):
