@@ -56,6 +56,12 @@ class Names:
         return (None, None) if ref is None else (self.authors[ref.did], self.rkeys[ref.rkey])
 
 
+def are_more_than(count: int, author_id: int) -> bool:
+    """Whether we hold more of an author's items than so many."""
+    sql = "SELECT 1 FROM feed_items WHERE author_id = ? LIMIT 1 OFFSET ?"
+    return bool(rows(sql, (author_id, count)))
+
+
 def name(changes: Iterable[object], dids: Iterable[str]) -> Names:
     """The numbers of everything that `changes` speak of, and of `dids`.
 

@@ -10,12 +10,13 @@ Every function returns False, and writes nothing, when the repo was reset since 
 reset queued a new job. All raise LeaseLost when somebody else leads.
 """
 
+import logging
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 
 from server.core.projection import SaveFollow, SaveItem
-from server.core.syntax import FOLLOW, is_tid, tid_to_int
+from server.core.syntax import FOLLOW, int_to_tid, is_tid, tid_to_int
 from server.storage import gaps, items, jobs, leases, repos, rkeys, tombstones
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
@@ -26,7 +27,13 @@ from server.storage.jobs import Job, Progress
 from server.storage.repos import Repo
 from server.storage.touched import touch
 
+log = logging.getLogger(__name__)
+
 _MAX_TID = 2**63 - 1
+
+# Items of one author with which a listing ends, complete down to where it came. Bluesky's own PDSes
+# let nobody make more than 11,666 records a day, so this is more than a month of a tireless bot.
+MAX_ITEMS = 500_000
 
 # So often in a row a job has failed after about a day (see backfill/worker.py). A PDS that is still
 # behind the stream then is not late: it lost those commits, and what it has is what there is.
@@ -74,7 +81,7 @@ def commit_page(
 ) -> bool:
     """Save a page: what it lists is there, what it does not list is gone.
 
-    Where no more follows are taken, `progress` says that they are listed to the end.
+    Where no more is taken of a collection, `progress` says so.
     """
     names = items.name(page.changes, [job.did])
     with write_transaction():
@@ -82,8 +89,7 @@ def commit_page(
         if repo is None:
             return False
         _save_page(job, page, names, repo.snapshot_rev, now_us)
-        if page.collection == FOLLOW and are_cut(job.author_id):
-            progress.cursors[FOLLOW] = None
+        _end_what_is_too_much(job, page, progress, now_us)
         jobs.save_progress(job, progress, priority, now_us)
     return True
 
@@ -202,6 +208,21 @@ def _save_page(job: Job, page: Page, names: Names, snapshot_rev: int, now_us: in
         follows = {k: c for k, c in kept.items() if isinstance(c, SaveFollow)}
         save_follows(follows, names, now_us, priority_of_more(job.author_id))
     crash_point("page: inside")
+
+
+def _end_what_is_too_much(job: Job, page: Page, progress: Progress, now_us: int) -> None:
+    """Go no further down in a collection of which we have all that we take."""
+    name = page.collection
+    if page.lower is None or progress.cursors.get(name) is None:
+        return
+    if name == FOLLOW:
+        if are_cut(job.author_id):
+            progress.cursors[name] = None
+    elif items.are_more_than(MAX_ITEMS, job.author_id):
+        log.warning("history cut did=%s: there is enough of it", job.did)
+        progress.cursors[name] = None
+        # Above all TIDs nothing says of when it is: then it is complete from now on.
+        progress.horizons[name] = page.lower if is_tid(page.lower) else int_to_tid(now_us << 10)
 
 
 def _vanished(author_id: int, page: Page) -> list[Key]:

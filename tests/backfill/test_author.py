@@ -1,5 +1,6 @@
 """The backfill of one repo against a PDS with real sockets, honest and otherwise."""
 
+import time
 from threading import Event as StopEvent
 
 import pytest
@@ -10,7 +11,7 @@ from server.core.errors import FetchFailed
 from server.core.events import RecordOp
 from server.core.projection import project_op
 from server.core.syntax import tid_to_int
-from server.storage import follows, gaps, leases, ledger, repos
+from server.storage import follows, gaps, leases, ledger, pages, repos
 from server.storage.authors import author_ids, outdate_identities
 from server.storage.changes import Batch, RepoCommit, commit_batch
 from server.storage.cursors import StreamCursor
@@ -77,6 +78,32 @@ def test_follows_without_end_are_cut_and_the_repo_is_complete(net, sources, monk
     fetch(viewer, sources)
     assert kept_follows() == {ref.rkey for ref in made[-4:]}
     assert not is_told_cut(viewer)
+
+
+def test_a_history_without_end_is_cut_and_complete_since_then(
+    net, alice, sources, monkeypatch, caplog
+):
+    monkeypatch.setattr(pages, "MAX_ITEMS", 4)
+    monkeypatch.setattr(pds, "FIRST_RECORDS", 2)
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 2)
+    made = [alice.post(str(number)) for number in range(12)]
+    fetch(alice, sources)
+    assert stored(alice) == {(POST, ref.rkey) for ref in made[-6:]}
+    assert state(alice) == (repos.LIVE, 1, None)
+    assert value("SELECT horizon_rkey FROM repos") == tid_to_int(made[-6].rkey)
+    assert "history cut" in caplog.text
+
+
+def test_keys_that_say_nothing_of_when_are_cut_like_others(net, alice, sources, monkeypatch):
+    monkeypatch.setattr(pages, "MAX_ITEMS", 4)
+    monkeypatch.setattr(pds, "FIRST_RECORDS", 2)
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 2)
+    for number in range(12):
+        alice.post(str(number), rkey=f"z{number:02}")
+    before = time.time_ns() // 1000
+    fetch(alice, sources)
+    assert len(stored(alice)) == 6
+    assert value("SELECT horizon_rkey FROM repos") >= before << 10
 
 
 def kept_follows():
