@@ -35,22 +35,18 @@ class Lease:
 
 
 def acquire(holder: str, now_us: int) -> Lease | None:
-    """The lead, if nobody has it."""
+    """The lead, if nobody has it. Raises DatabaseError; then it is as free as before."""
     lock = locks.acquire(NAME)
     if lock is None:
         return None
-    with write_transaction():
-        epoch = rows(
-            "INSERT INTO leases (name, epoch, holder, acquired_us, alive_us) VALUES (?, 1, ?, ?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET epoch = leases.epoch + 1, holder = excluded.holder,"
-            " acquired_us = excluded.acquired_us, alive_us = excluded.alive_us,"
-            " connected_us = NULL, confirmed_version = -1 RETURNING epoch",
-            (NAME, holder, now_us, now_us),
-        )[0][0]
-        # Whoever led before may have been of a version that notes less.
-        touch_everybody()
-    crash_point("lead: taken")
-    return Lease(int(epoch), lock)
+    try:
+        epoch = _write_down(holder, now_us)
+        crash_point("lead: taken")
+    except BaseException:
+        # Nothing else would: a descriptor that is forgotten keeps the lead from us as well.
+        lock.release()
+        raise
+    return Lease(epoch, lock)
 
 
 def fence(epoch: int) -> None:
@@ -114,3 +110,17 @@ def trouble(now_us: int) -> str | None:
     if last.connected_us is None:
         return "the stream is not connected"
     return None
+
+
+def _write_down(holder: str, now_us: int) -> int:
+    with write_transaction():
+        epoch = rows(
+            "INSERT INTO leases (name, epoch, holder, acquired_us, alive_us) VALUES (?, 1, ?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET epoch = leases.epoch + 1, holder = excluded.holder,"
+            " acquired_us = excluded.acquired_us, alive_us = excluded.alive_us,"
+            " connected_us = NULL, confirmed_version = -1 RETURNING epoch",
+            (NAME, holder, now_us, now_us),
+        )[0][0]
+        # Whoever led before may have been of a version that notes less.
+        touch_everybody()
+    return int(epoch)

@@ -10,7 +10,7 @@ import pytest
 
 from server.core.errors import LeaseLost
 from server.storage import database, leases, locks, opening
-from server.storage.database import write_transaction
+from server.storage.database import DatabaseError, write_transaction
 from server.storage.touched import Listener
 from tests.builders import NOW_US
 
@@ -87,6 +87,21 @@ def test_a_leader_that_is_paused_inside_a_transaction_keeps_the_lead_from_nobody
     assert database.value("SELECT value FROM counters") == 0
     second.release()
     database.close_database()
+
+
+def test_a_lead_that_cannot_be_written_down_is_kept_from_nobody(db, monkeypatch):
+    def fail():
+        raise DatabaseError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "touch_everybody", fail)
+        with pytest.raises(DatabaseError, match="full"):
+            leases.acquire("here", NOW_US)
+    assert leases.leader() is None
+    lease = leases.acquire("here", NOW_US)
+    assert lease is not None
+    assert lease.epoch == 1
+    lease.release()
 
 
 def test_releasing_twice_harms_nobody(db):
