@@ -6,7 +6,7 @@ anywhere (crash, error, another job's turn) goes on from its last committed page
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Event as StopEvent
@@ -16,6 +16,7 @@ from server.backfill import pds
 from server.backfill.listing import Listing
 from server.backfill.locate import NOT_LISTED, Home, look_up_home, remember
 from server.core.errors import FetchFailed, NotFound
+from server.core.projection import Change
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
@@ -43,13 +44,19 @@ STATUSES = {
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a job needs of the world. `write` does what it is given in a transaction."""
+    """What a job needs of the world.
+
+    `write` does in a transaction what it is given, with the author whose repo that is about, and
+    what it saves: see GroupCommit.
+    """
 
     fetcher: Fetcher
     directory: Directory
     backfill_days: int
     epoch: int
-    write: Callable[[Callable[[], Any]], Any] = lambda action: action()
+    write: Callable[[Callable[[], Any], int, Sequence[Change]], Any] = (
+        lambda action, _author_id, _changes: action()
+    )
 
 
 class Backfill:
@@ -92,7 +99,8 @@ class Backfill:
         newest: list[Page] = []
         if not self.job.wants & repos.FOLLOWS:
             newest = [self._read_page(name, None, pds.FIRST_RECORDS) for name in (POST, REPOST)]
-        stored = self.sources.write(partial(self._save_opening, rev, newest))
+        changes = [change for page in newest for change in page.changes]
+        stored = self._write(partial(self._save_opening, rev, newest), changes)
         crash_point("snapshot: stored")
         if stored is Snapshot.BEHIND:
             raise FetchFailed("the PDS is behind the stream")
@@ -144,7 +152,7 @@ class Backfill:
         if not (POST in self.progress.cursors and REPOST in self.progress.cursors):
             if not (self._list_page(POST) and self._list_page(REPOST)):
                 return
-            is_current = self.sources.write(lambda: pages.mark_partial(job, epoch))
+            is_current = self._write(lambda: pages.mark_partial(job, epoch))
             crash_point("newest pages: marked")
             if not is_current or not self._is_listed():
                 return
@@ -153,7 +161,7 @@ class Backfill:
             stops = [tid_to_int(key) for key in self.progress.horizons.values()]
             horizon = max(stops, default=0)
             crash_point("finish: all pages committed")
-            self.sources.write(lambda: pages.finish(job, horizon, epoch, _now_us()))
+            self._write(lambda: pages.finish(job, horizon, epoch, _now_us()))
             crash_point("finish: live and gaps closed")
 
     def _is_listed(self) -> bool:
@@ -175,7 +183,7 @@ class Backfill:
             return False
         page = self._read_page(collection, self.progress.cursors.get(collection))
         self._advance(collection, page.lower)
-        is_current = self.sources.write(partial(self._save_page, page, self._priority()))
+        is_current = self._write(partial(self._save_page, page, self._priority()), page.changes)
         crash_point("page: committed")
         return bool(is_current)
 
@@ -237,11 +245,11 @@ class Backfill:
         except NotFound:
             home = self.pds_url
         if home != self.pds_url:
-            self.sources.write(self._remember_home)
+            self._write(self._remember_home)
             raise FetchFailed("the repo has moved", retry_after_s=0.0) from gone
         log.info("repo not shown did=%s status=%s", self.job.did, status)
         job, epoch = self.job, self.sources.epoch
-        self.sources.write(lambda: pages.finish_inactive(job, status, epoch, _now_us()))
+        self._write(lambda: pages.finish_inactive(job, status, epoch, _now_us()))
         crash_point("absence: settled")
 
     def _reason(self) -> str | None:
@@ -252,6 +260,9 @@ class Backfill:
             except NotFound as gone:
                 return STATUSES.get(gone.name)
         return None
+
+    def _write(self, action: Callable[[], Any], changes: Sequence[Change] = ()) -> Any:
+        return self.sources.write(action, self.job.author_id, changes)
 
 
 def _now_us() -> int:

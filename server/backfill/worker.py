@@ -152,7 +152,8 @@ class BackfillWorkers:
         log.info("backfill failed did=%s retry_s=%.0f: %s", job.did, pause_s, error)
         not_before_us = _now_us() + int(pause_s * 1_000_000)
         crash_point("failure: not yet noted")
-        self.sources.write(partial(jobs.fail, job, str(error), not_before_us))
+        failed = partial(jobs.fail, job, str(error), not_before_us)
+        self.writer.write(failed, job.author_id)
         crash_point("failure: noted")
 
 

@@ -84,6 +84,7 @@ def commit_batch(
     """
     changes = [change for commit in batch.commits for change in commit.changes]
     dids = {c.repo for c in batch.commits} | batch.resets | batch.late | batch.statuses.keys()
+    dids |= batch.identities
     names = items.name(changes, dids)
     crash_point("batch: accounts numbered")
     with write_transaction():

@@ -1,4 +1,21 @@
-"""Transactions that PostgreSQL ended for another's sake, and that may be run again."""
+"""Transactions that PostgreSQL ended for another's sake, and that may be run again.
+
+Two that wait for each other cost a second, and one of them its work. So locks are taken in one
+order, by the stream's batches, the backfill's groups and everybody else:
+
+1. New accounts and record keys are numbered before the transaction, in statements of their own,
+   sorted (items.name).
+2. The lead is shared (leases.fence). Whoever takes it for themselves holds nothing else.
+3. The repos that are written to are locked, sorted, all at once (repos.load_repos). Each stands for
+   what is its author's: items, marks, follows, gaps, job, identity. Whoever changes an author's
+   rows without it does nothing else in that transaction.
+4. Repos of those whom they follow, where these are let go or may be (repos.track), sorted.
+5. The counter of versions.
+6. At the end come posts of strangers, sorted (outside_posts.want), and what was touched.
+
+In no order, because it is rare: rows of follow_backs, which belong to two accounts; 4 after 5 when
+two viewers in one group follow somebody; records of two authors that want the same place.
+"""
 
 import logging
 from collections.abc import Callable

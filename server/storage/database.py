@@ -15,10 +15,10 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from peewee import Database, DatabaseProxy, PeeweeException
 from playhouse.pool import PooledPostgresqlDatabase
@@ -92,11 +92,26 @@ def write_transaction() -> Iterator[None]:
     _spent.seconds += time.perf_counter() - began
 
 
-def steps_at_the_end() -> list[Callable[[], None]]:
-    """What runs at the end of this thread's transaction, still inside of it; to be added to."""
+class Step(Protocol):
+    """What one transaction has still to do, as gathered until its end."""
+
+    def __call__(self) -> None:
+        """Do it, inside of the transaction."""
+
+
+S = TypeVar("S", bound=Step)
+
+
+def step_at_the_end(kind: type[S]) -> S:
+    """The one step of its kind at the end of this thread's transaction, made if there is none."""
     if _ending.steps is None:
         raise RuntimeError("this has to be done within a write_transaction()")
-    return _ending.steps
+    for step in _ending.steps:
+        if isinstance(step, kind):
+            return step
+    made = kind()
+    _ending.steps.append(made)
+    return made
 
 
 @contextmanager
@@ -122,7 +137,7 @@ def _sqlite_turn() -> Iterator[None]:
 class _Ending(threading.local):
     """What this thread's transaction has still to do; None outside of one."""
 
-    steps: list[Callable[[], None]] | None = None
+    steps: list[Step] | None = None
 
 
 _ending = _Ending()

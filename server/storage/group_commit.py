@@ -7,16 +7,22 @@ gathers, so the busier it is, the larger the groups, up to MAX_GROUP; nobody wai
 A write that raises takes its whole group with it: nothing of the group is saved, and every caller
 in it gets the exception. So writes may raise only what should end the lead: a broken database, a
 lost lease. Callers have no connection of their own.
+
+A group takes its locks in the order of conflicts.py: all new accounts and record keys are numbered
+before the transaction, and the repos of all writes are locked at its beginning.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from server.core.projection import Change
+from server.storage import items
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.database import release, write_transaction
+from server.storage.repos import load_repos
 
 R = TypeVar("R")
 
@@ -30,9 +36,14 @@ class GroupCommit:
     def __init__(self) -> None:
         self._waiting: SimpleQueue[_Write | None] = SimpleQueue()
 
-    def write(self, action: Callable[[], R]) -> R:
-        """Do `action` in a transaction, which may hold others' actions; its result when saved."""
-        write = _Write(action)
+    def write(
+        self, action: Callable[[], R], repo: int | None = None, changes: Sequence[Change] = ()
+    ) -> R:
+        """Do `action` in a transaction, which may hold others' actions; its result when saved.
+
+        `repo`: the author whose repo it locks. `changes`: what it saves, and so has to name.
+        """
+        write = _Write(action, repo, changes)
         self._waiting.put(write)
         result: R = write.done.result()
         return result
@@ -75,14 +86,20 @@ class GroupCommit:
 
 
 class _Write:
-    __slots__ = ("action", "done")
+    __slots__ = ("action", "changes", "done", "repo")
 
-    def __init__(self, action: Callable[[], Any]) -> None:
+    def __init__(
+        self, action: Callable[[], Any], repo: int | None, changes: Sequence[Change]
+    ) -> None:
         self.action = action
+        self.repo = repo
+        self.changes = changes
         self.done: Future[Any] = Future()
 
 
 @retry_conflicts
 def _commit(group: list[_Write]) -> list[Any]:
+    items.name([change for write in group for change in write.changes], ())
     with write_transaction():
+        load_repos(write.repo for write in group if write.repo is not None)
         return [write.action() for write in group]

@@ -6,11 +6,11 @@ once. What happens to them later is not noticed: nobody here follows their repos
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from server.storage import repos
 from server.storage.crash_points import crash_point
-from server.storage.database import execute, rows, write_transaction
+from server.storage.database import execute, rows, step_at_the_end, write_transaction
 from server.storage.many_rows import insert_rows, rows_in
 from server.storage.touched import touch
 
@@ -29,7 +29,10 @@ class OutsidePost:
 
 
 def want(posts: Iterable[tuple[int, int, int]]) -> None:
-    """Queue those of these posts that our rows cannot tell about: (author, rkey, reply's key)."""
+    """Queue those of these posts that our rows cannot tell about: (author, rkey, reply's key).
+
+    They are in the queue at the end of the caller's transaction.
+    """
     newest: dict[tuple[int, int], int] = {}
     for author, rkey, key in posts:
         newest[author, rkey] = max(key, newest.get((author, rkey), 0))
@@ -43,16 +46,24 @@ def want(posts: Iterable[tuple[int, int, int]]) -> None:
             {author for author, _ in newest},
         )
     )
-    wanted = [
-        (author, rkey, key)
-        for (author, rkey), key in newest.items()
-        if author not in horizons or 0 <= rkey <= horizons[author]
-    ]
-    insert_rows(
-        "INSERT INTO outside_posts (author_id, rkey, newest_key)",
-        wanted,
-        "ON CONFLICT (author_id, rkey) DO NOTHING",
-    )
+    wanted = step_at_the_end(_Wanted).newest
+    for (author, rkey), key in newest.items():
+        if author not in horizons or 0 <= rkey <= horizons[author]:
+            wanted[author, rkey] = max(key, wanted.get((author, rkey), 0))
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """What one transaction wants: they are queued at its end, in one order (conflicts.py)."""
+
+    newest: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def __call__(self) -> None:
+        insert_rows(
+            "INSERT INTO outside_posts (author_id, rkey, newest_key)",
+            sorted((author, rkey, key) for (author, rkey), key in self.newest.items()),
+            "ON CONFLICT (author_id, rkey) DO NOTHING",
+        )
 
 
 def remember(posts: Iterable[tuple[int, int, int]], newest_key: int) -> None:
@@ -60,7 +71,7 @@ def remember(posts: Iterable[tuple[int, int, int]], newest_key: int) -> None:
 
     Other replies may hang on them, and the rule must not judge those otherwise from now on.
     """
-    kept = list(posts)
+    kept = sorted(posts)
     insert_rows(
         "INSERT INTO outside_posts (author_id, rkey, state, parent_id, newest_key)",
         [(author, rkey, THERE, parent, newest_key) for author, rkey, parent in kept],

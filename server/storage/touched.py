@@ -32,7 +32,7 @@ from server.storage.database import (
     execute,
     is_sqlite,
     sqlite_path,
-    steps_at_the_end,
+    step_at_the_end,
     write_transaction,
 )
 from server.storage.prepared import prepared_line, prepared_rows
@@ -62,12 +62,12 @@ _SINCE = {
 
 def touch(accounts: Iterable[int]) -> None:
     """Note that the part of these accounts changes, in the transaction that changes it."""
-    _note().accounts.update(accounts)
+    step_at_the_end(_Note).accounts.update(accounts)
 
 
 def touch_everybody() -> None:
     """Note that everybody's part changes, in the transaction that changes it."""
-    _note().is_of_everybody = True
+    step_at_the_end(_Note).is_of_everybody = True
 
 
 @dataclass(slots=True)
@@ -83,16 +83,6 @@ class _Note:
         elif self.accounts:
             numbers = array("i", sorted(self.accounts))
             execute("INSERT INTO touched (accounts) VALUES (?)", (numbers.tobytes(),))
-
-
-def _note() -> _Note:
-    steps = steps_at_the_end()
-    for step in steps:
-        if isinstance(step, _Note):
-            return step
-    note = _Note()
-    steps.append(note)
-    return note
 
 
 def place_of_now() -> int:

@@ -1,6 +1,7 @@
 """The backfill of one repo against a PDS with real sockets, honest and otherwise."""
 
 import time
+from dataclasses import replace
 from threading import Event as StopEvent
 
 import pytest
@@ -24,6 +25,7 @@ from tests.builders import HOST, NOW_MS, NOW_US, iso, job_of_did, raw_cid
 
 FAR_US = NOW_US * 2
 POST = "app.bsky.feed.post"
+REPOST = "app.bsky.feed.repost"
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -125,6 +127,20 @@ def test_records_older_than_the_horizon_are_left_to_others(net, alice, sources, 
     fetch(alice, sources)
     assert len(stored(alice)) == 13
     assert value("SELECT horizon_rkey FROM repos") > 0
+
+
+def test_each_write_says_whose_repo_it_locks_and_what_it_saves(net, alice, sources):
+    alice.repost(alice.post("one"))
+    told = []
+
+    def write(action, author_id, changes):
+        told.append((author_id, sorted(change.collection for change in changes)))
+        return action()
+
+    fetch(alice, replace(sources, write=write))
+    number = value("SELECT author_id FROM repos")
+    assert told[0] == (number, [POST, REPOST])
+    assert {author_id for author_id, _ in told} == {number}
 
 
 def test_what_is_gone_at_the_pds_goes_here(net, alice, sources):
