@@ -9,12 +9,14 @@ order, by the stream's batches, the backfill's groups and everybody else:
 3. The repos that are written to are locked, sorted, all at once (repos.load_repos). Each stands for
    what is its author's: items, marks, follows, gaps, job, identity. Whoever changes an author's
    rows without it does nothing else in that transaction.
-4. Repos of those whom they follow, where these are let go or may be (repos.track), sorted.
-5. The counter of versions.
-6. At the end come posts of strangers, sorted (outside_posts.want), and what was touched.
+4. The table of follows is shared by all who write to it, but for `forget`.
+5. Repos of those whom they follow, where these are let go or may be (repos.track), sorted.
+6. The counter of versions.
+7. At the end come posts of strangers, sorted (outside_posts.want), and what was touched.
 
-In no order, because it is rare: rows of follow_backs, which belong to two accounts; 4 after 5 when
-two viewers in one group follow somebody; records of two authors that want the same place.
+In no order, because it is rare: rows of follow_backs, which belong to two accounts; 5 after 6 when
+two viewers in one group follow somebody, and 4 after 6 when a viewer is gone for good
+(departures.purge); records of two authors that want the same place.
 """
 
 import logging

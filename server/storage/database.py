@@ -196,6 +196,15 @@ def for_update() -> str:
     return "" if is_sqlite() else "FOR UPDATE"
 
 
+def lock_table(name: str) -> None:
+    """Nobody else writes to the table until the transaction ends; whoever has must end first.
+
+    In SQLite the whole transaction is enough for that.
+    """
+    if not is_sqlite():
+        execute(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
+
+
 def _translate(sql: str) -> str:
     return sql if is_sqlite() else sql.replace("?", "%s")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from server.storage import repos, viewers
 from server.storage.authors import author_id
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import execute, value, write_transaction
+from server.storage.database import execute, lock_table, value, write_transaction
 from server.storage.newest import renew_newest
 from server.storage.touched import touch
 
@@ -38,6 +38,8 @@ def forget(did: str) -> Forgotten | None:
     with write_transaction():
         # Locks the row against the stream's reader, which might be writing a follow.
         repo = repos.load_repos([number]).get(number)
+        # And this against follows of the account: they are committed, or come when it is let go.
+        lock_table("follows")
         was_viewer = viewers.forget(number)
         follows = execute("DELETE FROM follows WHERE viewer_id = ?", (number,))
         touch([number])

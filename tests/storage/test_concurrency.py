@@ -9,6 +9,7 @@ from server.core.syntax import FOLLOW
 from server.storage import departures, jobs, pages, repos, viewers
 from server.storage.changes import Batch, commit_gap
 from server.storage.database import value, write_transaction
+from server.storage.forget import forget
 from server.storage.group_commit import GroupCommit
 from server.storage.jobs import Progress
 from server.storage.timeline import timeline_page
@@ -176,6 +177,42 @@ def test_who_is_followed_at_the_moment_of_being_let_go_is_tracked(
     state = value("SELECT state FROM repos WHERE author_id = ?", (ann,))
     assert state == (repos.PENDING if is_let_go_first else repos.LIVE)
     assert not departures.depart(ann, lease.epoch, NOW_US + departures.LONELY_US)
+
+
+@pytest.mark.parametrize("is_forgotten_first", [True, False])
+def test_who_is_followed_at_the_moment_of_being_forgotten_is_tracked(
+    postgresql, lease, together, is_forgotten_first
+):
+    """The follow is written and not yet committed when the viewer is forgotten, or the reverse."""
+    for name in ("vera", "will"):
+        viewers.welcome(did(name), NOW_US)
+        make_live(name, epoch=lease.epoch)
+    stream = Stream(lease.epoch)
+
+    def forget_vera():
+        forget(did("vera"))
+
+    def follow_vera():
+        stream.say("will", follow(tid(1), "vera"))
+
+    first, second = (forget_vera, follow_vera) if is_forgotten_first else (follow_vera, forget_vera)
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with write_transaction():
+            first()
+            held.set()
+            wait_until(lambda: done.is_set() or value(WAITING) > 0)
+
+    def meanwhile():
+        assert held.wait(10)
+        second()
+        done.set()
+
+    together(hold, meanwhile)
+    state = value("SELECT state FROM repos WHERE author_id = ?", (number_of("vera"),))
+    assert state == (repos.PENDING if is_forgotten_first else repos.LIVE)
+    assert viewers.find(did("vera")) is None
 
 
 def test_a_transaction_that_lost_against_another_is_run_again(postgresql, lease, together):
