@@ -11,7 +11,8 @@ In SQLite transactions write one after the other, and rows are numbered in that 
 they end in any order. A row has the number of its transaction, and each look says which numbers
 were all decided (`xmin` of its snapshot): the next one asks from there on, and passes over what it
 has seen already. A server that crashed may give a number anew that was below such a place; so when
-the connection turns out to be broken, the listener is told everybody.
+the connection turns out to be broken, the listener is told everybody. A dump brings the numbers of
+the cluster that it was made in: `forget` drops those that no transaction here can have had yet.
 
 Bounds: MOST_ACCOUNTS of one row, and MOST_ROWS of one look: what is more is called everybody.
 `forget` drops rows; a listener that has not looked since they came is told everybody, too.
@@ -45,6 +46,9 @@ TURN_SECONDS = 3.0
 
 # Of a listener that has heard nothing: before all places.
 _NOWHERE = -1
+# In PostgreSQL: the lowest number whose transaction is not over, and one above all that are.
+_UNDECIDED = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_TO_COME = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 # Each row says also which rows are gone, and from which place on to look next; there is always one.
 _SINCE = {
     True: (
@@ -53,7 +57,7 @@ _SINCE = {
         " WHERE place >= :place ORDER BY place LIMIT :most) t ON 1 = 1"
     ),
     False: (
-        "SELECT g.place, pg_snapshot_xmin(pg_current_snapshot())::text::bigint, t.id, t.accounts"
+        f"SELECT g.place, {_UNDECIDED}, t.id, t.accounts"
         " FROM touched_gone g LEFT JOIN (SELECT id, accounts FROM touched"
         " WHERE place >= :place ORDER BY place LIMIT :most) t ON 1 = 1"
     ),
@@ -93,12 +97,21 @@ def place_of_now() -> int:
 def forget(below: int) -> None:
     """Drop what was noted below this place: who still has to hear of it is told everybody."""
     with write_transaction():
+        if not is_sqlite():
+            _forget_other_cluster()
         execute("UPDATE touched_gone SET place = ? WHERE place < ?", (below, below))
         # The last row stays, or SQLite would begin to number anew.
         execute(
             "DELETE FROM touched WHERE place < ? AND place < (SELECT max(place) FROM touched)",
             (below,),
         )
+
+
+def _forget_other_cluster() -> None:
+    # What is committed here has no number that is to come. All that was ever dropped here stood
+    # below what was undecided then, and so below what is undecided now.
+    execute(f"UPDATE touched_gone SET place = {_UNDECIDED} WHERE place >= {_TO_COME}")
+    execute(f"DELETE FROM touched WHERE place >= {_TO_COME}")
 
 
 class Listener:

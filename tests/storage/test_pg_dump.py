@@ -1,13 +1,20 @@
-"""The way to copy PostgreSQL that docs/operating.md shows, run as it stands there."""
+"""The way to copy PostgreSQL that docs/operating.md shows, run as it stands there; what it brings."""
 
 import os
 import re
 import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
-from server.storage.database import close_database, rows
+import psycopg2
+import pytest
+
+from server.storage import touched
+from server.storage.database import close_database, execute, rows, value, write_transaction
 from server.storage.migrate import check_schema
 from server.storage.opening import open_database
+from server.storage.touched import Listener, touch
 from tests.builders import Stream, make_live, post, tid, track
 from tests.devnet.postgres import _programs
 
@@ -45,3 +52,41 @@ def test_a_dump_is_put_back_whole(postgresql, lease, postgres, tmp_path):
     finally:
         close_database()
         postgres.drop(f"{postgres.shared}_copy")
+
+
+@pytest.fixture
+def put_back(postgresql):
+    """What a dump of a cluster brings that had come much further than this one."""
+    execute("UPDATE touched_gone SET place = ?", (10**12,))
+    execute("INSERT INTO touched (place, accounts) VALUES (?, NULL)", (10**12 + 1,))
+    yield
+    execute("UPDATE touched_gone SET place = 0")
+
+
+def test_what_was_touched_in_another_cluster_is_forgotten_and_nothing_else(put_back, postgresql):
+    heard = []
+    listener = Listener(lambda accounts: heard.append(accounts and list(accounts)))
+
+    def look():
+        heard.clear()
+        listener.look()
+        return heard
+
+    assert look() == [None]
+    assert look() == [None]
+    with write_transaction():
+        touch([1])
+    with closing(psycopg2.connect(postgresql)) as slow, closing(slow.cursor()) as cursor:
+        seven = (7).to_bytes(4, sys.byteorder)
+        cursor.execute("INSERT INTO touched (accounts) VALUES (%s)", (seven,))
+        touched.forget(0)
+        assert value("SELECT count(*) FROM touched") == 1
+        # Once more: nobody knows what it missed before.
+        assert look() == [None]
+        touched.forget(touched.place_of_now())
+        assert look() == []
+        slow.commit()
+    assert look() == [[7]]
+    with write_transaction():
+        touch([2])
+    assert look() == [[2]]
