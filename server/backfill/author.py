@@ -2,6 +2,10 @@
 
 The order in which things happen is what makes it seamless: see storage/pages.py. A job that stops
 anywhere (crash, error, another job's turn) goes on from its last committed page.
+
+After a failure it may be the address that is wrong: the directory is asked then, and the next turn
+goes to where the repo lives now. A host that asks us to wait is there, though: for that nobody is
+asked, unless it says nothing else for BELIEVED_RESTS turns.
 """
 
 import logging
@@ -15,7 +19,7 @@ from typing import Any
 from server.backfill import pds
 from server.backfill.listing import Listing
 from server.backfill.locate import NOT_LISTED, Home, look_up_home, remember
-from server.core.errors import FetchFailed, NotFound
+from server.core.errors import FetchFailed, HostRests, NotFound
 from server.core.projection import Change
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
 from server.identity.did import Directory
@@ -30,6 +34,8 @@ log = logging.getLogger(__name__)
 # 100 times 100 follows, far beyond what clients let anybody follow; a repo with more is not a
 # person's, and goes on in the next turn of its job.
 MAX_PAGES_A_TURN = 100
+# What asks for nothing but rest so many times in a row may be no PDS any more.
+BELIEVED_RESTS = 5
 DAY_US = 86_400_000_000
 
 # What a PDS may say of a repo that it does not show, and the directory: our words, from theirs.
@@ -79,13 +85,16 @@ class Backfill:
     def run(self) -> None:
         """Fetch what is due: a viewer's follows, then the newest pages, then the rest."""
         try:
-            self.pds_url = self._find_pds()
-            self._take_up()
-            if self.job.snapshot_rev == 0 and not self._open():
-                return
-            self._fetch()
-        except NotFound as gone:
-            self._settle_absence(gone)
+            try:
+                self.pds_url = self._find_pds()
+                self._take_up()
+                if self.job.snapshot_rev == 0 and not self._open():
+                    return
+                self._fetch()
+            except NotFound as gone:
+                self._settle_absence(gone)
+        except FetchFailed as failure:
+            self._check_address(failure)
 
     def _take_up(self) -> None:
         """Go on where an earlier turn stopped, if that was at the same PDS: cursors are its own."""
@@ -224,11 +233,32 @@ class Backfill:
         return repos.OLDER_PAGES if POST in cursors and REPOST in cursors else repos.NEWEST_PAGE
 
     def _find_pds(self) -> str:
-        # After a failure it may be the address that is wrong.
-        if self.job.pds_url is not None and self.job.attempts == 0:
+        if self.job.pds_url is not None:
             return self.job.pds_url
         self.looked_up = look_up_home(self.sources.directory, self.job.did)
         return self.looked_up.pds_url
+
+    def _check_address(self, failure: FetchFailed) -> None:
+        """Raise the failure, or that the repo has moved; settle its absence if it is gone."""
+        if self.looked_up is None and self._may_have_moved(failure):
+            try:
+                self.looked_up = look_up_home(self.sources.directory, self.job.did)
+            except NotFound as gone:
+                # The directory's word, of no PDS's.
+                self.pds_url = ""
+                self._settle_absence(gone)
+                return
+            except FetchFailed as unknown:
+                raise failure from unknown
+            if self.looked_up.pds_url != self.pds_url:
+                failure = FetchFailed("the repo has moved", retry_after_s=0.0)
+        if self.looked_up is not None:
+            self.sources.write(self._remember_home)
+        raise failure
+
+    def _may_have_moved(self, failure: FetchFailed) -> bool:
+        is_believed = isinstance(failure, HostRests) and self.job.attempts < BELIEVED_RESTS
+        return self.job.pds_url is not None and not is_believed and not self.stop.is_set()
 
     def _settle_absence(self, gone: NotFound) -> None:
         """Believe that the repo is gone only from the PDS that the directory names now.

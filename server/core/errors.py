@@ -16,7 +16,8 @@ FeedError
 │   ├── StreamSilent        it stands, and nothing is said: try another source
 │   └── StreamHalfOpen      it only seems to stand: nobody answers our pings
 ├── FetchFailed             a peer did not give what we asked for: the job is retried later
-│   └── NotFound            the peer answers, and what we asked for is not there
+│   ├── NotFound            the peer answers, and what we asked for is not there
+│   └── HostRests           the peer asks us to leave it alone for a while
 ├── ReplicaUnfit            a replica cannot give a page now: another one does, or the primary
 └── LeaseLost               another process leads: stop writing
 """
@@ -136,6 +137,10 @@ class NotFound(FetchFailed):
         super().__init__(message)
         self.name = name
         self.is_for_good = is_for_good
+
+
+class HostRests(FetchFailed):
+    """The peer asks not to be asked for `retry_after_s`, of whatever: it lives, and is busy."""
 
 
 class ReplicaUnfit(FeedError):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode, urlsplit
 
-from server.core.errors import FetchFailed, NotFound
+from server.core.errors import FetchFailed, HostRests, NotFound
 from server.identity.connection import Answer, EndsEarly, KeptConnections, NotHttp, get
 from server.identity.dial import Dialler, Resolver, resolve_name
 from server.identity.hosts import MAX_REST_S, HostTable
@@ -86,7 +86,8 @@ class Fetcher:
         """The JSON that a GET of `url` answers with; `deadline_s` bounds everything together.
 
         `max_bytes` counts after decompression. Raises NotFound when the host says that the thing
-        is not there, FetchFailed for all other trouble; their messages name the host only.
+        is not there, HostRests when it wants to be left alone, FetchFailed for all other trouble;
+        their messages name the host only.
         """
         host, body = self._get(url, params, deadline_s, max_bytes)
         try:
@@ -196,7 +197,8 @@ def _read_answer(host: str, answer: Answer, rest_s: float | None) -> bytes:
         raise NotFound(message, name, is_for_good=answer.status == 410)
     if 300 <= answer.status < 400:
         raise FetchFailed(f"{host} redirects ({answer.status}), which is not followed")
-    raise FetchFailed(f"{host} answers {answer.status} {name}".rstrip(), rest_s)
+    said = f"{host} answers {answer.status} {name}".rstrip()
+    raise FetchFailed(said) if rest_s is None else HostRests(said, rest_s)
 
 
 def _error_name(body: bytes | None) -> str:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from server.core.errors import FetchFailed
+from server.core.errors import FetchFailed, HostRests
 
 # Hosts remembered. What is forgotten is only that a host was in trouble; a flood of made-up host
 # names thus costs a few megabytes and nothing else.
@@ -46,7 +46,7 @@ class HostTable:
     def visit(self, name: str, wait_s: float) -> Iterator["Visit"]:
         """One request to a host: waits up to `wait_s` for a free place.
 
-        Raises FetchFailed, without a request, when the host rests or its breaker is open.
+        Raises FetchFailed, without a request, when its breaker is open; HostRests when it rests.
         """
         with self._lock:
             host = self._host(name)
@@ -90,7 +90,7 @@ class HostTable:
         now = self._monotonic()
         if now < host.rests_until:
             left_s = host.rests_until - now
-            raise FetchFailed(f"{name} asked us to wait for {left_s:.0f} s more", left_s)
+            raise HostRests(f"{name} asked us to wait for {left_s:.0f} s more", left_s)
         if host.failures >= BREAKER_FAILURES and (now < host.refused_until or host.is_probed):
             left_s = max(host.refused_until - now, BREAKER_FIRST_S)
             raise FetchFailed(f"{name} failed {host.failures} times in a row, not asked", left_s)
