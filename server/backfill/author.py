@@ -71,10 +71,18 @@ class Backfill:
     It speaks to the database through `sources.write` alone, so its thread needs no connection.
     """
 
-    def __init__(self, job: Job, sources: Sources, stop: StopEvent) -> None:
+    def __init__(
+        self,
+        job: Job,
+        sources: Sources,
+        stop: StopEvent,
+        enter: Callable[[str], bool] = lambda _pds_url: True,
+    ) -> None:
+        """`enter` says whether there is room at a PDS of which a look-up has told only now."""
         self.job = job
         self.sources = sources
         self.stop = stop
+        self.enter = enter
         self.progress = job.progress
         self.pds_url = ""
         # To be remembered with the next rows that are written.
@@ -87,6 +95,10 @@ class Backfill:
         try:
             try:
                 self.pds_url = self._find_pds()
+                if self.looked_up is not None and not self.enter(self.pds_url):
+                    # The job stays due, and those who hand jobs out know now for which PDS.
+                    self._write(self._remember_home)
+                    return
                 self._take_up()
                 if self.job.snapshot_rev == 0 and not self._open():
                     return

@@ -2,8 +2,10 @@
 
 Promises. Every queued job is run in the end, the more urgent first, whoever else fails. One PDS
 holds at most JOBS_A_HOST workers, so a slow one cannot hold them all; nor can what nobody waits for
-(the rest of histories, the crowd that somebody follows by the thousand, everybody after a hole). A
-job that fails waits, longer each time, or as long as the PDS asks; it stays in the queue, in
+(the rest of histories, the crowd that somebody follows by the thousand, everybody after a hole).
+Where we do not know an author's PDS, the directory is asked, LOOKUP_SECONDS at most; if that PDS
+has its share, the job gives its worker back, and waits for a place with its address known. A job
+that fails waits, longer each time, or as long as the PDS asks; it stays in the queue, in
 everybody's sight.
 
 Workers wait for PDSes; what they bring is written by one thread, many authors in a transaction
@@ -15,7 +17,6 @@ A database that fails, or a lead that is lost, ends `run` with that exception.
 import logging
 import random
 import time
-from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +27,7 @@ from threading import Thread
 from urllib.parse import urlsplit
 
 from server.backfill.author import Backfill, Sources
+from server.backfill.places import Places
 from server.core.backoff import delay_s
 from server.core.errors import FetchFailed
 from server.core.metrics import IngestMetrics
@@ -64,8 +66,8 @@ class BackfillWorkers:
         self.waiting: list[Job] = []
         self.done: SimpleQueue[tuple[Job, Future[None]]] = SimpleQueue()
         self.next_look = 0.0
-        # Of those that run: how many at each host, and how many somebody waits for.
-        self.hosts: Counter[str | None] = Counter()
+        self.places = Places(JOBS_A_HOST)
+        # Of those that run, how many somebody waits for.
         self.urgent = 0
 
     def run(self) -> None:
@@ -93,32 +95,31 @@ class BackfillWorkers:
             self._look()
         waiting, self.waiting = self.waiting, []
         for job in waiting:
-            if not self._has_place(job):
+            if not self._take_place(job):
                 self.waiting.append(job)
                 continue
             self.running[job.author_id] = job
-            self._note(job, 1)
+            self.urgent += job.is_urgent
             future = pool.submit(self._run_job, job)
             future.add_done_callback(partial(self._done, job))
 
     def _look(self) -> None:
         """What is due, in order: those that run are among them, and enough to go on with."""
-        busy = [host for host, count in self.hosts.items() if host and count >= JOBS_A_HOST]
-        due = jobs.due(_now_us(), len(self.running) + self.workers, busy)
+        due = jobs.due(_now_us(), len(self.running) + self.workers, self.places.full())
         self.waiting = [job for job in due if job.author_id not in self.running]
 
-    def _has_place(self, job: Job) -> bool:
-        if len(self.running) == self.workers or self.hosts[job.pds_url] >= JOBS_A_HOST:
+    def _take_place(self, job: Job) -> bool:
+        return self._has_worker(job) and (
+            job.pds_url is None or self.places.take(job.author_id, job.pds_url)
+        )
+
+    def _has_worker(self, job: Job) -> bool:
+        if len(self.running) == self.workers:
             return False
         # While somebody waits for a first page, all else may only use a part of us.
         is_rushed = self.urgent > 0
         patient = len(self.running) - self.urgent
         return job.is_urgent or not is_rushed or patient < self.workers // PATIENT_SHARE
-
-    def _note(self, job: Job, change: int) -> None:
-        if job.pds_url is not None:
-            self.hosts[job.pds_url] += change
-        self.urgent += change * job.is_urgent
 
     def _done(self, job: Job, future: Future[None]) -> None:
         self.done.put((job, future))
@@ -129,12 +130,14 @@ class BackfillWorkers:
             job, future = self.done.get(timeout=POLL_SECONDS)
             while True:
                 del self.running[job.author_id]
-                self._note(job, -1)
+                self.urgent -= job.is_urgent
+                self.places.leave(job.author_id)
                 future.result()
                 job, future = self.done.get_nowait()
 
     def _run_job(self, job: Job) -> None:
-        backfill = Backfill(job, self.sources, self.stop)
+        enter = partial(self.places.take, job.author_id)
+        backfill = Backfill(job, self.sources, self.stop, enter)
         began, outcome = time.monotonic(), "ok"
         try:
             backfill.run()

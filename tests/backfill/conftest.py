@@ -2,6 +2,7 @@
 
 import time
 from threading import Event as StopEvent
+from threading import Thread
 
 import pytest
 
@@ -11,9 +12,12 @@ from server.backfill.reconcile import Reconcile
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.storage import viewers
+from server.storage.database import release
 from simnet import Network
 from tests.backfill.accounts import fetch, track
 from tests.builders import NOW_US
+
+WAIT_SECONDS = 20
 
 
 @pytest.fixture
@@ -60,3 +64,27 @@ def watch(sources, monkeypatch):
         return Reconcile(sources, StopEvent(), *chain)
 
     return make
+
+
+@pytest.fixture
+def running():
+    """Bodies of threads, ended and joined after the test; what they raise fails it."""
+    stop, threads, errors = StopEvent(), [], []
+
+    def start(make):
+        def body():
+            try:
+                make(stop).run()
+            except BaseException as error:  # noqa: BLE001  it is raised again below
+                errors.append(error)
+            finally:
+                release()
+
+        threads.append(Thread(target=body))
+        threads[-1].start()
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join(WAIT_SECONDS)
+    assert errors == []

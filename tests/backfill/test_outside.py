@@ -11,7 +11,7 @@ from server.backfill.worker import BackfillWorkers
 from server.core.feed import TimelineFilter
 from server.storage import leases, outside_posts, repos, viewers
 from server.storage.authors import author_ids
-from server.storage.database import release, rows, value, write_transaction
+from server.storage.database import rows, value, write_transaction
 from server.storage.timeline import timeline_page
 from tests.builders import NOW_US, job_of_did
 
@@ -19,30 +19,6 @@ FOLLOWING = TimelineFilter(replies="following")
 WAIT_SECONDS = 15.0
 
 pytestmark = pytest.mark.usefixtures("db")
-
-
-@pytest.fixture
-def running():
-    """Bodies of threads, ended and joined after the test; what they raise fails it."""
-    stop, threads, errors = threading.Event(), [], []
-
-    def start(make):
-        def body():
-            try:
-                make(stop).run()
-            except BaseException as error:  # noqa: BLE001  it is raised again below
-                errors.append(error)
-            finally:
-                release()
-
-        threads.append(threading.Thread(target=body))
-        threads[-1].start()
-
-    yield start
-    stop.set()
-    for thread in threads:
-        thread.join(WAIT_SECONDS)
-    assert errors == []
 
 
 def wait_until(claim):

@@ -1,0 +1,44 @@
+"""The workers at work: whoever is slow, somebody else's job gets one."""
+
+import pytest
+
+from server.backfill import worker
+from server.backfill.worker import BackfillWorkers
+from server.storage import repos
+from server.storage.authors import author_ids
+from server.storage.database import value, write_transaction
+from tests.backfill.accounts import stored, truth
+from tests.builders import NOW_US, confirm_all
+from tests.ingest.conftest import wait_until
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+def queue(accounts, now_us=NOW_US):
+    with write_transaction():
+        repos.track(author_ids(a.did for a in accounts).values(), repos.ITEMS, now_us)
+
+
+def test_a_slow_host_that_nobody_knew_the_accounts_were_at_does_not_hold_all_workers(
+    net, sources, running, monkeypatch
+):
+    monkeypatch.setattr(worker, "JOBS_A_HOST", 2)
+    slow = [net.create_account(f"slow{number}", pds=1) for number in range(8)]
+    quick = net.create_account("quick")
+    for account in (*slow, quick):
+        account.post("one")
+    queue(slow)
+    queue([quick], NOW_US + 1)
+    confirm_all(sources.epoch)
+    net.faults.arm("http-slow", times=None, where={"host": "pds1"}, delay_s=0.4)
+    running(lambda stop: BackfillWorkers(sources, 4, stop))
+    wait_until(lambda: stored(quick) == truth(quick), "the job of another host")
+    # Three requests of 0.4 s are needed for any of those.
+    assert [account for account in slow if stored(account)] == []
+    assert net.plc.requests.total() == len(slow) + 1
+    assert value("SELECT max(attempts) FROM backfill_jobs") == 0
+    net.faults.disarm()
+    wait_until(lambda: value("SELECT count(*) FROM backfill_jobs") == 0, "the end of the queue")
+    assert all(stored(account) == truth(account) for account in slow)
+    # Those who had to wait for a place did so with their address known.
+    assert net.plc.requests.total() == len(slow) + 1
