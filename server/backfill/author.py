@@ -1,7 +1,9 @@
 """The backfill of one repo: what to fetch next, and when it is complete.
 
 The order in which things happen is what makes it seamless: see storage/pages.py. A job that stops
-anywhere (crash, error, another job's turn) goes on from its last committed page.
+anywhere (crash, error, another job's turn) goes on from its last committed page. After TURN_SECONDS
+a turn goes no further down a listing, if it has saved a page; what it has begun may take a few
+requests more, each of them DEADLINE_SECONDS (pds.py) at most.
 
 After a failure it may be the address that is wrong: the directory is asked then, and the next turn
 goes to where the repo lives now. A host that asks us to wait is there, though: for that nobody is
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 # 100 times 100 follows, far beyond what clients let anybody follow; a repo with more is not a
 # person's, and goes on in the next turn of its job.
 MAX_PAGES_A_TURN = 100
+# Some fifty pages of a PDS that is well; one that drips is not to hold a worker for so many.
+TURN_SECONDS = 10.0
 # What asks for nothing but rest so many times in a row may be no PDS any more.
 BELIEVED_RESTS = 5
 DAY_US = 86_400_000_000
@@ -85,6 +89,8 @@ class Backfill:
         self.enter = enter
         self.progress = job.progress
         self.pds_url = ""
+        self.until = time.monotonic() + TURN_SECONDS
+        self.has_progress = False
         # To be remembered with the next rows that are written.
         self.looked_up: Home | None = None
         # Collections of which the PDS tells nothing below what was read.
@@ -194,9 +200,13 @@ class Backfill:
         for _ in range(MAX_PAGES_A_TURN):
             if collection in cursors and cursors[collection] is None:
                 return True
-            if not self._list_page(collection):
+            if self._is_over() or not self._list_page(collection):
                 return False
         return False
+
+    def _is_over(self) -> bool:
+        """Whether the turn has had its time. It gets a page further, whatever that takes."""
+        return self.has_progress and time.monotonic() >= self.until
 
     def _list_page(self, collection: str) -> bool:
         """Fetch and commit one page; False if the job is out of date, or we are to stop."""
@@ -205,6 +215,7 @@ class Backfill:
         page = self._read_page(collection, self.progress.cursors.get(collection))
         self._advance(collection, page.lower)
         is_current = self._write(partial(self._save_page, page, self._priority()), page.changes)
+        self.has_progress = True
         crash_point("page: committed")
         return bool(is_current)
 
@@ -265,7 +276,7 @@ class Backfill:
             if self.looked_up.pds_url != self.pds_url:
                 failure = FetchFailed("the repo has moved", retry_after_s=0.0)
         if self.looked_up is not None:
-            self.sources.write(self._remember_home)
+            self._write(self._remember_home)
         raise failure
 
     def _may_have_moved(self, failure: FetchFailed) -> bool:

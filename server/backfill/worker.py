@@ -2,11 +2,12 @@
 
 Promises. Every queued job is run in the end, the more urgent first, whoever else fails. One PDS
 holds at most JOBS_A_HOST workers, so a slow one cannot hold them all; nor can what nobody waits for
-(the rest of histories, the crowd that somebody follows by the thousand, everybody after a hole).
-Where we do not know an author's PDS, the directory is asked, LOOKUP_SECONDS at most; if that PDS
-has its share, the job gives its worker back, and waits for a place with its address known. A job
-that fails waits, longer each time, or as long as the PDS asks; it stays in the queue, in
-everybody's sight.
+(the rest of histories, the crowd that somebody follows by the thousand, everybody after a hole):
+its turns are short (TURN_SECONDS of author.py), and when it holds all workers, there is a reserve
+for what somebody waits for. Where we do not know an author's PDS, the directory is asked,
+LOOKUP_SECONDS at most; if that PDS has its share, the job gives its worker back, and waits for a
+place with its address known. A job that fails waits, longer each time, or as long as the PDS asks;
+it stays in the queue, in everybody's sight.
 
 Workers wait for PDSes; what they bring is written by one thread, many authors in a transaction
 (storage/group_commit.py). So there can be many of them, and the database has one writer here.
@@ -43,12 +44,14 @@ log = logging.getLogger(__name__)
 JOBS_A_HOST = 16
 # Of the workers, one in so many may do what nobody waits for while others do what somebody does.
 PATIENT_SHARE = 4
+# One worker in so many more, for what somebody waits for while the others do what nobody does.
+RESERVE_SHARE = 8
 POLL_SECONDS = 0.05
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 5.0, 3600.0
 
 
 class BackfillWorkers:
-    """Runs queued jobs in `workers` threads for as long as this process leads."""
+    """Runs queued jobs in `workers` threads, and a few more, for as long as this process leads."""
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class BackfillWorkers:
         self.writer = GroupCommit()
         self.sources = replace(sources, write=self.writer.write)
         self.workers = workers
+        self.reserve = max(1, workers // RESERVE_SHARE)
         self.stop = stop
         self.metrics = metrics or IngestMetrics()
         self.running: dict[int, Job] = {}
@@ -75,7 +79,8 @@ class BackfillWorkers:
         writer = Thread(target=self.writer.run, name="backfill-writer", daemon=True)
         writer.start()
         try:
-            with ThreadPoolExecutor(self.workers, thread_name_prefix="backfill") as pool:
+            threads = self.workers + self.reserve
+            with ThreadPoolExecutor(threads, thread_name_prefix="backfill") as pool:
                 try:
                     while not self.stop.is_set():
                         self._start_due(pool)
@@ -90,7 +95,7 @@ class BackfillWorkers:
     def _start_due(self, pool: ThreadPoolExecutor) -> None:
         """Start what is due, as far as there are workers and places at its host."""
         now = time.monotonic()
-        if now >= self.next_look and len(self.running) < self.workers:
+        if now >= self.next_look and self._may_start_urgent():
             self.next_look = now + POLL_SECONDS
             self._look()
         waiting, self.waiting = self.waiting, []
@@ -109,17 +114,17 @@ class BackfillWorkers:
         self.waiting = [job for job in due if job.author_id not in self.running]
 
     def _take_place(self, job: Job) -> bool:
-        return self._has_worker(job) and (
-            job.pds_url is None or self.places.take(job.author_id, job.pds_url)
-        )
+        has_worker = self._may_start_urgent() if job.is_urgent else self._may_start_patient()
+        return has_worker and (job.pds_url is None or self.places.take(job.author_id, job.pds_url))
 
-    def _has_worker(self, job: Job) -> bool:
-        if len(self.running) == self.workers:
-            return False
+    def _may_start_urgent(self) -> bool:
+        return len(self.running) < self.workers or self.urgent < self.reserve
+
+    def _may_start_patient(self) -> bool:
         # While somebody waits for a first page, all else may only use a part of us.
-        is_rushed = self.urgent > 0
         patient = len(self.running) - self.urgent
-        return job.is_urgent or not is_rushed or patient < self.workers // PATIENT_SHARE
+        limit = self.workers // PATIENT_SHARE if self.urgent else self.workers
+        return len(self.running) < self.workers and patient < limit
 
     def _done(self, job: Job, future: Future[None]) -> None:
         self.done.put((job, future))

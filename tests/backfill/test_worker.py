@@ -86,6 +86,20 @@ def test_what_nobody_waits_for_gets_all_when_nobody_waits(workers, pool):
     assert len(pool.started) == WORKERS
 
 
+def test_what_somebody_waits_for_finds_a_worker_also_when_all_do_what_nobody_waits_for(
+    workers, pool
+):
+    queue(crowd("late", WORKERS), repos.OLDER_PAGES)
+    workers._start_due(pool)
+    assert len(pool.started) == WORKERS
+    queue(crowd("soon", WORKERS), repos.NEWEST_PAGE)
+    workers.next_look = 0.0
+    workers._start_due(pool)
+    reserve = WORKERS // worker.RESERVE_SHARE
+    assert len(set(pool.started[WORKERS:]) & set(crowd("soon", WORKERS))) == reserve > 0
+    assert len(pool.started) == WORKERS + reserve
+
+
 def test_somebody_with_few_follows_does_not_wait_for_somebody_with_thousands(
     workers, pool, monkeypatch
 ):

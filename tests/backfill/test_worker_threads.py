@@ -1,14 +1,17 @@
 """The workers at work: whoever is slow, somebody else's job gets one."""
 
+from threading import Event as StopEvent
+
 import pytest
 
-from server.backfill import worker
+from server.backfill import pds, worker
+from server.backfill.author import Backfill
 from server.backfill.worker import BackfillWorkers
 from server.storage import repos
 from server.storage.authors import author_ids
 from server.storage.database import value, write_transaction
-from tests.backfill.accounts import stored, truth
-from tests.builders import NOW_US, confirm_all
+from tests.backfill.accounts import state, stored, track, truth
+from tests.builders import NOW_US, confirm_all, job_of_did
 from tests.ingest.conftest import wait_until
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -42,3 +45,26 @@ def test_a_slow_host_that_nobody_knew_the_accounts_were_at_does_not_hold_all_wor
     assert all(stored(account) == truth(account) for account in slow)
     # Those who had to wait for a place did so with their address known.
     assert net.plc.requests.total() == len(slow) + 1
+
+
+def test_pages_that_drip_do_not_hold_all_workers(net, sources, running, monkeypatch):
+    monkeypatch.setattr(pds, "FIRST_RECORDS", 1)
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 1)
+    slow = [net.create_account(f"slow{number}", pds=1) for number in range(2)]
+    quick = net.create_account("quick")
+    quick.post("one")
+    for account in slow:
+        for number in range(9):
+            account.post(str(number))
+        track(account)
+        # The newest page; the older ones come one by one.
+        Backfill(job_of_did(account.did, sources.epoch), sources, StopEvent()).run()
+    confirm_all(sources.epoch)
+    net.faults.arm("http-slow", times=None, where={"host": "pds1"}, delay_s=0.4)
+    running(lambda stop: BackfillWorkers(sources, 2, stop))
+    wait_until(lambda: net.faults.fired["http-slow"] == 2, "both workers wait")
+    queue([quick])
+    confirm_all(sources.epoch)
+    wait_until(lambda: stored(quick) == truth(quick), "the job of another host")
+    # Eight pages of 0.4 s are needed for any of those.
+    assert all(state(account)[0] == repos.PARTIAL for account in slow)
