@@ -4,11 +4,16 @@ A difference is a `Finding`, for storage/discrepancies.py to judge. It counts on
 the directory names now: one that the account has left keeps an old copy, and says what it likes.
 A PDS that is behind us says nothing: the next commit must continue what we have anyway.
 
-Bounds: MAX_PAGES of a listing, DIFFERENCES_KEPT of what differs in it.
+Bounds: MAX_PAGES of a listing, DIFFERENCES_KEPT of what differs in it. After LOOK_SECONDS no
+further page is asked for; what is under way then, and whether the repo still lives there, may take
+a few requests more. A look that ends for its bounds is partial: the newest records are compared,
+and of the others nothing is said. The next round begins with the newest again. So what is far down
+at a PDS that is always so slow is never compared: it is right for as long as the stream's chain of
+commits holds, and fetched anew when that breaks (jobs go on where they were, however slow).
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Event as StopEvent
 
 from server.backfill import pds
@@ -34,6 +39,8 @@ LISTED_DAYS = 4
 DAY_US = 86_400_000_000
 # 100 times 200 follows; of more than that the newest are compared.
 MAX_PAGES = 200
+# Those 200 pages of a PDS that answers in a tenth of a second.
+LOOK_SECONDS = 20.0
 # Enough to tell that something is wrong: then everything is fetched again.
 DIFFERENCES_KEPT = 50
 
@@ -42,13 +49,18 @@ _RELAYS_WORDS = ("takendown", "suspended")
 
 
 class Look:
-    """A look at one repo. `requests` is how many it took of its PDS and of the directory."""
+    """A look at one repo. `requests` is how many it took of its PDS and of the directory.
+
+    `is_partial`: it ended for its bounds, and older records are not compared.
+    """
 
     def __init__(self, sources: Sources, repo: KnownRepo, stop: StopEvent) -> None:
         self.sources = sources
         self.repo = repo
         self.stop = stop
         self.requests = 0
+        self.is_partial = False
+        self.until = time.monotonic() + LOOK_SECONDS
 
     def at_commit(self) -> Finding | None:
         """Compare the latest commit. Raises FetchFailed."""
@@ -97,6 +109,8 @@ class Look:
         found: list[RecordDifference] = []
         since_us = max(0, time.time_ns() // 1000 - LISTED_DAYS * DAY_US)
         for collection in collections:
+            if self._is_late():
+                break
             floor = 0 if collection == FOLLOW else since_us << 10
             # Our rows first: what the listing shows is as new or newer.
             held = discrepancies.held(self.repo.author_id, collection, floor)
@@ -134,7 +148,7 @@ class Look:
         records: Records = {}
         listing = Listing(self.sources.fetcher, home, self.repo.did, collection, self._count)
         lower = None
-        for _ in range(MAX_PAGES):
+        for _ in self._pages():
             page = listing.page(lower, floor=floor)
             records |= page.records
             lower = page.lower
@@ -148,6 +162,19 @@ class Look:
         if self.stop.is_set():
             raise FetchFailed("we are to stop")
         self.requests += 1
+
+    def _pages(self) -> Iterator[int]:
+        """As many as a listing may have: one at least."""
+        for number in range(MAX_PAGES):
+            if number > 0 and self._is_late():
+                return
+            yield number
+        self.is_partial = True
+
+    def _is_late(self) -> bool:
+        is_late = time.monotonic() >= self.until
+        self.is_partial |= is_late
+        return is_late
 
 
 def collections_of(repo: KnownRepo) -> tuple[str, ...]:

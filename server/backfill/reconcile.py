@@ -10,7 +10,8 @@ whatever the source: all else hangs on them.
 Promises. A difference counts once the stream has gone SETTLE_MS past the look and has not explained
 it; then the author is written into the gap ledger with what was found, and fetched again. A PDS
 that fails us is asked again in the next round; one that lies can have its own accounts fetched
-again, and no more often than it is asked.
+again, and no more often than it is asked; one that drips holds a tour up for a look, which is
+bounded (see look.py).
 
 Bounds: REQUESTS_A_MINUTE for everybody and FOLLOWS_REQUESTS_A_MINUTE for follows, ASKERS requests
 at once, MAX_SUSPICIONS in memory (a restart forgets them: the next round finds them again). For
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 REQUESTS_A_MINUTE = 180
 FOLLOWS_REQUESTS_A_MINUTE = 60
 ASKERS = 4
-# One turn of a tour; both together end before the next minute's do.
+# One turn of a tour; both together end before the next minute's do. No look is begun after it.
 TURN_SECONDS = 25.0
 ROUND_HOURS = 6
 # Viewers who opened a feed in this time.
@@ -145,6 +146,8 @@ class Reconcile:
             return look.requests
         finally:
             release()
+        if look.is_partial:
+            log.info("compared in part did=%s requests=%d", repo.did, look.requests)
         if finding is not None and len(self.suspicions) < MAX_SUSPICIONS:
             one = Suspicion(repo, finding, asked_ms=_now_us() // 1000)
             self.suspicions.setdefault(repo.author_id, one)

@@ -2,9 +2,11 @@
 
 import pytest
 
-from server.backfill import reconcile
+from server.backfill import look, pds, reconcile
+from server.core.syntax import FOLLOW
 from server.storage import rounds
-from tests.backfill.accounts import fetch, track
+from server.storage.discrepancies import OtherRecords, RecordDifference
+from tests.backfill.accounts import fetch, reset, track
 from tests.builders import job_of_did
 
 LATEST, LISTING = "com.atproto.sync.getLatestCommit", "com.atproto.repo.listRecords"
@@ -60,6 +62,39 @@ def test_requests_beyond_the_share_are_owed_to_the_next_minute(net, viewer, watc
     before = net.pds[0].requests[LISTING]
     watching.run()
     assert net.pds[0].requests[LISTING] == before
+
+
+def test_a_listing_that_drips_is_compared_as_far_as_it_goes_in_time(
+    net, viewer, watch, sources, monkeypatch, caplog
+):
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 1)
+    monkeypatch.setattr(look, "LOOK_SECONDS", 0.3)
+    caplog.set_level("INFO")
+    oldest = viewer.follow("did:web:oldest.test", emit=False)
+    for number in range(5):
+        viewer.follow(f"did:web:somebody{number}.test", emit=False)
+    reset(viewer)
+    fetch(viewer, sources)
+    # Both are different; the listing comes to the one only.
+    viewer.delete(oldest)
+    newest = viewer.follow("did:web:newest.test", emit=False)
+    net.faults.arm(
+        "http-slow", times=None, where={"host": "pds0", "collection": FOLLOW}, delay_s=0.2
+    )
+    watching = watch()
+    watching.run()
+    assert 1 <= net.faults.fired["http-slow"] <= 2
+    (suspicion,) = (s for s in watching.suspicions.values() if s.repo.did == viewer.did)
+    assert suspicion.finding == OtherRecords([RecordDifference(FOLLOW, newest.rkey, True, None)])
+    assert f"compared in part did={viewer.did}" in caplog.text
+
+
+def test_what_there_is_no_time_to_list_is_left_out(net, alice, watch, monkeypatch):
+    monkeypatch.setattr(look, "LOOK_SECONDS", 0.1)
+    net.faults.arm("http-slow", times=None, where={"host": "pds0"}, delay_s=0.15)
+    before = net.pds[0].requests[LISTING]
+    watch(carries_chain=False).run()
+    assert net.faults.fired["http-slow"] == net.pds[0].requests[LISTING] - before == 1
 
 
 def test_nothing_is_asked_while_many_wait_to_be_fetched(net, alice, sources, watch, monkeypatch):
