@@ -17,9 +17,9 @@ from threading import Event as StopEvent
 
 from prometheus_client import generate_latest
 
-from server.backfill.author import Sources
 from server.backfill.mutuals import Mutuals
 from server.backfill.outside import OutsidePosts
+from server.backfill.sources import Sources
 from server.backfill.worker import BackfillWorkers
 from server.core.backoff import delay_s
 from server.core.config import Config

@@ -10,8 +10,8 @@ from threading import Event as StopEvent
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from server.backfill.accounts import Accounts
-from server.backfill.author import Sources
 from server.backfill.reconcile import Reconcile
+from server.backfill.sources import Sources
 from server.core.config import Config
 from server.core.errors import BackupFailed
 from server.core.metrics import IngestMetrics

@@ -28,8 +28,8 @@ from threading import Event as StopEvent
 from typing import TypeVar
 
 from server.backfill import pds
-from server.backfill.author import STATUSES, Sources
 from server.backfill.locate import NOT_LISTED, look_up_pds
+from server.backfill.sources import STATUSES, Sources
 from server.core.errors import FetchFailed, NotFound
 from server.core.syntax import int_to_tid
 from server.storage import authors, departures, discrepancies, repos, rounds

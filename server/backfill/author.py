@@ -13,19 +13,17 @@ asked, unless it says nothing else for BELIEVED_RESTS turns.
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from threading import Event as StopEvent
 from typing import Any
 
 from server.backfill import pds
 from server.backfill.listing import Listing
-from server.backfill.locate import NOT_LISTED, Home, look_up_home, remember
+from server.backfill.locate import Home, look_up_home, remember
+from server.backfill.sources import STATUSES, Sources
 from server.core.errors import FetchFailed, HostRests, NotFound
 from server.core.projection import Change
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
-from server.identity.did import Directory
-from server.identity.fetcher import Fetcher
 from server.storage import pages, repos
 from server.storage.crash_points import crash_point
 from server.storage.jobs import Job, Progress
@@ -41,32 +39,6 @@ TURN_SECONDS = 10.0
 # What asks for nothing but rest so many times in a row may be no PDS any more.
 BELIEVED_RESTS = 5
 DAY_US = 86_400_000_000
-
-# What a PDS may say of a repo that it does not show, and the directory: our words, from theirs.
-STATUSES = {
-    "RepoDeactivated": "deactivated",
-    "RepoTakendown": "takendown",
-    "RepoSuspended": "suspended",
-    "RepoNotFound": "deleted",
-    NOT_LISTED: "unlisted",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """What a job needs of the world.
-
-    `write` does in a transaction what it is given, with the author whose repo that is about, and
-    what it saves: see GroupCommit.
-    """
-
-    fetcher: Fetcher
-    directory: Directory
-    backfill_days: int
-    epoch: int
-    write: Callable[[Callable[[], Any], int, Sequence[Change]], Any] = (
-        lambda action, _author_id, _changes: action()
-    )
 
 
 class Backfill:

@@ -55,13 +55,17 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One collection of one repo. `before_each` is called before each request, and may raise."""
+    """One collection of one repo. `before_each` is called before each request, and may raise.
+
+    `seconds`: for what has to be read to its end.
+    """
 
     fetcher: Fetcher
     pds_url: str
     did: str
     collection: str
     before_each: Callable[[], None] = lambda: None
+    seconds: float = MAX_SECONDS
 
     def page(
         self,
@@ -104,7 +108,7 @@ class Listing:
         if lower is not None:
             page = self._ask(self._cursor_at(page, lower))
         records = self._project(page.records)
-        ends_s = time.monotonic() + MAX_SECONDS
+        ends_s = time.monotonic() + self.seconds
         for _ in range(MAX_PAGES):
             if page.cursor is None:
                 return records

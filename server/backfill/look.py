@@ -5,11 +5,12 @@ the directory names now: one that the account has left keeps an old copy, and sa
 A PDS that is behind us says nothing: the next commit must continue what we have anyway.
 
 Bounds: MAX_PAGES of a listing, DIFFERENCES_KEPT of what differs in it. After LOOK_SECONDS no
-further page is asked for; what is under way then, and whether the repo still lives there, may take
-a few requests more. A look that ends for its bounds is partial: the newest records are compared,
-and of the others nothing is said. The next round begins with the newest again. So what is far down
-at a PDS that is always so slow is never compared: it is right for as long as the stream's chain of
-commits holds, and fetched anew when that breaks (jobs go on where they were, however slow).
+further page is asked for, and a listing that has to be read to its end is a failure; what is under
+way then, and whether the repo still lives there, may take a few requests more. A look that ends for
+its bounds is partial: the newest records are compared, and of the others nothing is said. The next
+round begins with the newest again. So what is far down at a PDS that is always so slow is never
+compared: it is right for as long as the stream's chain of commits holds, and fetched anew when that
+breaks (jobs go on where they were, however slow).
 """
 
 import time
@@ -17,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from threading import Event as StopEvent
 
 from server.backfill import pds
-from server.backfill.author import STATUSES, Sources
 from server.backfill.listing import Listing, Records
 from server.backfill.locate import look_up_pds
+from server.backfill.sources import STATUSES, Sources
 from server.core.errors import FetchFailed, NotFound
 from server.core.projection import SaveFollow, SaveItem
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
@@ -146,7 +147,8 @@ class Look:
     def _list(self, home: str, collection: str, floor: str) -> tuple[Records, str]:
         """Records by key, None for what its lexicon refuses; and down to which key they are all."""
         records: Records = {}
-        listing = Listing(self.sources.fetcher, home, self.repo.did, collection, self._count)
+        fetcher, did = self.sources.fetcher, self.repo.did
+        listing = Listing(fetcher, home, did, collection, self._count, LOOK_SECONDS)
         lower = None
         for _ in self._pages():
             page = listing.page(lower, floor=floor)

@@ -11,9 +11,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event as StopEvent
 
-from server.backfill.author import Sources
 from server.backfill.locate import look_up_pds
 from server.backfill.pds import get_record
+from server.backfill.sources import Sources
 from server.core.backoff import delay_s
 from server.core.errors import BadRecord, FetchFailed, NotFound
 from server.core.projection import SaveItem, project_record

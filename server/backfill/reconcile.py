@@ -27,8 +27,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event as StopEvent
 
-from server.backfill.author import Sources
 from server.backfill.look import Look, collections_of
+from server.backfill.sources import Sources
 from server.core.errors import FetchFailed
 from server.core.syntax import FOLLOW
 from server.storage import discrepancies, jobs, rounds

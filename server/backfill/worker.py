@@ -27,8 +27,9 @@ from threading import Event as StopEvent
 from threading import Thread
 from urllib.parse import urlsplit
 
-from server.backfill.author import Backfill, Sources
+from server.backfill.author import Backfill
 from server.backfill.places import Places
+from server.backfill.sources import Sources
 from server.core.backoff import delay_s
 from server.core.errors import FetchFailed
 from server.core.metrics import IngestMetrics

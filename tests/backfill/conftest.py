@@ -7,8 +7,8 @@ from threading import Thread
 import pytest
 
 from server.backfill import reconcile
-from server.backfill.author import Sources
 from server.backfill.reconcile import Reconcile
+from server.backfill.sources import Sources
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
 from server.storage import viewers

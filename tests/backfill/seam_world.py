@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event as StopEvent
 
-from server.backfill.author import Backfill, Sources
+from server.backfill.author import Backfill
+from server.backfill.sources import Sources
 from server.core.errors import FetchFailed
 from server.core.events import RecordOp
 from server.core.projection import project_op

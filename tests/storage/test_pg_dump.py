@@ -1,4 +1,4 @@
-"""The way to copy PostgreSQL that docs/operating.md shows, run as it stands there; what it brings."""
+"""The way to copy PostgreSQL that docs/operating.md shows, run as it stands there."""
 
 import os
 import re
