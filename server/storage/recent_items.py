@@ -2,10 +2,12 @@
 
 A cache, and nothing else: it can be dropped at any time, and is filled by the pages that ask.
 
-Promises. At the moment of the last look (`RecentItems.look`), whatever is here is as the database
-has it: `touched.py` says what to forget. What is read from the database is kept only if nothing was
-heard of meanwhile; else it might be older than what was heard. Of a viewer nothing is kept but whom
-they follow, under their number.
+Promises. At the moment of the last look (`RecentItems.look`), whatever was read before it and is
+here is as the database has it: `touched.py` says what to forget. What is read from the database is
+kept only if nothing was heard of meanwhile; else it might be older than what was heard. It may be
+newer: reads have numbers, each account has that of its last one, and `RecentItems.confirmed` is
+that of the last read before a look. Of a viewer nothing is kept but whom they follow, under their
+number.
 
 Bounds: `most_items` items, and what recent_memory.py says. Who follows over MOST_FOLLOWED is not
 remembered. Of what is over the bound items go, those of accounts that have been here longest, and
@@ -58,8 +60,8 @@ class Beside(NamedTuple):
 class RecentItems:
     """Safe to share between threads; one for each process.
 
-    Whoever reads `memory` takes it after a look, and glances at `moment` before and after: if that
-    is the same, all that was read was of one moment.
+    Whoever uses `memory` takes it after a look, and glances at `moment` before and after. If that
+    is the same, and nothing used is of a read later than `confirmed`, all of it was of one moment.
     """
 
     def __init__(self, most_items: int, count_page: Callable[[], None] = lambda: None) -> None:
@@ -67,13 +69,18 @@ class RecentItems:
         self.most_items = most_items
         self.count_page = count_page
         self.moment = 0
+        # The last read that something was kept of, and the last one before a look that has ended.
+        self.last_read = self.confirmed = 0
         self.memory = Memory()
         self._lock = threading.Lock()
         self._listener = Listener(self._hear)
 
     def look(self) -> None:
         """Hear what was committed before the call, and forget what it changed."""
+        last_read = self.last_read
         self._listener.look()
+        # Of two threads here the slower may put it back: then somebody looks once more.
+        self.confirmed = max(self.confirmed, last_read)
 
     def read_followed(self, viewer: int) -> None:
         """Read whom a viewer follows, if there is room for it: `Memory.is_full` tells."""
@@ -87,8 +94,11 @@ class RecentItems:
         with self._lock:
             if self.moment == moment:
                 self._make_room_for(accounts[:1] if is_too_many else accounts)
-                if not self.memory.is_full:
-                    self.memory.keep_followed(viewer, None if is_too_many else accounts)
+                if self.memory.is_full:
+                    return
+                if not is_too_many:
+                    self._number_read(self.memory, [self.memory.place(viewer)])
+                self.memory.keep_followed(viewer, None if is_too_many else accounts)
 
     def read_newest(self, memory: Memory, places: Sequence[int]) -> None:
         """Read the key of each account's newest item, by their places in this memory."""
@@ -103,6 +113,7 @@ class RecentItems:
         )
         with self._lock:
             if self._is_still(moment, memory):
+                self._number_read(memory, places)
                 for place, account in zip(places, accounts, strict=True):
                     memory.newest[place] = found.get(account, LOWEST)
 
@@ -133,6 +144,7 @@ class RecentItems:
         with self._lock:
             if not self._is_still(moment, memory):
                 return
+            self._number_read(memory, places)
             self._keep_threads(memory, threads)
             for place, account, reached in zip(places, accounts, floors, strict=True):
                 if beside.newest:
@@ -151,6 +163,7 @@ class RecentItems:
         )
         with self._lock:
             if self._is_still(moment, memory):
+                self._number_read(memory, [memory.place(author) for author, *_ in found])
                 self._keep_threads(memory, [(Thread(*row[:5]), *row[5:]) for row in found])
 
     def _keep_threads(self, memory: Memory, found: Sequence[tuple[Any, ...]]) -> None:
@@ -170,19 +183,26 @@ class RecentItems:
         """Nothing was heard of since, and the memory was not dropped: places mean the same."""
         return self.moment == moment and self.memory is memory
 
+    def _number_read(self, memory: Memory, places: Sequence[int]) -> None:
+        """Before anything is kept of a read, so that whoever comes upon it finds its number."""
+        self.last_read += 1
+        for place in places:
+            memory.last_reads[place] = self.last_read
+
     def _hear(self, touched: Sequence[int] | None) -> None:
         with self._lock:
-            self.moment += 1
             if touched is None:
                 self.memory = Memory()
             else:
                 self.memory.drop(touched)
+            # At the end: whoever glances at it meanwhile may use what is still to be dropped.
+            self.moment += 1
 
     def _make_room_for(self, accounts: Sequence[int]) -> None:
         self.memory.is_full = not self.memory.has_room(accounts, self.most_items)
         if self.memory.is_full and time.monotonic() >= self.memory.renewable_s:
-            self.moment += 1
             self.memory = Memory()
+            self.moment += 1
 
     def _make_room_for_items(self) -> None:
         memory = self.memory

@@ -82,6 +82,8 @@ class Memory:
         self.newest = array("q")
         # How far down items were here, of who was touched since; HIGHEST if none were.
         self.depths = array("q")
+        # The number of the last read for each: what is known of it here is not of a later one.
+        self.last_reads = array("q")
         # By the account's place.
         self.items: dict[int, OfAccount] = {}
         # Who else is in it: core/threads.py.
@@ -98,6 +100,7 @@ class Memory:
             self.accounts.append(account)
             self.newest.append(UNKNOWN)
             self.depths.append(HIGHEST)
+            self.last_reads.append(0)
         return place
 
     def keep_items(self, place: int, kept: OfAccount) -> None:

@@ -50,21 +50,20 @@ def recent_page(
 ) -> TimelinePage | None:
     """The first page of a viewer's feed that `suits`. Raises DatabaseError."""
     recent.look()
-    has_read = False
     for _ in range(MAX_ROUNDS):
         moment = recent.moment
+        search = _Search(recent, recent.memory, viewer, shown, limit + 1)
         try:
-            found = _Search(recent, recent.memory, viewer, shown, limit + 1).run()
+            found = search.run()
         except _NotReadError as missing:
             missing.read()
-            has_read = True
         except _OutOfReachError:
             return None
         else:
-            if has_read:
-                # What was read may be newer than what was heard, and one part newer than another.
+            if search.is_unconfirmed():
+                # What was read, here or by another thread, may be newer than what was heard, and
+                # one part newer than another.
                 recent.look()
-                has_read = False
             if recent.moment == moment:
                 recent.count_page()
                 items = [one.item for one in found[:limit]]
@@ -104,6 +103,16 @@ class _Search:
                 return found[: self.wanted]
             count *= 2
         raise _OutOfReachError
+
+    def is_unconfirmed(self) -> bool:
+        """Whether anything was read, of those followed, since the last look began."""
+        confirmed = self.recent.confirmed
+        if self.recent.last_read == confirmed:
+            return False
+        followed = self.memory.followed.get(self.viewer)
+        # If they are gone, that is being heard of at this moment.
+        last_reads = self.memory.last_reads
+        return followed is None or max(map(last_reads.__getitem__, followed.places)) > confirmed
 
     def _followed(self) -> Followed:
         try:

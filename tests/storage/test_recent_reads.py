@@ -1,13 +1,17 @@
 """What a page out of memory reads of the database: how often, how much, and of which moment."""
 
+import threading
 from functools import partial
 
 import pytest
 
 from server.storage import recent_memory, viewers
 from server.storage.changes import Batch
-from server.storage.recent_items import RecentItems
-from server.storage.recent_page import recent_page
+from server.storage.database import database
+from server.storage.recent_items import Beside, RecentItems
+from server.storage.recent_memory import Memory
+from server.storage.recent_page import _Search, recent_page
+from server.storage.timeline import timeline_page
 from tests.builders import (
     NOW_MS,
     NOW_US,
@@ -91,6 +95,172 @@ def test_what_is_committed_while_a_page_is_read_is_on_it_as_a_whole(db, monkeypa
     assert not both
     # What ann and dan did at once; whoever knows only of one has ben's and cat's here.
     assert [item.post_uri[-13:] for item in page.items] == [tid(9), tid(1)]
+
+
+class Scene:
+    """Two viewers. The other one follows only some of those whom the viewer follows."""
+
+    def __init__(self):
+        self.stream = Stream(new_epoch())
+        self.viewer, self.other = (viewers.welcome(did(one), NOW_US) for one in (VIEWER, "other"))
+        self.recent = RecentItems(50_000)
+        names = ("ann", "ben", "cat", "dan", "eve")
+        track(*names)
+        self.stream.say(VIEWER, *(follow(tid(n), name) for n, name in enumerate(names)))
+        self.stream.say("other", follow(tid(0), "eve"), follow(tid(1), "dan"))
+        for n, name in enumerate(names[:4]):
+            posts = (post(tid(m), NOW_MS - 1000 * n - 10_000 * m) for m in range(3))
+            self.stream.say(name, *posts)
+
+    def from_the_database(self, limit=2):
+        return timeline_page(self.viewer, EVERYTHING, None, limit, NOW_US)
+
+    def page(self, limit=2):
+        return recent_page(self.recent, self.viewer, EVERYTHING, limit)
+
+
+@pytest.fixture
+def scene(db):
+    return Scene()
+
+
+@pytest.fixture
+def overtake(scene, monkeypatch):
+    """After the viewer's next look another page, which looked before, reads this all around it."""
+    look, read_items = scene.recent.look, scene.recent.read_items
+
+    def run(commits):
+        def read_after_the_batch(*given):
+            if commits:
+                scene.stream.save(Batch(commits=[commits.pop() for _ in tuple(commits)]))
+            read_items(*given)
+
+        def look_and_be_overtaken():
+            look()
+            # It comes as far as to its last look.
+            looks = iter([None])
+            monkeypatch.setattr(scene.recent, "look", lambda: next(looks))
+            with pytest.raises(StopIteration):
+                recent_page(scene.recent, scene.other, EVERYTHING, 100)
+            monkeypatch.setattr(scene.recent, "look", look)
+
+        monkeypatch.setattr(scene.recent, "read_items", read_after_the_batch)
+        monkeypatch.setattr(scene.recent, "look", look_and_be_overtaken)
+
+    return run
+
+
+def test_a_feed_does_not_end_where_another_page_found_the_newest_item_gone(scene, overtake):
+    scene.page()
+    scene.stream.say("eve", post(tid(9), NOW_MS))
+    commits = [scene.stream.next("eve", drop(tid(9)))]
+    overtake(commits)
+    page = scene.page()
+    assert (page, commits) == (scene.from_the_database(), [])
+
+
+def test_what_another_page_reads_meanwhile_is_of_no_other_moment(scene, overtake):
+    scene.page()
+    scene.stream.say("dan", post(tid(8), NOW_MS))
+    changes = {"ann": drop(tid(0)), "dan": post(tid(9), NOW_MS)}
+    both = [scene.stream.next(name, change) for name, change in changes.items()]
+    overtake(both)
+    page = scene.page(limit=3)
+    assert (page, both) == (scene.from_the_database(limit=3), [])
+
+
+def _read_threads(recent, viewer):
+    replies = [item for one in recent.memory.items.values() for item in one.items if item.thread]
+    recent.read_threads(recent.memory, replies)
+
+
+OTHERS_READ = {
+    "followed": lambda recent, viewer: recent.read_followed(viewer),
+    "newest": lambda recent, viewer: recent.read_newest(recent.memory, [0]),
+    "items": lambda recent, viewer: recent.read_items(
+        recent.memory, [0], NOW_MS << 21, 9, Beside(newest=False, threads=False)
+    ),
+    "threads": _read_threads,
+}
+
+
+@pytest.mark.parametrize("what", OTHERS_READ)
+def test_whatever_another_page_reads_of_those_followed_is_looked_after(scene, monkeypatch, what):
+    recent, stream = scene.recent, scene.stream
+    stream.say("ann", post(tid(9), NOW_MS + 1, parent=("ben", tid(1))))
+    recent_page(recent, scene.viewer, BY_RKEY["following"].filter, 9)
+    look, looks = recent.look, []
+
+    def look_and_be_overtaken():
+        look()
+        looks.append(True)
+        if len(looks) == 1:
+            OTHERS_READ[what](recent, scene.viewer)
+
+    monkeypatch.setattr(recent, "look", look_and_be_overtaken)
+    scene.page()
+    assert len(looks) == 2
+    scene.page()
+    assert len(looks) == 3
+
+
+def test_what_another_page_reads_of_others_costs_no_look(scene, monkeypatch):
+    recent = scene.recent
+    scene.page()
+    recent_page(recent, scene.other, EVERYTHING, 2)
+    look, looks = recent.look, []
+
+    def look_and_be_overtaken():
+        look()
+        looks.append(True)
+        recent.read_newest(recent.memory, [recent.memory.place(number_of("ann"))])
+
+    monkeypatch.setattr(recent, "look", look_and_be_overtaken)
+    recent_page(recent, scene.other, EVERYTHING, 2)
+    assert len(looks) == 1
+
+
+def test_a_page_that_begins_while_something_is_forgotten_is_of_one_moment(scene, monkeypatch):
+    """It finds the accounts before that, and their items when another page has read them again."""
+    scene.page()
+    main = threading.current_thread()
+    forgets, heads_are_found, is_read = (threading.Event() for _ in range(3))
+    drop_all, heads_of, look = Memory.drop, _Search._heads, scene.recent.look
+
+    def slow_drop(memory, accounts):
+        forgets.set()
+        assert heads_are_found.wait(10)
+        drop_all(memory, accounts)
+
+    def slow_heads(search, followed, count):
+        found = heads_of(search, followed, count)
+        if threading.current_thread() is main and not heads_are_found.is_set():
+            heads_are_found.set()
+            assert is_read.wait(10)
+        return found
+
+    def other_page():
+        scene.page()
+        is_read.set()
+        database.close()
+
+    other = threading.Thread(target=other_page)
+
+    def look_and_be_late():
+        look()
+        if threading.current_thread() is main and not forgets.is_set():
+            changes = {"ann": drop(tid(0)), "eve": post(tid(9), NOW_MS)}
+            commits = [scene.stream.next(name, change) for name, change in changes.items()]
+            scene.stream.save(Batch(commits=commits))
+            other.start()
+            assert forgets.wait(10)
+
+    monkeypatch.setattr(Memory, "drop", slow_drop)
+    monkeypatch.setattr(_Search, "_heads", slow_heads)
+    monkeypatch.setattr(scene.recent, "look", look_and_be_late)
+    page = scene.page()
+    other.join(10)
+    assert page == scene.from_the_database()
 
 
 def test_of_a_loud_account_not_all_is_read_again_that_was_here(db):
