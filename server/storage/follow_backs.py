@@ -88,9 +88,13 @@ def apply(changes: Sequence[tuple[int, Change]], names: Names, now_us: int) -> N
 
 def want(viewer_id: int, now_us: int) -> bool:
     """The viewer opens a feed of mutuals. Whether it makes sense to wait for the first look-up."""
-    due_us, tried_us = rows(
+    found = rows(
         "SELECT mutuals_due_us, mutuals_tried_us FROM viewers WHERE author_id = ?", (viewer_id,)
-    )[0]
+    )
+    if not found:
+        # Forgotten, which this process has not noticed yet: nobody is going to look them up.
+        return False
+    due_us, tried_us = found[0]
     if due_us is None:
         execute(
             "UPDATE viewers SET mutuals_due_us = ? WHERE author_id = ? AND mutuals_due_us IS NULL",

@@ -9,6 +9,7 @@ from server.storage import follow_backs, gaps, viewers
 from server.storage.changes import Batch
 from server.storage.database import execute, rows, write_transaction
 from server.storage.follow_backs import LAG_US, LAPSED_US, ROUND_US, STALE_US
+from server.storage.forget import forget
 from tests.builders import (
     HOST,
     NOW_MS,
@@ -196,6 +197,13 @@ def test_who_has_not_been_here_for_long_is_let_go(stream):
     assert follow_backs.expire(later_us) == 1
     assert told() == {}
     assert follow_backs.want(number_of("viewer"), later_us)
+
+
+def test_for_a_viewer_who_was_forgotten_nobody_waits(stream):
+    viewer = number_of("viewer")
+    forget(did("viewer"))
+    assert not follow_backs.want(viewer, NOW_US)
+    assert follow_backs.due(NOW_US) is None
 
 
 def test_only_follows_of_viewers_are_kept(stream):

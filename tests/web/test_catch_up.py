@@ -13,6 +13,7 @@ from server.core.interactions import SEEN
 from server.identity.service_auth import ServiceToken
 from server.storage import read_positions, viewers
 from server.storage.database import execute
+from server.storage.forget import forget
 from server.web import xrpc
 from tests.builders import Stream, did, follow, number_of, post, tid, track
 
@@ -204,6 +205,13 @@ def test_feeds_read_from_the_top_ask_for_nothing(reader):
         is_asking = "reqId" in page
         assert is_asking is feed.oldest_first
         assert all(("feedContext" in item) is is_asking for item in page["feed"])
+
+
+def test_a_viewer_who_was_forgotten_a_moment_ago_gets_an_answer_in_each_feed(reader):
+    before = reader.page()
+    forget(did("viewer"))
+    assert [reader.page(feed=feed)["feed"] for feed in FEEDS] == [[]] * len(FEEDS)
+    assert reader.report(seen(before)) == (200, {})
 
 
 def test_a_place_is_forgotten_when_it_has_not_moved_for_long(reader):
