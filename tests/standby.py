@@ -42,6 +42,13 @@ class Server(Postgres):
         self._server.send_signal(signal.SIGQUIT)
         self._server.wait(START_SECONDS)
 
+    def come_back(self, programs: Path | None = None) -> None:
+        """Start it, with the data that it has."""
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
+        options = ["-D", str(self.folder / "data"), "-p", str(self.port), *settings]
+        self._server = self._run((programs or self.programs()) / "postgres", options)
+        self._wait_until_ready(self._server)
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """It accepts connections, since the kernel does, and says nothing."""
@@ -75,13 +82,6 @@ class Standby(Server):
         if self._run(programs / "pg_basebackup", copy).wait(START_SECONDS) != 0:
             raise RuntimeError(self.log_text())
         self.come_back(programs)
-
-    def come_back(self, programs: Path | None = None) -> None:
-        """Start it, with the data that it has."""
-        settings = [f"--{name}={value}" for name, value in self._settings.items()]
-        options = ["-D", str(self.folder / "data"), "-p", str(self.port), *settings]
-        self._server = self._run((programs or self.programs()) / "postgres", options)
-        self._wait_until_ready(self._server)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -37,13 +37,20 @@ _TYPES = {
     "ids": "bigint[]",
     "floors": "bigint[]",
 }
+# The server would give numbers of accounts anew that a crash took, and we remember whose they were.
+# Whoever waits for more than the disk (remote_apply), or less for a standby (local), keeps that.
+_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
 _PARAMETER = re.compile(r"(?<!:):([a-z]+)")
 
 
 class Connection(connection):
     """A connection to PostgreSQL that knows which statements it has planned.
 
-    And where it leads, once somebody wants to know: see wal.py and one_history.py.
+    And where it leads, once somebody wants to know: see wal.py and one_history.py. What it commits
+    is on the server's disk.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -52,6 +59,10 @@ class Connection(connection):
         self.origin: object = None
         # See connection_pool.py.
         self.rests_since_s = float("-inf")
+        # Without a transaction, which could take the setting back.
+        self.autocommit = True
+        with self.cursor() as cursor:
+            cursor.execute(_DURABLE)
 
 
 def each(name: str) -> str:

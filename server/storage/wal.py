@@ -1,7 +1,7 @@
 """Positions in the primary's log: what it has committed, and how much of that a replica shows.
 
-A position is a number of bytes from the beginning of the log. Whatever anybody could see on the
-primary before it was asked for its position is in the log up to there. So a replica that has
+A position is a number of bytes from the beginning of the log. Whatever of ours anybody could see on
+the primary before it was asked for its position is in the log up to there. So a replica that has
 replayed this much shows all of it, and no clock was asked.
 
 A replica is one of *our* database when it has the primary's system identifier and timeline (the
@@ -31,11 +31,8 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.016
 # A replica can be given another primary while we are connected. It is looked at again after this.
 PROVEN_SECONDS = 10.0
 
-# Where commits do not wait for the disk, they are seen before they are written.
-_COMMITTED = (
-    "SELECT pg_wal_lsn_diff(CASE WHEN current_setting('synchronous_commit') = 'off'"
-    " THEN pg_current_wal_insert_lsn() ELSE pg_current_wal_flush_lsn() END, '0/0')::bigint"
-)
+# Our commits wait for the disk (prepared.py), and are not seen before they are on it.
+_COMMITTED = "SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint"
 _END = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
 _REPLAYED = "SELECT pg_is_in_recovery(), pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint"
 _ORIGIN = (

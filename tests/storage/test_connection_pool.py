@@ -1,12 +1,14 @@
 """Connections to PostgreSQL: asked whether they stand after a rest, and not for each request."""
 
 import threading
+from contextlib import closing
 
 import psycopg2
 import pytest
 
 from server.storage import connection_pool
 from server.storage.database import DatabaseError, database, release, value
+from server.storage.prepared import Connection
 from tests.system.waiting import wait_until
 
 PID = "SELECT pg_backend_pid()"
@@ -124,6 +126,34 @@ def test_a_line_to_nowhere_is_an_error_each_time_and_keeps_nothing_open(postgres
         with pytest.raises(DatabaseError):
             lost.rows([])
     wait_until(lambda: value(mine) == before, 10, lambda: f"open: {value(mine)}")
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("off", "on"),
+        ("on", "on"),
+        ("local", "local"),
+        ("remote_write", "remote_write"),
+        ("remote_apply", "remote_apply"),
+    ],
+)
+def test_whatever_the_server_is_set_to_commits_wait_for_its_disk(postgres_url, given, used):
+    options = f"-c synchronous_commit={given}"
+    connection = psycopg2.connect(postgres_url, options=options, connection_factory=Connection)
+    connection.autocommit = False
+    with closing(connection), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        connection.rollback()
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == (used,)
+
+
+def test_also_in_the_pool_and_on_lines(postgresql):
+    database.obj.connect_params["options"] += " -c synchronous_commit=off"
+    asked = "SELECT current_setting('synchronous_commit')"
+    line = database.obj.line(f"PREPARE asked AS {asked}", "EXECUTE asked")
+    assert (value(asked), line.rows([])) == ("on", [("on",)])
 
 
 def test_closing_all_closes_lines_which_can_be_asked_again(line):

@@ -6,9 +6,12 @@ import psycopg2
 import pytest
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
+from server.storage.authors import author_ids
 from server.storage.database import DatabaseError, close_database, value
+from server.storage.migrate import migrate
 from server.storage.one_history import OneHistory
 from server.storage.opening import open_database
+from tests.standby import Server
 
 
 @pytest.fixture
@@ -79,3 +82,30 @@ def test_a_page_is_not_answered_from_another_history(streaming, history, left, m
         assert left == [True]
     finally:
         close_database()
+
+
+@pytest.fixture
+def hasty():
+    """A server whose commits are on the disk seconds later, unless a session wants it otherwise."""
+    server = Server(synchronous_commit="off", wal_writer_delay="10s")
+    try:
+        server.start()
+        yield server
+    finally:
+        close_database()
+        server.stop()
+
+
+def test_numbers_that_were_given_out_outlive_a_crash_of_any_server(hasty):
+    url = hasty.create_database("gapless")
+    open_database(url)
+    migrate()
+    hasty.ask("CHECKPOINT")
+    before, after = ([f"did:plc:{when}{number}" for number in range(40)] for when in "ab")
+    given = author_ids(before)
+    close_database()
+    hasty.kill()
+    hasty.come_back()
+    open_database(url)
+    assert not set(author_ids(after).values()) & set(given.values())
+    assert author_ids(before) == given
