@@ -11,25 +11,49 @@ what a first page cost the database.
 A `Line` is a connection beside the pool, for one statement that is asked again and again by one
 thread at a time: nobody has to get it and give it back. Once it broke, whoever asks gets an error,
 and whoever asks next a new one. Each is one connection more than the pool's bound; a web process
-has one. How long a statement may take is the server's to say, as for all connections here.
+has one.
+
+How long a statement may take is the server's to say, as for all connections here. A server that
+cannot say anything any more (its machine is gone, or somebody on the way has forgotten the
+connection) is noticed by the kernel: SILENT_SECONDS after it was last heard of, whether an answer
+is waited for or not, the connection is broken. A quarter of an hour would be the default.
 """
 
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 import psycopg2
 from peewee import OperationalError
 from playhouse.pool import PooledDatabase, PooledPostgresqlDatabase
 
 REST_SECONDS = 1.0
+# The AppView has given up by then. In less, a machine that is moved to another one would be lost.
+SILENT_SECONDS = 10
+
+_PATIENCE = {
+    "connect_timeout": SILENT_SECONDS,
+    # Whoever says nothing is asked three times.
+    "keepalives_idle": SILENT_SECONDS - 6,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    # Who was sent something is not asked: it is sent again.
+    "tcp_user_timeout": 1000 * SILENT_SECONDS,
+}
+
+
+def patience(url: str) -> dict[str, Any]:
+    """How long a connection may be silent, in libpq's words, as far as the URL does not say it."""
+    said = parse_qs(url.partition("?")[2], keep_blank_values=True)
+    return {name: value for name, value in _PATIENCE.items() if name not in said}
 
 
 class ConnectionPool(PooledPostgresqlDatabase):  # type: ignore[misc]
     """peewee's, with less doubt. Its connections are `prepared.Connection`s."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+    def __init__(self, url: str, **settings: Any) -> None:
+        super().__init__(url, **patience(url), **settings)
         self.lines: list[Line] = []
 
     def line(self, prepare: str, execute: str) -> "Line":

@@ -15,6 +15,7 @@ from zlib import crc32
 import psycopg2
 from psycopg2.extensions import connection as PgConnection  # noqa: N812
 
+from server.storage.connection_pool import patience
 from server.storage.database import DatabaseError, current, is_sqlite, sqlite_path
 
 _POLL_SECONDS = 0.2
@@ -86,7 +87,8 @@ def _try_file(name: str) -> Lock | None:
 def _try_advisory(name: str) -> Lock | None:
     number = crc32(name.encode()) & 0x7FFFFFFF
     try:
-        connection = psycopg2.connect(current().database, options=_NOTICE_A_LOST_HOLDER)
+        url = current().database
+        connection = psycopg2.connect(url, options=_NOTICE_A_LOST_HOLDER, **patience(url))
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_SPACE, number))

@@ -1,13 +1,17 @@
 """Connections to PostgreSQL: asked whether they stand after a rest, and not for each request."""
 
+import os
+import socket
 import threading
 from contextlib import closing
 
 import psycopg2
 import pytest
 
-from server.storage import connection_pool
-from server.storage.database import DatabaseError, database, release, value
+from server.storage import connection_pool, locks
+from server.storage.connection_pool import SILENT_SECONDS, patience
+from server.storage.database import DatabaseError, close_database, database, release, value
+from server.storage.opening import open_database
 from server.storage.prepared import Connection
 from tests.system.waiting import wait_until
 
@@ -154,6 +158,57 @@ def test_also_in_the_pool_and_on_lines(postgresql):
     asked = "SELECT current_setting('synchronous_commit')"
     line = database.obj.line(f"PREPARE asked AS {asked}", "EXECUTE asked")
     assert (value(asked), line.rows([])) == ("on", [("on",)])
+
+
+# The kernel's own words for what a connection was told, in the order of PATIENT.
+TOLD = ("SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+PATIENT = (1, 4, 2, 3, 10_000)
+
+
+def told(connection):
+    """How long the kernel lets a connection be silent."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+        return tuple(
+            sock.getsockopt(
+                socket.SOL_SOCKET if name.startswith("SO") else socket.IPPROTO_TCP,
+                getattr(socket, name),
+            )
+            for name in TOLD
+        )
+
+
+needs_linux = pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="of Linux")
+
+
+@needs_linux
+def test_no_connection_waits_for_long_for_a_server_that_has_vanished(postgresql):
+    lock = locks.acquire("silence")
+    with closing(database.obj.connect_apart()) as apart:
+        assert [told(one) for one in (database.connection(), apart, lock.connection)] == (
+            [PATIENT] * 3
+        )
+    lock.release()
+
+
+@needs_linux
+def test_what_the_url_says_of_silence_counts(postgres_url):
+    open_database(f"{postgres_url}?tcp_user_timeout=7000&keepalives_count=9")
+    try:
+        assert told(database.connection()) == (1, 4, 2, 9, 7_000)
+    finally:
+        close_database()
+
+
+def test_a_server_that_never_answers_is_waited_for_as_long_as_was_said():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        assert patience(f"postgresql://{host}/db")["connect_timeout"] == SILENT_SECONDS
+        open_database(f"postgresql://{host}/db?connect_timeout=1")
+        try:
+            with pytest.raises(DatabaseError, match="timeout expired"):
+                value("SELECT 1")
+        finally:
+            close_database()
 
 
 def test_closing_all_closes_lines_which_can_be_asked_again(line):
