@@ -151,8 +151,8 @@ class BackfillWorkers:
             outcome = "failed"
             self._postpone(job, error)
         finally:
-            host = urlsplit(backfill.pds_url or job.pds_url or "").hostname
-            self.metrics.count_turn(host or "unknown", outcome, time.monotonic() - began)
+            host = _host_of(backfill.pds_url or job.pds_url or "")
+            self.metrics.count_turn(host, outcome, time.monotonic() - began)
 
     def _postpone(self, job: Job, error: FetchFailed) -> None:
         pause_s = delay_s(job.attempts, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, random.random)
@@ -164,6 +164,14 @@ class BackfillWorkers:
         failed = partial(jobs.fail, job, str(error), not_before_us)
         self.writer.write(failed, job.author_id)
         crash_point("failure: noted")
+
+
+def _host_of(url: str) -> str:
+    """A host's name for metrics, of whatever a database holds: it must not end a turn."""
+    try:
+        return urlsplit(url).hostname or "unknown"
+    except ValueError:
+        return "unknown"
 
 
 def _now_us() -> int:

@@ -1,5 +1,6 @@
 """DIDs: what their documents say about an account, and where the documents are. Caches nothing."""
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,16 +18,18 @@ MAX_ENTRIES = 100
 
 _ENDPOINT = re.compile(
     r"(https?)://([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:]{2,39}\])"
-    r"(:[1-9][0-9]{0,4})?/?"
+    r"(?::([1-9][0-9]{0,4}))?/?"
 )
+_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What the DID document of an account says; None for what it does not say, or not well.
 
-    The handle is the account's own claim and unverified. `pds_url` has no slash at its end;
-    whether we may fetch from it is the fetcher's decision. `signing_key` is as in keys.py.
+    The handle is the account's own claim and unverified. `pds_url` has no slash at its end, and
+    `urlsplit` reads its host and port; whether we may fetch from it is the fetcher's decision.
+    `signing_key` is as in keys.py.
     """
 
     did: str
@@ -106,9 +109,20 @@ def _find_pds(did: str, document: dict[str, object]) -> str | None:
     if service.get("type") != "AtprotoPersonalDataServer" or not isinstance(endpoint, str):
         return None
     match = _ENDPOINT.fullmatch(endpoint)
-    if match is None:
+    if match is None or not _is_place(match[2], match[3]):
         return None
-    return f"{match[1]}://{match[2].lower()}{match[3] or ''}"
+    port = f":{match[3]}" if match[3] else ""
+    return f"{match[1]}://{match[2].lower()}{port}"
+
+
+def _is_place(host: str, port: str | None) -> bool:
+    """Whether an endpoint's brackets hold an address and its port exists, or `urlsplit` raises."""
+    if host.startswith("["):
+        try:
+            ipaddress.IPv6Address(host[1:-1])
+        except ValueError:
+            return False
+    return port is None or int(port) <= _MAX_PORT
 
 
 def _find_key(did: str, document: dict[str, object]) -> str | None:

@@ -1,11 +1,21 @@
 """DID documents, and where they are looked for."""
 
+import socket
+from urllib.parse import urlsplit
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.errors import FetchFailed, NotFound
-from server.identity.did import MAX_DOCUMENT_BYTES, Directory, Identity, parse_document
+from server.identity.did import (
+    _ENDPOINT,
+    MAX_DOCUMENT_BYTES,
+    Directory,
+    Identity,
+    parse_document,
+)
+from server.identity.fetcher import Fetcher
 from tests.fuzzing import fuzz
 
 ALICE = "did:plc:" + "a" * 24
@@ -24,6 +34,14 @@ JUNK = st.recursive(
 
 def method(did, **changes):
     return {"id": "#atproto", "type": "Multikey", "controller": did} | changes
+
+
+def pds_at(endpoint):
+    return {
+        "id": f"{ALICE}#atproto_pds",
+        "type": "AtprotoPersonalDataServer",
+        "serviceEndpoint": endpoint,
+    }
 
 
 def test_a_document_tells_handle_pds_and_key(make):
@@ -78,18 +96,51 @@ def test_the_first_key_with_the_id_counts_even_if_it_is_of_no_use(make):
         ("https://pds.example.com\\@evil", None),
         ("ftp://pds.example.com", None),
         ("https://", None),
+        ("https://[2606:4700::A]:65535", "https://[2606:4700::a]:65535"),
+        ("https://pds.example.com:65536", None),
+        ("https://[:::]", None),
+        ("https://[12345::]", None),
+        ("https://[abc]", None),
         ({"uri": "https://pds.example.com"}, None),
     ],
 )
 def test_an_endpoint_is_a_host_and_nothing_else(make, endpoint, wanted):
-    service = {
-        "id": f"{ALICE}#atproto_pds",
-        "type": "AtprotoPersonalDataServer",
-        "serviceEndpoint": endpoint,
-    }
+    service = pds_at(endpoint)
     assert parse_document(ALICE, make.document(service=[service])).pds_url == wanted
     other_type = {**service, "type": "BskyFeedGenerator"}
     assert parse_document(ALICE, make.document(service=[other_type, service])).pds_url is None
+
+
+@pytest.fixture(params=[False, True])
+def nameless(request):
+    """A fetcher, strict or of a test network, for which no name has an address."""
+
+    def resolve(host, port):
+        # As the system's resolver begins.
+        host.encode("idna")
+        raise socket.gaierror(-2, "Name or service not known")
+
+    fetcher = Fetcher(request.param, user_agent="x", resolve=resolve)
+    yield fetcher
+    fetcher.close()
+
+
+@pytest.mark.attack("strangers' servers")
+@fuzz(50)
+@given(
+    st.from_regex(_ENDPOINT, fullmatch=True)
+    | st.from_regex(r"https?://\[[0-9a-f:]{2,9}\](:[0-9]{4,5})?", fullmatch=True)
+    | st.ip_addresses(v=6).map(lambda address: f"https://[{address}]:443")
+)
+def test_whatever_endpoint_is_read_can_be_taken_apart_and_asked(nameless, endpoint):
+    url = parse_document(ALICE, {"id": ALICE, "service": [pds_at(endpoint)]}).pds_url
+    if url is None:
+        return
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port is None or parts.port > 0
+    with pytest.raises(FetchFailed):
+        nameless.get_json(f"{url}/xrpc/a.b.c", {"did": ALICE}, deadline_s=1.0, max_bytes=10)
 
 
 def test_the_handle_is_the_first_alias_that_is_a_host_name(make):
