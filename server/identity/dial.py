@@ -19,8 +19,9 @@ import certifi
 # Addresses tried of those that a name has. A long list is a way to make us knock on many doors.
 MAX_ADDRESSES = 4
 
-# Name look-ups under way. The system's resolver cannot be interrupted, so one that hangs costs a
-# thread until it gives up by itself, which takes up to half a minute.
+# Name look-ups under way; further ones wait for a place. The system's resolver cannot be
+# interrupted, so one that hangs costs a thread until it gives up by itself, which takes up to half
+# a minute.
 MAX_LOOKUPS = 64
 
 _REFUSED_V4 = tuple(
@@ -74,6 +75,10 @@ class PrivateAddress(OSError):
     """A host name that leads to an address which is not public."""
 
 
+class TooManyLookups(TimeoutError):
+    """Other name look-ups held all places until the deadline: no fault of this host."""
+
+
 class Dialler:
     """Turns a host name and a port into a connected socket, or refuses.
 
@@ -95,7 +100,7 @@ class Dialler:
         Raises OSError, within `timeout_s` in all.
         """
         deadline = time.monotonic() + timeout_s
-        found = self._lookup(host, port, timeout_s)
+        found = self._lookup(host, port, deadline)
         if not found:
             raise socket.gaierror("the name has no address")
         for *_, address in found:
@@ -111,9 +116,9 @@ class Dialler:
         # It closes the socket itself when the handshake fails.
         return self._tls.wrap_socket(sock, server_hostname=host)
 
-    def _lookup(self, host: str, port: int, timeout_s: float) -> list[tuple[Any, ...]]:
-        if not self._lookups.acquire(blocking=False):
-            raise TimeoutError("too many name look-ups hang")
+    def _lookup(self, host: str, port: int, deadline: float) -> list[tuple[Any, ...]]:
+        if not self._lookups.acquire(timeout=max(deadline - time.monotonic(), 0)):
+            raise TooManyLookups
         # The queue is the thread's only way to speak; nobody listens any more when it is late.
         answers: queue.SimpleQueue[list[tuple[Any, ...]] | OSError] = queue.SimpleQueue()
 
@@ -133,7 +138,7 @@ class Dialler:
             self._lookups.release()
             raise OSError("no thread for a name look-up") from error
         try:
-            answer = answers.get(timeout=timeout_s)
+            answer = answers.get(timeout=max(deadline - time.monotonic(), 0))
         except queue.Empty:
             raise TimeoutError("the name look-up timed out") from None
         if isinstance(answer, OSError):

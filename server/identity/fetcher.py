@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 from server.core.errors import FetchFailed, HostRests, NotFound
 from server.identity.connection import Answer, EndsEarly, KeptConnections, NotHttp, get
-from server.identity.dial import Dialler, Resolver, resolve_name
+from server.identity.dial import Dialler, Resolver, TooManyLookups, resolve_name
 from server.identity.hosts import MAX_REST_S, HostTable
 from server.identity.network_errors import describe
 from server.identity.strict_json import parse_json
@@ -148,6 +148,8 @@ class Fetcher:
                     pass
             connection = self._connect(parts.scheme, parts.hostname, parts.port, deadline)
             return self._ask(connection, origin, request, deadline, max_bytes)
+        except TooManyLookups as error:
+            raise FetchFailed(f"{host}: too many name look-ups of ours are under way") from error
         except (OSError, EndsEarly, NotHttp) as error:
             raise _NoAnswer(describe(error)) from error
 

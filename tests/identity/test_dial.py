@@ -1,10 +1,13 @@
 """Which addresses and which URLs are fetched from."""
 
 import socket
+import threading
+import time
 
 import pytest
 
 from server.core.errors import FetchFailed
+from server.identity import dial
 from server.identity.dial import (
     MAX_ADDRESSES,
     Dialler,
@@ -12,6 +15,7 @@ from server.identity.dial import (
     is_public_address,
 )
 from server.identity.fetcher import Fetcher
+from server.identity.hosts import BREAKER_FAILURES
 from server.identity.urls import checked_host
 
 PRIVATE = [
@@ -143,6 +147,55 @@ def test_names_that_do_not_resolve_are_failures_like_any_other():
         with pytest.raises(FetchFailed, match=r"a\.example\.com: its name cannot be resolved"):
             fetcher.get_json("https://a.example.com/", deadline_s=1, max_bytes=10)
         fetcher.close()
+
+
+@pytest.fixture
+def hanging(monkeypatch):
+    """A resolver that says nothing of `slow.…` until `gate` is set, when one look-up is allowed."""
+    monkeypatch.setattr(dial, "MAX_LOOKUPS", 1)
+    gate, begun = threading.Event(), threading.Event()
+
+    def resolve(host, port):
+        if host.startswith("slow."):
+            begun.set()
+            gate.wait(10)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    fetcher = Fetcher(False, user_agent="x", resolve=resolve)
+
+    def ask(host, deadline_s):
+        fetcher.get_json(f"https://{host}/", deadline_s=deadline_s, max_bytes=10)
+
+    def ask_slow():
+        with pytest.raises(FetchFailed):
+            ask("slow.example.com", 10)
+
+    thread = threading.Thread(target=ask_slow)
+    thread.start()
+    assert begun.wait(5)
+    yield gate, ask
+    gate.set()
+    thread.join()
+    fetcher.close()
+
+
+def test_a_name_waits_for_a_place_among_the_look_ups(hanging):
+    gate, ask = hanging
+    threading.Timer(0.1, gate.set).start()
+    with pytest.raises(FetchFailed, match="its name cannot be resolved"):
+        ask("a.example.com", 5)
+
+
+def test_to_wait_for_a_place_takes_no_longer_than_the_deadline_and_is_no_fault_of_the_host(hanging):
+    gate, ask = hanging
+    began = time.monotonic()
+    for _ in range(BREAKER_FAILURES + 1):
+        with pytest.raises(FetchFailed, match="too many name look-ups"):
+            ask("a.example.com", 0.02)
+    assert time.monotonic() - began < 3
+    gate.set()
+    with pytest.raises(FetchFailed, match="its name cannot be resolved"):
+        ask("a.example.com", 5)
 
 
 @pytest.mark.attack("addresses")
