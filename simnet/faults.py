@@ -15,6 +15,7 @@ ARMABLE = {
     "http-slow": "answer after delay_s",
     "http-500": "an XRPC error body with status 500",
     "http-503-html": "what a proxy says when the server behind it is away",
+    "http-404-html": "what a proxy says that does not know of its server",
     "http-429": "RateLimitExceeded with Retry-After of retry_after_s (1)",
     "http-hang": "accept the request and say nothing for delay_s (until the network stops)",
     "http-drop": "cut the connection without an answer",

@@ -256,6 +256,7 @@ def _too_many(settings: dict[str, Any]) -> Reply:
 _FALSE_ANSWERS: dict[str, Callable[[dict[str, Any]], Reply]] = {
     "http-500": lambda _: xrpc_error(500, "InternalServerError", "Internal Server Error"),
     "http-503-html": lambda _: Reply(b"<h1>503</h1>", 503, content_type="text/html"),
+    "http-404-html": lambda _: Reply(b"<h1>404</h1>", 404, content_type="text/html"),
     "http-429": _too_many,
     "http-garbage": lambda _: Reply(b'{"records": [{"uri": "at://'),
 }

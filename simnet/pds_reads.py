@@ -83,7 +83,10 @@ class PdsReads:
         name, collection = required(request, "repo"), required(request, "collection")
         rkey, cid = required(request, "rkey"), request.query.get("cid")
         state = self._host.hosted(name)
-        stored = state.repo.get(collection, rkey) if state else None
+        if state is None:
+            # So the official server where it cannot ask an AppView.
+            raise XrpcError(400, "InvalidRequest", "Could not locate record")
+        stored = state.repo.get(collection, rkey)
         if stored is None or cid not in (None, "", stored.ref.cid):
             uri = f"at://{name}/{collection}/{rkey}"
             raise XrpcError(400, "RecordNotFound", f"Could not locate record: {uri}")

@@ -2,18 +2,22 @@
 
 A courtesy to Following's rule for replies, so it takes second place everywhere: few at a time, a
 short patience, a handful of tries; what cannot be found out stays UNKNOWN, and the rule goes by the
-rest. Strangers' servers get one question for each post, once.
+rest. Strangers' servers get one question for each post, once, while they answer it.
+
+A post is MISSING by the word of the PDS that the directory names now, and only if that names what
+is missing: a proxy without its server says 404 as well, and so does a PDS that was left.
 """
 
 import logging
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Event as StopEvent
 
 from server.backfill.locate import look_up_pds
-from server.backfill.pds import get_record
-from server.backfill.sources import Sources
+from server.backfill.pds import get_record, latest_rev
+from server.backfill.sources import STATUSES, Sources
 from server.core.backoff import delay_s
 from server.core.errors import BadRecord, FetchFailed, NotFound
 from server.core.projection import SaveItem, project_record
@@ -64,16 +68,41 @@ class OutsidePosts:
             release()
 
     def _ask(self, post: OutsidePost) -> tuple[int, str | None]:
-        rkey = decode_rkeys([post.rkey])[post.rkey]
+        # After a failure it may be the address that is wrong.
+        if post.pds_url is not None and post.attempts == 0:
+            with suppress(NotFound, BadRecord):
+                return THERE, self._parent(post, post.pds_url)
         try:
-            is_first = post.pds_url is not None and post.attempts == 0
-            home = post.pds_url if is_first else look_up_pds(self.sources.directory, post.did)
-            value = get_record(self.sources.fetcher, str(home), post.did, POST, rkey)
-            record = project_record(POST, rkey, 0, value, _now_us() // 1000)
-        except (NotFound, BadRecord):
+            home = look_up_pds(self.sources.directory, post.did)
+        except NotFound:
             return MISSING, None
+        try:
+            return THERE, self._parent(post, home)
+        except BadRecord:
+            return MISSING, None
+        except NotFound as gone:
+            if not self._is_named(post, home, gone):
+                raise FetchFailed(f"the PDS refuses: {gone}") from gone
+            return MISSING, None
+
+    def _parent(self, post: OutsidePost, home: str) -> str | None:
+        """Whom the post replies to. Raises NotFound or BadRecord where there is no such post."""
+        rkey = decode_rkeys([post.rkey])[post.rkey]
+        value = get_record(self.sources.fetcher, home, post.did, POST, rkey)
+        record = project_record(POST, rkey, 0, value, _now_us() // 1000)
         is_reply = isinstance(record, SaveItem) and record.subject is not None
-        return THERE, record.subject.did if is_reply else None  # type: ignore[union-attr]
+        return record.subject.did if is_reply else None  # type: ignore[union-attr]
+
+    def _is_named(self, post: OutsidePost, home: str, gone: NotFound) -> bool:
+        """Whether the PDS names the record or its repo as not there."""
+        if gone.name == "RecordNotFound" or gone.name in STATUSES:
+            return True
+        # Of a repo that is not shown, getRecord says InvalidRequest, and this gives the reason.
+        try:
+            latest_rev(self.sources.fetcher, home, post.did)
+        except NotFound as named:
+            return named.name in STATUSES
+        return False
 
     def _postpone(self, post: OutsidePost, error: FetchFailed) -> None:
         if post.attempts + 1 >= MAX_ATTEMPTS:

@@ -6,12 +6,13 @@ import time
 import pytest
 
 from server.backfill.author import Backfill
-from server.backfill.outside import OutsidePosts
+from server.backfill.outside import MAX_ATTEMPTS, OutsidePosts
 from server.backfill.worker import BackfillWorkers
 from server.core.feed import TimelineFilter
+from server.core.syntax import tid_to_int
 from server.storage import leases, outside_posts, repos, viewers
-from server.storage.authors import author_ids
-from server.storage.database import rows, value, write_transaction
+from server.storage.authors import author_ids, save_identity
+from server.storage.database import release, rows, value, write_transaction
 from server.storage.timeline import timeline_page
 from tests.builders import NOW_US, job_of_did
 
@@ -76,6 +77,56 @@ def test_a_server_that_fails_is_asked_again_later_and_not_for_ever(net, sources,
         [(outside_posts.WANTED, 1)],
         [(outside_posts.WANTED, True)],
     )
+
+
+@pytest.fixture
+def strange(net):
+    """A stranger's post on pds1 that is wanted, at an address that we remember."""
+    stranger = net.create_account("stan", pds=1)
+    ref = stranger.post("by a stranger")
+    number = author_ids([stranger.did])[stranger.did]
+    save_identity(stranger.did, None, net.pds[1].url, None, NOW_US)
+    outside_posts.want([(number, tid_to_int(ref.uri.rsplit("/", 1)[1]), 1)])
+    return stranger, ref
+
+
+def look_up(sources):
+    """One try at what is wanted, however long it should wait; state and failures afterwards."""
+    for post in outside_posts.due(2**62, 9):
+        OutsidePosts(sources, threading.Event())._look_up(post)
+    return rows("SELECT state, attempts FROM outside_posts")[0]
+
+
+def test_a_post_is_not_missing_because_its_author_has_moved(net, sources, strange):
+    stranger, _ = strange
+    stranger.migrate(0)
+    assert look_up(sources) == (outside_posts.THERE, 0)
+
+
+def test_a_proxy_without_its_server_does_not_make_a_post_missing(net, sources, strange):
+    net.faults.arm("http-404-html", times=None, where={"host": "pds1"})
+    assert look_up(sources) == (outside_posts.WANTED, 1)
+    assert net.faults.fired["http-404-html"] >= 1
+    net.faults.disarm()
+    assert look_up(sources) == (outside_posts.THERE, 1)
+
+
+def test_what_nobody_names_as_missing_stays_unknown(net, sources, strange):
+    net.faults.arm("http-404-html", times=None, where={"host": "pds1"})
+    found = [look_up(sources) for _ in range(MAX_ATTEMPTS)]
+    assert found[-1] == (outside_posts.UNKNOWN, MAX_ATTEMPTS - 1)
+
+
+def test_a_post_is_missing_where_it_is_deleted(sources, strange):
+    stranger, ref = strange
+    stranger.delete(ref)
+    assert look_up(sources) == (outside_posts.MISSING, 0)
+
+
+@pytest.mark.parametrize("leave", ["deactivate", "takedown", "suspend", "delete_account"])
+def test_a_post_is_missing_where_its_author_is_not_shown(sources, strange, leave):
+    getattr(strange[0], leave)()
+    assert look_up(sources) == (outside_posts.MISSING, 0)
 
 
 def test_the_workers_empty_the_queue_whoever_fails(net, sources, running):
