@@ -35,7 +35,7 @@ ALLOWED = {
         "msgspec",
         "zstandard",
     },
-    "server/backfill": {"server.core", "server.storage", "server.identity"},
+    "server/backfill": {"server.core", "server.storage", "server.identity", "msgspec"},
     "server/web": {
         "server.core",
         "server.storage",

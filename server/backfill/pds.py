@@ -5,21 +5,29 @@ the repo and the collection that were asked for (else it could put other people'
 feeds), a page must make sense beside the one before (listing.py), and everything is bounded in
 bytes, records and time. The rest raises FetchFailed, and the job is tried again later. A repo that
 the PDS does not show raises NotFound with its word for why.
+
+A page of more than MAX_PAGE_BYTES is asked for again with fewer records, down to one. A record that
+is larger alone, as no client writes any, cannot be listed.
 """
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from server.core.errors import FetchFailed
+from server.backfill.record_json import parse_page
+from server.core.errors import FetchFailed, TooLarge
 from server.core.syntax import is_rkey, is_tid, tid_to_int, tid_us
 from server.identity.fetcher import Fetcher
 
 PAGE_RECORDS = 100
 # Of the first page of a collection: an app's first page has 30 items, so it can hold no more of it.
 FIRST_RECORDS = 30
-# 100 records of the largest posts that clients make are below a tenth of this.
-MAX_PAGE_BYTES = 8_000_000
+# 100 posts are 100 kB; with four pictures each, all described at length, they come near this. A
+# record has up to 1 MB in a repo, so one alone fits. Each worker may hold a page or two of these.
+MAX_PAGE_BYTES = 2_000_000
+# By what the number of records is divided when a page is too large.
+FEWER = 10
+# Of a rev, or of one record; these are parsed whole.
 MAX_ANSWER_BYTES = 100_000
 # A record's path has 550 at most.
 MAX_CURSOR_CHARS = 2_000
@@ -73,7 +81,7 @@ def list_records(
     params = {"repo": did, "collection": collection, "limit": str(limit)}
     if cursor is not None:
         params["cursor"] = cursor
-    answer = _ask(fetcher, pds_url, "com.atproto.repo.listRecords", params)
+    answer = _ask_page(fetcher, pds_url, params)
     listed = answer.get("records")
     if not isinstance(listed, list) or len(listed) > limit:
         raise FetchFailed("listRecords gave no page")
@@ -109,16 +117,36 @@ def _record(entry: object, prefix: str) -> ListedRecord:
     return ListedRecord(uri[len(prefix) :], entry.get("cid"), entry.get("value"))
 
 
+def _ask_page(fetcher: Fetcher, pds_url: str, params: Mapping[str, str]) -> Mapping[str, object]:
+    """What listRecords says; of fewer records than `params` wants where they are too large."""
+    nsid = "com.atproto.repo.listRecords"
+    deadline, limit = time.monotonic() + DEADLINE_SECONDS, int(params["limit"])
+    while True:
+        try:
+            answer = fetcher.get_json(
+                f"{pds_url}/xrpc/{nsid}",
+                {**params, "limit": str(limit)},
+                deadline_s=deadline - time.monotonic(),
+                max_bytes=MAX_PAGE_BYTES,
+                parse=parse_page,
+            )
+        except TooLarge:
+            if limit == 1:
+                raise
+            limit = max(1, limit // FEWER)
+        else:
+            return _object(answer, nsid)
+
+
 def _ask(
     fetcher: Fetcher, pds_url: str, nsid: str, params: Mapping[str, str]
 ) -> Mapping[str, object]:
-    is_page = nsid.startswith("com.atproto.repo.")
-    answer = fetcher.get_json(
-        f"{pds_url}/xrpc/{nsid}",
-        params,
-        deadline_s=DEADLINE_SECONDS,
-        max_bytes=MAX_PAGE_BYTES if is_page else MAX_ANSWER_BYTES,
-    )
+    url = f"{pds_url}/xrpc/{nsid}"
+    answer = fetcher.get_json(url, params, deadline_s=DEADLINE_SECONDS, max_bytes=MAX_ANSWER_BYTES)
+    return _object(answer, nsid)
+
+
+def _object(answer: object, nsid: str) -> Mapping[str, object]:
     if not isinstance(answer, Mapping):
         raise FetchFailed(f"{nsid} gave no object")
     return answer

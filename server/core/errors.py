@@ -17,7 +17,8 @@ FeedError
 │   └── StreamHalfOpen      it only seems to stand: nobody answers our pings
 ├── FetchFailed             a peer did not give what we asked for: the job is retried later
 │   ├── NotFound            the peer answers, and what we asked for is not there
-│   └── HostRests           the peer asks us to leave it alone for a while
+│   ├── HostRests           the peer asks us to leave it alone for a while
+│   └── TooLarge            the answer has more bytes than we take: ask for less
 ├── ReplicaUnfit            a replica cannot give a page now: another one does, or the primary
 └── LeaseLost               another process leads: stop writing
 """
@@ -141,6 +142,10 @@ class NotFound(FetchFailed):
 
 class HostRests(FetchFailed):
     """The peer asks not to be asked for `retry_after_s`, of whatever: it lives, and is busy."""
+
+
+class TooLarge(FetchFailed):
+    """An answer of more bytes than the caller takes."""
 
 
 class ReplicaUnfit(FeedError):

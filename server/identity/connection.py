@@ -50,14 +50,15 @@ class NotHttp(Exception):
 class Answer:
     """What a host said. Headers' names are in lower case; of several alike the last one counts.
 
-    `body` is decompressed; None when it was not wanted, too large, or compressed in no way we know.
-    `is_reusable` says whether the connection may carry another request.
+    `body` is decompressed; None when it was not wanted, too large (as `is_too_large` says), or
+    compressed in no way we know. `is_reusable`: the connection may carry another request.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes | None
     is_reusable: bool
+    is_too_large: bool = False
 
 
 def get(sock: socket.socket, request: bytes, deadline: float, max_bytes: int) -> Answer:
@@ -137,6 +138,7 @@ class _Reading:
         self._has_end = False
         self._wire_bytes = 0
         self._is_reusable = False
+        self._is_too_large = False
         self._status = 0
         self._headers: dict[str, str] = {}
         self._body: bytearray | None = bytearray()
@@ -152,7 +154,7 @@ class _Reading:
         if self._gunzip is not None and self._body and not self._gunzip.eof:
             raise EndsEarly
         body = None if self._body is None else bytes(self._body)
-        return Answer(self._status, self._headers, body, self._is_reusable)
+        return Answer(self._status, self._headers, body, self._is_reusable, self._is_too_large)
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes of the connection; none when the peer has hung up."""
@@ -175,6 +177,7 @@ class _Reading:
         if not self._has_head and self._wire_bytes > MAX_HEAD_BYTES:
             raise NotHttp("headers without end")
         if self._wire_bytes > 2 * (MAX_HEAD_BYTES + self._max_bytes):
+            self._is_too_large = True
             self._give_up()
 
     def _hung_up(self) -> None:
@@ -223,6 +226,7 @@ class _Reading:
             piece = self._gunzip.decompress(piece, self._max_bytes + 1 - len(self._body))
         self._body += piece
         if len(self._body) > self._max_bytes:
+            self._is_too_large = True
             self._give_up()
 
     def on_message_complete(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode, urlsplit
 
-from server.core.errors import FetchFailed, HostRests, NotFound
+from server.core.errors import FetchFailed, HostRests, NotFound, TooLarge
 from server.identity.connection import Answer, EndsEarly, KeptConnections, NotHttp, get
 from server.identity.dial import Dialler, Resolver, TooManyLookups, resolve_name
 from server.identity.hosts import MAX_REST_S, HostTable
@@ -82,16 +82,18 @@ class Fetcher:
         *,
         deadline_s: float,
         max_bytes: int,
+        parse: Callable[[bytes], object] = parse_json,
     ) -> object:
         """The JSON that a GET of `url` answers with; `deadline_s` bounds everything together.
 
-        `max_bytes` counts after decompression. Raises NotFound when the host says that the thing
-        is not there, HostRests when it wants to be left alone, FetchFailed for all other trouble;
-        their messages name the host only.
+        `max_bytes` counts after decompression. `parse` raises ValueError for what is of no use.
+        Raises NotFound when the host says that the thing is not there, HostRests when it wants to
+        be left alone, TooLarge for a larger answer, FetchFailed for all other trouble; their
+        messages name the host only.
         """
         host, body = self._get(url, params, deadline_s, max_bytes)
         try:
-            return parse_json(body)
+            return parse(body)
         except ValueError as error:
             raise FetchFailed(f"{host}: the answer is not usable JSON") from error
 
@@ -190,8 +192,10 @@ class _NoAnswer(Exception):
 
 def _read_answer(host: str, answer: Answer, rest_s: float | None) -> bytes:
     if answer.status == 200:
+        if answer.is_too_large:
+            raise TooLarge(f"{host}: the answer is too large")
         if answer.body is None:
-            raise FetchFailed(f"{host}: the answer is too large, or encoded in an unknown way")
+            raise FetchFailed(f"{host}: the answer is encoded in an unknown way")
         return answer.body
     name = _error_name(answer.body)
     if answer.status in (404, 410) or (answer.status == 400 and name in NOT_THERE):

@@ -1,6 +1,8 @@
 """JSON from strangers, bounded before it is parsed. Knows nothing about what the JSON means.
 
 The standard parser turns two bytes into an object of sixty, and recurses as deep as it is told to.
+While it works, no other thread does: 100 kB of tiny texts are 10 ms, and pages of records, which
+are larger, have a parser of their own (backfill/record_json.py).
 """
 
 import json
@@ -11,8 +13,8 @@ from typing import NoReturn
 # Levels of nesting. Records and DID documents stay under ten.
 MAX_DEPTH = 64
 
-# Objects and arrays in one text. A page of a hundred records has a few thousand; a body of 5 MB
-# made of `{}` would have two million of them, and cost a gigabyte.
+# Objects and arrays in one text. The answers that are read have a few thousand; a body of 5 MB made
+# of `{}` would have two million of them, and cost a gigabyte.
 MAX_CONTAINERS = 100_000
 
 # Possessive, and with an optional end: every match makes progress, so an unclosed string cannot

@@ -41,7 +41,7 @@ class Peer:
     def __init__(self, keys, manner):
         self.places, self.manner, self.asked = ordered(keys, manner), manner, 0
 
-    def get_json(self, _url, params, *, deadline_s, max_bytes):
+    def get_json(self, _url, params, *, deadline_s, max_bytes, parse):
         assert deadline_s
         assert max_bytes
         self.asked += 1

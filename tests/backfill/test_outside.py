@@ -12,7 +12,7 @@ from server.core.feed import TimelineFilter
 from server.core.syntax import tid_to_int
 from server.storage import leases, outside_posts, repos, viewers
 from server.storage.authors import author_ids, save_identity
-from server.storage.database import release, rows, value, write_transaction
+from server.storage.database import rows, value, write_transaction
 from server.storage.timeline import timeline_page
 from tests.builders import NOW_US, job_of_did
 

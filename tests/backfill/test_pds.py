@@ -2,11 +2,12 @@
 
 from contextlib import suppress
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server.backfill.pds import get_record, latest_rev, list_records
-from server.core.errors import FetchFailed
+from server.core.errors import FetchFailed, TooLarge
 from tests.builders import did, tid
 from tests.fuzzing import JSONISH, fuzz
 
@@ -37,11 +38,41 @@ class OneAnswer:
     def __init__(self, answer):
         self.answer = answer
 
-    def get_json(self, url, params=None, *, deadline_s, max_bytes):
+    def get_json(self, url, params=None, *, deadline_s, max_bytes, parse=None):
         assert url.startswith(PDS + "/xrpc/")
         assert 0 < deadline_s <= 30
-        assert max_bytes <= 8_000_000
+        assert max_bytes <= 2_000_000
         return self.answer
+
+
+class Heavy:
+    """A fetcher whose pages fit if they have no more than so many records."""
+
+    def __init__(self, fits):
+        self.fits, self.limits = fits, []
+
+    def get_json(self, url, params, **_bounds):
+        limit = int(params["limit"])
+        self.limits.append(limit)
+        if limit > self.fits:
+            raise TooLarge("pds.example.com: the answer is too large")
+        keys = [tid(-number) for number in range(limit)]
+        return {"records": [{"uri": PREFIX + key} for key in keys], "cursor": keys[-1]}
+
+
+def test_a_page_that_is_too_large_is_asked_for_with_fewer_records():
+    heavy = Heavy(fits=10)
+    page = list_records(heavy, PDS, ALICE, POST, None)
+    assert heavy.limits == [100, 10]
+    assert len(page.records) == 10
+    assert page.cursor == page.records[-1].rkey
+
+
+def test_a_record_that_is_too_large_alone_is_a_failure():
+    heavy = Heavy(fits=0)
+    with pytest.raises(TooLarge):
+        list_records(heavy, PDS, ALICE, POST, None, 30)
+    assert heavy.limits == [30, 3, 1]
 
 
 @fuzz(100)
