@@ -32,11 +32,10 @@ from server.core.events import (
     Sync,
 )
 from server.core.projection import WANTED_COLLECTIONS
-from server.core.syntax import FOLLOW, datetime_ms, is_rkey, is_tid, tid_to_int
+from server.core.syntax import datetime_ms, is_rkey, is_tid, tid_to_int
 from server.ingest.compression import Dictionary
 from server.ingest.relay import SourceError, account_status
 from server.ingest.sift import sifter
-from server.storage.repos import FOLLOWS
 
 _V2_KINDS = "network.bsky.jetstream.subscribeEvents#"
 _ABOUT_A_REPO = frozenset(("commit", "account", "identity", "sync"))
@@ -142,15 +141,14 @@ def decode_v1(message: bytes | str, wants: Mapping[str, int]) -> Event:
     time_us = told.time_us
     if not 0 <= time_us < _MAX_US:
         raise BadFrame("an impossible time")
-    wanted = wants.get(told.did)
-    if wanted is None:
+    if told.did not in wants:
         return Skipped(time_us, time_us // 1000)
     if told.kind == "commit":
         try:
             op = _op.decode(told.commit)
         except _UNREADABLE:
             return Sync(time_us, time_us // 1000, told.did)
-        return _commit(time_us, told.did, op, wanted)
+        return _commit(time_us, told.did, op)
     if told.kind == "account":
         return _account(time_us, told.did, told.account)
     if told.kind == "identity":
@@ -167,13 +165,12 @@ def decode_v2(message: bytes | str, wants: Mapping[str, int]) -> Event:
     payload = told.payload
     if told.kind != "message" or payload is None:
         return _no_event(told)
-    wanted = wants.get(payload.did)
     kind = payload.kind.removeprefix(_V2_KINDS)
     if kind == "info":
         return Info(str(payload.name))
     time_us = _time_us(payload.time)
-    if wanted is not None:
-        return _about_repo(kind, time_us, payload, wanted)
+    if payload.did in wants:
+        return _about_repo(kind, time_us, payload)
     if payload.did or kind not in _ABOUT_A_REPO:
         return Skipped(time_us, time_us // 1000)
     raise BadFrame(f"{kind} of no repo")
@@ -187,9 +184,9 @@ def _no_event(told: _V2) -> Event:
     return Info(told.kind)
 
 
-def _about_repo(kind: str, time_us: int, payload: _V2Payload, wanted: int) -> Event:
+def _about_repo(kind: str, time_us: int, payload: _V2Payload) -> Event:
     if kind == "commit":
-        return _commit(time_us, payload.did, payload, wanted)
+        return _commit(time_us, payload.did, payload)
     if kind == "account":
         return _account(time_us, payload.did, payload.account)
     if kind == "sync":
@@ -210,12 +207,12 @@ def _account(time_us: int, did: str, raw: msgspec.Raw) -> Event:
     return Account(time_us, time_ms, did, told.active, account_status(told.status))
 
 
-def _commit(time_us: int, did: str, op: _Op, wanted: int) -> Event:
+def _commit(time_us: int, did: str, op: _Op) -> Event:
     time_ms, rev = time_us // 1000, op.rev
     if not isinstance(rev, str) or not is_tid(rev) or time_us == 0:
         return Sync(time_us, time_ms, did)
     try:
-        read = _read_op(op, wanted)
+        read = _read_op(op)
     except BadFrame as bad:
         return Commit(time_us, time_ms, did, tid_to_int(rev), UNTOLD, (), str(bad))
     if read is None:
@@ -223,14 +220,12 @@ def _commit(time_us: int, did: str, op: _Op, wanted: int) -> Event:
     return Commit(time_us, time_ms, did, tid_to_int(rev), UNTOLD, (read,))
 
 
-def _read_op(op: _Op, wanted: int) -> RecordOp | None:
+def _read_op(op: _Op) -> RecordOp | None:
     """The op, if it is on a collection that we keep. Raises BadFrame when it cannot be read."""
     collection, rkey = op.collection, op.rkey
     if not isinstance(collection, str) or not isinstance(rkey, str):
         raise BadFrame("an op without a path")
     if collection not in WANTED_COLLECTIONS or not is_rkey(rkey):
-        return None
-    if collection == FOLLOW and not wanted & FOLLOWS:
         return None
     if op.operation == "delete":
         return RecordOp(collection, rkey, None, None)

@@ -19,7 +19,7 @@ from server.core.events import (
     Sync,
 )
 from server.core.projection import WANTED_COLLECTIONS
-from server.core.syntax import FOLLOW, POST, datetime_ms, is_rkey, is_tid, tid_to_int
+from server.core.syntax import POST, datetime_ms, is_rkey, is_tid, tid_to_int
 from server.ingest.relay import SourceError, account_status
 from simnet import Network
 from tests.builders import NOW_MS, cid_text, did, iso, raw_cid, tid
@@ -98,7 +98,7 @@ def slow_v1(text: str, wants: dict[str, int]) -> Event:
         raise BadFrame("no time")
     if account not in wants:
         return Skipped(time_us, time_us // 1000)
-    return _slow_event(kind, time_us, account, told.get(kind), wants[account])
+    return _slow_event(kind, time_us, account, told.get(kind))
 
 
 def slow_v2(text: str, wants: dict[str, int]) -> Event:
@@ -131,7 +131,7 @@ def _slow_payload(kind: str, account: str, told: dict[str, Any], wants: dict[str
     body = told if kind == "commit" else told.get(kind)
     if kind == "sync":
         return Sync(time_us, _inner_ms(body, time_us), account)
-    return _slow_event(kind, time_us, account, body, wants[account])
+    return _slow_event(kind, time_us, account, body)
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _object(text: str) -> dict[str, Any]:
     return told
 
 
-def _slow_event(kind: str, time_us: int, account: str, body: Any, wanted: int) -> Event:
+def _slow_event(kind: str, time_us: int, account: str, body: Any) -> Event:
     time_ms = time_us // 1000
     if kind == "identity":
         return Identity(time_us, _inner_ms(body, time_us), account)
@@ -159,19 +159,17 @@ def _slow_event(kind: str, time_us: int, account: str, body: Any, wanted: int) -
     rev = body.get("rev") if isinstance(body, dict) else None
     if not isinstance(rev, str) or not is_tid(rev) or time_us == 0:
         return Sync(time_us, time_ms, account)
-    ops, hole = _slow_ops(body, wanted)
+    ops, hole = _slow_ops(body)
     if ops is None:
         return Skipped(time_us, time_ms)
     return Commit(time_us, time_ms, account, tid_to_int(rev), UNTOLD, ops, hole)
 
 
-def _slow_ops(body: dict[str, Any], wanted: int) -> tuple[tuple[RecordOp, ...] | None, str | None]:
+def _slow_ops(body: dict[str, Any]) -> tuple[tuple[RecordOp, ...] | None, str | None]:
     collection, rkey, cid = body.get("collection"), body.get("rkey"), body.get("cid")
     if not isinstance(collection, str) or not isinstance(rkey, str):
         return (), "an op without a path"
     if collection not in WANTED_COLLECTIONS or not is_rkey(rkey):
-        return None, None
-    if collection == FOLLOW and wanted < 2:
         return None, None
     if body.get("operation") == "delete":
         return (RecordOp(collection, rkey, None, None),), None

@@ -78,6 +78,16 @@ def test_events_of_all_kinds_mean_what_the_slow_decoder_says(told):
         assert kinds == {Commit, Account, Identity, Skipped} | sync
 
 
+@pytest.mark.parametrize(("version", "decode"), [("v1", decode_v1), ("v2", decode_v2)])
+def test_posts_reposts_and_follows_are_read_of_everybody_tracked(told, version, decode):
+    messages, dids = told
+    events = (decode(message, dict.fromkeys(dids, ITEMS)) for message in messages[version])
+    ops = [op for event in events if isinstance(event, Commit) for op in event.ops]
+    assert {op.collection for op in ops} == {POST, REPOST, FOLLOW}
+    # Whom a deleted follow named is not known: it may have been a viewer.
+    assert [op.record is None for op in ops if op.collection == FOLLOW] == [False, True]
+
+
 @VERSIONS
 @fuzz(133)
 @given(data=st.data())
