@@ -33,6 +33,7 @@ OWN_CURSOR_MS = 600_000
 EVENTS_PER_SECOND = 1000
 # The time in one event may be anybody's joke.
 PROBE_EVENTS = 5
+# From when the connection stands; dialling has bounds of its own.
 PROBE_SECONDS = 3.0
 # Each doubles the way back: as many as there are numbers.
 MAX_PROBES = 48
@@ -120,10 +121,11 @@ class _Probe:
         self.source = source
         self.seqs: list[int] = []
         self.times: list[int] = []
-        self.until = monotonic() + PROBE_SECONDS
+        self.until = 0.0
 
     def opened(self, line: Line) -> None:
-        """Nothing to do: the events count."""
+        """How long it took to connect says nothing of what there is to be told."""
+        self.until = monotonic() + PROBE_SECONDS
 
     def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
         for data in copies(memory, spans, is_text=is_text):

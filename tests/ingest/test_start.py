@@ -1,6 +1,7 @@
 """Where to start on a relay whose numbers we do not know: asked of a relay made of numbers."""
 
 import asyncio
+import threading
 from bisect import bisect_left
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from server.ingest import start
 from server.ingest.source import source_of
 from tests.builders import NOW_MS
+from tests.ingest.jetstream_messages import v1
+from tests.ingest.test_websocket import serving, wait_closed
 
 RELAY = source_of("wss://relay.test/xrpc/com.atproto.sync.subscribeRepos", "Gapless/test")
 HOUR_MS = 3_600_000
@@ -86,3 +89,30 @@ def test_a_network_too_quiet_to_be_asked_is_read_from_its_oldest_event():
     assert find(old, NOW_MS - 1000) == (0, True)
     empty = Numbers(100, [], is_live=False)
     assert find(empty, NOW_MS - 1000) == (0, False)
+
+
+def test_a_source_that_is_slow_to_connect_to_has_its_time_to_speak(monkeypatch):
+    clock, was_asked = [0.0], threading.Event()
+    tick = start._Probe.tick
+
+    def ticking(probe):
+        goes_on = tick(probe)
+        was_asked.set()
+        return goes_on
+
+    def shake_hands(connection, request):
+        clock[0] += start.PROBE_SECONDS * 2
+
+    def talk(connection):
+        assert was_asked.wait(5)
+        for _ in range(start.PROBE_EVENTS):
+            connection.send(v1())
+        wait_closed(connection)
+
+    monkeypatch.setattr(start, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(start._Probe, "tick", ticking)
+    with serving(talk, process_request=shake_hands) as url:
+        jetstream = source_of(url.replace("/path", "/subscribe"), "Gapless/test")
+        found = asyncio.run(start.probe(jetstream, "Gapless/test", None))
+    assert found is not None
+    assert found.time_ms == NOW_MS
