@@ -2,7 +2,8 @@
 
 asyncio would do it without one: it asks the system's resolver in a thread that cannot be
 interrupted, and waits for that thread before it ends. Here such a thread is left behind, and
-nobody waits for it: neither who reads a stream, nor who wants the process to stop.
+nobody waits for it: neither who reads a stream, nor who wants the process to stop. `unless` gives
+up whatever else takes its time before a connection stands, as soon as nobody wants it any more.
 
 Bounds: DIAL_SECONDS for a socket. A resolver that hangs costs a thread until it gives up by itself
 (half a minute), so a few for each source, which asks again after DIAL_SECONDS at the earliest.
@@ -12,12 +13,14 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 DIAL_SECONDS = 15.0
 # Of those that a name has.
 MAX_ADDRESSES = 4
+# How often it is asked whether what is under way is still wanted.
+LOOK_SECONDS = 0.1
 
 T = TypeVar("T")
 
@@ -59,6 +62,19 @@ async def aside(call: Callable[[], T]) -> T:
     threading.Thread(target=run, name="aside", daemon=True).start()
     async with asyncio.timeout(DIAL_SECONDS):
         return await answer
+
+
+async def unless(is_over: Callable[[], bool], work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work gives or raises; None, within LOOK_SECONDS, if it is over before that."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done() and not is_over():
+            await asyncio.wait({task}, timeout=LOOK_SECONDS)
+        return task.result() if task.done() else None
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
 
 
 def _look_up(host: str, port: int) -> list[tuple[Any, ...]]:

@@ -11,7 +11,7 @@ sources of an entry have failed TRIES_A_SOURCE times in a row, the next entry ha
 on where the last one was (start.py). Meanwhile the preferred ones are asked now and then, and get
 their turn back when they have answered PREFERRED_PROBES times in a row. Frames that cannot be read
 are counted, and open a gap. A database that fails raises out of `run`: nothing goes on without it.
-LeaseLost does the same.
+LeaseLost does the same. Who is being dialled delays neither a stop nor a change of turn.
 
 One thread, one event loop: connections, the keeping of the tracked set and the waiting take turns.
 Bounds: one batch in memory (writer.py), and what merge.py remembers.
@@ -31,12 +31,12 @@ from server.core.metrics import IngestMetrics
 from server.ingest.breaks import kind_of, told, wish_s
 from server.ingest.comparison import Comparison
 from server.ingest.counters import SourceCounters
-from server.ingest.dialling import aside
+from server.ingest.dialling import aside, unless
 from server.ingest.did_filter import EVERYBODY, DidFilter
 from server.ingest.merge import Merge
 from server.ingest.reading import Reading
 from server.ingest.source import Source, source_of
-from server.ingest.start import find_start, probe
+from server.ingest.start import Start, find_start, probe
 from server.ingest.tracked import TrackedSet
 from server.ingest.websocket import open_stream
 from server.ingest.writer import BatchWriter
@@ -157,36 +157,40 @@ class Subscriber:
 
     async def _read_source(self, source: Source, turn: _Turn, writer: BatchWriter) -> None:
         """Connect and read, again and again."""
-        quiet_s = QUIET_SECONDS if len(self.groups) > 1 or len(turn.sources) > 1 else None
         counters = self.counters[source.name]
         while not turn.is_over():
             began, before = time.monotonic(), counters.messages
             try:
-                if source.dictionary is not None:
-                    # One that does not come in time is done without.
-                    with contextlib.suppress(TimeoutError):
-                        await aside(source.dictionary.prepare)
-                start = await find_start(source, self.user_agent, time.time_ns() // 1_000_000)
-                log.info("connecting source=%s cursor=%s", source.name, start.cursor)
-                reading = Reading(
-                    source,
-                    start,
-                    writer,
-                    counters,
-                    turn.is_over,
-                    quiet_s,
-                    self.filters.get(source.name),
-                )
-                try:
-                    await open_stream(source.address(start.cursor), self.user_agent, reading)
-                except StreamBroken:
-                    reading.ended()
-                    raise
-                reading.ended()
+                start = await unless(turn.is_over, self._find_start(source))
+                if start is not None:
+                    await self._read_from(start, source, turn, writer)
             except StreamBroken as broken:
                 lasted_s = time.monotonic() - began
                 is_well = lasted_s > HEALTHY_SECONDS and counters.messages > before
                 await self._wait(source, broken, turn, is_well=is_well)
+
+    async def _find_start(self, source: Source) -> Start:
+        if source.dictionary is not None:
+            # One that does not come in time is done without.
+            with contextlib.suppress(TimeoutError):
+                await aside(source.dictionary.prepare)
+        return await find_start(source, self.user_agent, time.time_ns() // 1_000_000)
+
+    async def _read_from(
+        self, start: Start, source: Source, turn: _Turn, writer: BatchWriter
+    ) -> None:
+        """Read until the turn is over. Raises StreamBroken."""
+        log.info("connecting source=%s cursor=%s", source.name, start.cursor)
+        counters, did_filter = self.counters[source.name], self.filters.get(source.name)
+        quiet_s = QUIET_SECONDS if len(self.groups) > 1 or len(turn.sources) > 1 else None
+        reading = Reading(source, start, writer, counters, turn.is_over, quiet_s, did_filter)
+        address = source.address(start.cursor)
+        try:
+            await open_stream(address, self.user_agent, reading, turn.is_over)
+        except StreamBroken:
+            reading.ended()
+            raise
+        reading.ended()
 
     async def _wait(
         self, source: Source, broken: StreamBroken, turn: _Turn, *, is_well: bool
@@ -254,7 +258,7 @@ class Subscriber:
         for source in sources:
             answers = 0
             try:
-                while not turn.is_over() and await probe(source, self.user_agent, None):
+                while await unless(turn.is_over, probe(source, self.user_agent, None)):
                     answers += 1
                     if answers == PREFERRED_PROBES:
                         return True

@@ -17,12 +17,14 @@ finding out that it is about nobody we know (docs/decisions.md).
 import asyncio
 import time
 from array import array
+from collections.abc import Callable
 from fcntl import ioctl
 from termios import FIONREAD
 from typing import Protocol
 
 from server.core.errors import StreamBroken, StreamHalfOpen, StreamSilent
 from server.ingest.connection import CONNECT_ERRORS, Connection, Listener, connect, named
+from server.ingest.dialling import unless
 from server.ingest.frames import PING
 
 # How often the caller gets to look at its clock and its stop event.
@@ -51,12 +53,23 @@ def read_stream(url: str, user_agent: str, handler: Handler) -> None:
     asyncio.run(open_stream(url, user_agent, handler))
 
 
-async def open_stream(url: str, user_agent: str, handler: Handler) -> None:
-    """The same beside other work of an event loop, all in one thread."""
+def _never() -> bool:
+    return False
+
+
+async def open_stream(
+    url: str, user_agent: str, handler: Handler, is_over: Callable[[], bool] = _never
+) -> None:
+    """The same beside other work of an event loop, all in one thread.
+
+    Returns as well if it `is_over` before the connection stands; from then on the handler says so.
+    """
     try:
-        connection = await connect(url, user_agent, handler)
+        connection = await unless(is_over, connect(url, user_agent, handler))
     except CONNECT_ERRORS as error:
         raise StreamBroken(f"cannot connect: {named(error)}") from error
+    if connection is None:
+        return
     try:
         await _attend(connection, handler)
     finally:
