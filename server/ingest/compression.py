@@ -30,8 +30,14 @@ DOWNLOAD_SECONDS = 3.0
 class Dictionary(Protocol):
     """Where a dictionary comes from, and what it makes of a message."""
 
-    def prepare(self) -> None:
-        """Get it, if it is not there. May take seconds; raises nothing."""
+    def prepare(self) -> "Expander | None":
+        """Get it; None: there is none. May take seconds, in any thread; changes and raises nothing.
+
+        Whoever gave up waiting for it has no use for what it brings in the end.
+        """
+
+    def use(self, expander: "Expander | None") -> None:
+        """For the next connection, what `prepare` gave: while one is read, it must stay."""
 
     def query(self) -> list[tuple[str, str]]:
         """What to ask the server for; nothing without a dictionary."""
@@ -39,11 +45,11 @@ class Dictionary(Protocol):
     def expand(self, message: bytes) -> bytes:
         """The JSON in a message. Raises BadFrame, or StreamBroken if it needs another dictionary.
 
-        With that one no message at all can be read, and a hole for each would help nobody.
+        Without that no message at all can be read, and a hole for each would help nobody.
         """
 
 
-class _Expander:
+class Expander:
     """A dictionary that is there."""
 
     def __init__(self, content: bytes) -> None:
@@ -54,6 +60,7 @@ class _Expander:
         self._decompressor = zstandard.ZstdDecompressor(dict_data=data)
 
     def expand(self, message: bytes) -> bytes:
+        """See Dictionary."""
         # A message that does not say how long it will be is given the room of the largest.
         try:
             size = zstandard.frame_content_size(message)
@@ -81,10 +88,14 @@ class FileDictionary:
     """The dictionary of version 1, from a file that the operator gave."""
 
     def __init__(self, path: str) -> None:
-        self._expander = _Expander(Path(path).read_bytes())
+        self._expander = Expander(Path(path).read_bytes())
 
-    def prepare(self) -> None:
+    def prepare(self) -> Expander:
         """It is there."""
+        return self._expander
+
+    def use(self, expander: Expander | None) -> None:
+        """There is no other."""
 
     def query(self) -> list[tuple[str, str]]:
         """Version 1 has one dictionary."""
@@ -101,15 +112,19 @@ class DownloadedDictionary:
     def __init__(self, stream_url: str, user_agent: str) -> None:
         self.stream_url = stream_url
         self.user_agent = user_agent
-        self._expander: _Expander | None = None
+        self._expander: Expander | None = None
 
-    def prepare(self) -> None:
+    def prepare(self) -> Expander | None:
         """Download it, anew each time: it is small, and the old one may have retired."""
         try:
-            self._expander = _Expander(self._download())
+            return Expander(self._download())
         except (OSError, http.client.HTTPException, zstandard.ZstdError, ValueError) as error:
-            self._expander = None
             log.info("no dictionary, reading without url=%s: %s", self.stream_url, error)
+            return None
+
+    def use(self, expander: Expander | None) -> None:
+        """See Dictionary."""
+        self._expander = expander
 
     def query(self) -> list[tuple[str, str]]:
         """Names the dictionary by the number in it."""
@@ -118,7 +133,7 @@ class DownloadedDictionary:
     def expand(self, message: bytes) -> bytes:
         """See Dictionary."""
         if self._expander is None:
-            raise BadFrame("a compressed message, and we asked for none")
+            raise StreamBroken("a compressed message, and we asked for none")
         return self._expander.expand(message)
 
     def _download(self) -> bytes:

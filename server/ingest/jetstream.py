@@ -19,7 +19,7 @@ from functools import lru_cache
 
 import msgspec
 
-from server.core.errors import BadFrame
+from server.core.errors import BadFrame, StreamBroken
 from server.core.events import (
     UNTOLD,
     Account,
@@ -120,12 +120,15 @@ _UNREADABLE = (ValueError, RecursionError)
 
 
 def decoder(read: Read, dictionary: Dictionary | None) -> Read:
-    """`read` for a source that may compress: text is JSON, and bytes are compressed JSON."""
+    """`read` for a source that may compress: text is JSON, and bytes are compressed JSON.
+
+    Raises StreamBroken for bytes from a source that was not asked for them: it would send no text.
+    """
 
     def decode(message: bytes | str, wants: Mapping[str, int]) -> Event:
         if isinstance(message, bytes):
             if dictionary is None:
-                raise BadFrame("a binary message, and we asked for no compression")
+                raise StreamBroken("a binary message, and we asked for no compression")
             message = dictionary.expand(message)
         return read(message, wants)
 

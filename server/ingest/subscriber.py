@@ -171,9 +171,11 @@ class Subscriber:
 
     async def _find_start(self, source: Source) -> Start:
         if source.dictionary is not None:
+            expander = None
             # One that does not come in time is done without.
             with contextlib.suppress(TimeoutError):
-                await aside(source.dictionary.prepare)
+                expander = await aside(source.dictionary.prepare)
+            source.dictionary.use(expander)
         return await find_start(source, self.user_agent, time.time_ns() // 1_000_000)
 
     async def _read_from(

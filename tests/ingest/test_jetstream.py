@@ -252,7 +252,9 @@ def test_a_compressed_message_means_the_same(served, tmp_path):
 def test_the_dictionary_of_version_2_is_downloaded_and_asked_for_by_its_number(served):
     downloaded = DownloadedDictionary(served.v2_url, "Gapless/test")
     assert downloaded.query() == []
-    downloaded.prepare()
+    expander = downloaded.prepare()
+    assert downloaded.query() == []
+    downloaded.use(expander)
     assert downloaded.query() == [("zstdDictionary", "77")]
 
 
@@ -263,8 +265,7 @@ def test_a_source_that_gives_no_dictionary_is_read_without(fault):
     with Network(seed=2, jetstreams=1) as net:
         net.faults.arm(fault, where={"host": "jetstream0"})
         downloaded = DownloadedDictionary(net.jetstreams[0].v2_url, "Gapless/test")
-        downloaded.prepare()
-        assert downloaded.query() == []
+        assert downloaded.prepare() is None
         assert net.faults.fired[fault] == 1
 
 
@@ -285,7 +286,9 @@ def test_what_cannot_be_expanded_is_a_bad_frame(served, tmp_path):
     for message in (b"", b"no zstd", bomb, bomb[:50], zstandard.ZstdCompressor().compress(b"{")):
         with pytest.raises(BadFrame):
             decode(message, WANTS)
-    with pytest.raises(BadFrame):
-        decoder(decode_v2, None)(b"{}", WANTS)
-    with pytest.raises(BadFrame):
-        decoder(decode_v2, DownloadedDictionary(served.v2_url, "x"))(b"{}", WANTS)
+
+
+@pytest.mark.parametrize("dictionary", [None, DownloadedDictionary("ws://127.0.0.1", "x")])
+def test_messages_that_nobody_asked_to_be_compressed_end_the_connection(dictionary):
+    with pytest.raises(StreamBroken, match="we asked for no"):
+        decoder(decode_v2, dictionary)(b"{}", WANTS)

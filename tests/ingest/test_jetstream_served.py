@@ -1,4 +1,4 @@
-"""A Jetstream of version 1 and the subscriber: compressed, and asked for the tracked only."""
+"""A Jetstream and the subscriber: compressed, and, in version 1, asked for the tracked only."""
 
 import logging
 import threading
@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from server.core.syntax import int_to_tid
-from server.ingest import compression, did_filter, start
+from server.ingest import compression, dialling, did_filter, start
 from server.storage import leases, repos
 from server.storage.authors import author_ids
 from server.storage.cursors import load_position
@@ -209,4 +209,33 @@ def test_compressed_it_says_the_same(
         wait_until(lambda: value("SELECT count(*) FROM tombstones") == 1)
         assert item_count() == 2
         assert len(expanded) == messages(running) >= 5
+    assert reasons() == []
+
+
+def test_a_dictionary_that_fails_to_come_after_it_was_given_up_changes_nothing(
+    jetstream, alice, known, reading, monkeypatch
+):
+    asked, late = [], threading.Event()
+    download = compression.DownloadedDictionary._download
+
+    def hang(self):
+        asked.append(threading.current_thread())
+        if len(asked) == 1:
+            return download(self)
+        late.wait()
+        raise OSError("no route to the host")
+
+    monkeypatch.setattr(compression.DownloadedDictionary, "_download", hang)
+    monkeypatch.setattr(dialling, "DIAL_SECONDS", 0.3)
+    with reading(jetstream.v2_url) as running:
+        (counters,) = running.subscriber.counters.values()
+        alice.post("compressed")
+        wait_until(lambda: item_count() == 1)
+        assert jetstream.stream.cut("reset") == 1
+        wait_until(lambda: counters.connections == 2)
+        late.set()
+        asked[1].join()
+        alice.post("as it is")
+        wait_until(lambda: item_count() == 2 or counters.bad_messages)
+    assert counters.bad_messages == 0
     assert reasons() == []
