@@ -1,11 +1,17 @@
-"""One connection to a source: decodes what it says, and looks whether it goes on where we were."""
+"""One connection to a source: decodes what it says, and looks whether it goes on where we were.
+
+What cannot be read may have been about anybody, so it is a hole of everybody, written down before
+anything after it. One hole stands for all such messages of a handover: they were made before it was
+read, and whoever the hole resets is confirmed, and so fetched, only when it has been gone through.
+Bounds: a hole each handover, and MAX_UNREADABLE messages; then the connection is broken.
+"""
 
 import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
 
-from server.core.errors import BadFrame, StreamSilent
+from server.core.errors import BadFrame, StreamBroken, StreamSilent
 from server.core.events import Account, Commit, Identity, Info, Skipped, Sync
 from server.ingest.connection import Line
 from server.ingest.counters import SourceCounters
@@ -26,6 +32,9 @@ log = logging.getLogger(__name__)
 OUTDATED_MS = 60_000
 # How many events are compared: the time in one of them may be anybody's joke.
 FIRST_EVENTS = 5
+
+# A source of which so many messages in a row cannot be read does not speak our language.
+MAX_UNREADABLE = 10
 
 # A source that was not asked for the past may still be busy putting us on its list when the
 # connection is open. It tells us everything from its first event on; one that has nothing to tell
@@ -70,6 +79,9 @@ class Reading:
         self.wants = writer.tracked.wants
         # Events about nobody of ours that are not in the metrics yet.
         self.skipped = 0
+        # Messages in a row that could not be read, and whether this handover has its hole.
+        self.unreadable = 0
+        self.is_doubted = False
         self.first_events = 0
         self.goes_on = False
         # Why the past is missing, and from when, until the source is sure to tell us the present:
@@ -123,6 +135,7 @@ class Reading:
     def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
         """Events, in order; nearly all of them about nobody of ours."""
         self.counters.messages += len(spans)
+        self.is_doubted = False
         sift = self.source.sift_text if is_text else self.source.sift_binary
         if sift is not None and self.first_events >= FIRST_EVENTS:
             count = len(spans)
@@ -135,15 +148,14 @@ class Reading:
         try:
             event = self.decode(data, self.wants)
         except BadFrame as bad:
-            self.counters.bad_messages += 1
-            self.writer.metrics.drops.labels("unreadable").inc()
-            self._gap(f"undecodable frame: {bad}", self.place.event_ms(_now_ms()))
+            self._doubt(bad)
             return
         except SourceError as error:
             if error.name == "FutureCursor":
                 # The source has never said what our cursor stands for: its numbers are new.
                 self._forget("future cursor")
             raise
+        self.unreadable = 0
         if isinstance(event, Skipped) and self.first_events >= FIRST_EVENTS:
             # Nearly all of them: nothing is done for these but to note the place.
             self.skipped += 1
@@ -154,6 +166,19 @@ class Reading:
             self._info(event)
         else:
             self._take(event)
+
+    def _doubt(self, bad: BadFrame) -> None:
+        """Nobody knows what was said, nor of whom."""
+        self.counters.bad_messages += 1
+        self.writer.metrics.drops.labels("unreadable").inc()
+        if not self.is_doubted:
+            self._gap(f"undecodable frame: {bad}", self.place.event_ms(_now_ms()))
+            self.is_doubted = True
+        self.unreadable += 1
+        if self.unreadable == MAX_UNREADABLE:
+            # At its cursor the source would say the same again. Everybody is fetched as it is.
+            self._forget("nothing that it says can be read")
+            raise StreamBroken(f"{MAX_UNREADABLE} messages in a row cannot be read: {bad}")
 
     def _take(self, event: Told) -> None:
         # The time in an event is the word of whoever wrote it: it may be long ago, but not to come.
