@@ -1,10 +1,9 @@
 """Messages of a Jetstream, version 1 (`/subscribe`) and 2 (`subscribeEvents`), as events.
 
-Pure. `without_strangers` passes over messages about nobody we track by their first bytes. (One that
-named two accounts would be taken for one about the first.) JSON is read by typed structures that
-leave the record as it is. What cannot be read is BadFrame when even the account is unknown, and
-otherwise an event that says whose repo has a hole. Records come as JSON; what the projection looks
-at (texts, numbers, maps) is the same there as in DAG-CBOR.
+Pure. JSON is read by typed structures that leave the record as it is. What cannot be read is an
+event that says whose repo has a hole, if we track it, and BadFrame only when even the account is
+unknown (jetstream_head.py). Records come as JSON; what the projection looks at (texts, numbers,
+maps) is the same there as in DAG-CBOR.
 
 What a Jetstream does not tell: which commit continues which (`since` is UNTOLD), what belongs to
 one commit (each op comes alone), whether a record is what its CID says, and, in version 1, #sync.
@@ -13,9 +12,7 @@ So a loss shows only where sources are read together, or when repos are compared
 The number of an event is its time in microseconds: any Jetstream understands it (source.py).
 """
 
-import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 
 import msgspec
 
@@ -34,10 +31,9 @@ from server.core.events import (
 from server.core.projection import WANTED_COLLECTIONS
 from server.core.syntax import datetime_ms, is_rkey, is_tid, tid_to_int
 from server.ingest.compression import Dictionary
+from server.ingest.jetstream_head import V2_KINDS, head_of, text_us
 from server.ingest.relay import SourceError, account_status
-from server.ingest.sift import sifter
 
-_V2_KINDS = "network.bsky.jetstream.subscribeEvents#"
 _ABOUT_A_REPO = frozenset(("commit", "account", "identity", "sync"))
 _CID_BYTES = 36
 # Python reads base 32 with these digits; what is no digit of a CID must be none for it either.
@@ -46,21 +42,6 @@ _TO_BASE32HEX = dict.fromkeys(range(128), "!") | {
     for value, digit in enumerate("abcdefghijklmnopqrstuvwxyz234567")
 }
 _MAX_US = 2**62
-
-# How a message begins, in the order in which both versions are written.
-_KIND = rb"(?:commit|account|identity|sync)"
-_DID = rb"(did:plc:[a-z2-7]{24})"
-without_strangers = sifter(
-    re.compile(rb'\{"did":"' + _DID + rb'","time_us":[0-9]{1,18},"kind":"' + _KIND + rb'"'),
-    re.compile(
-        rb'\{"\$type":"message","payload":\{"\$type":"'
-        + re.escape(_V2_KINDS.encode())
-        + _KIND
-        + rb'","seq":[0-9]{1,18},"did":"'
-        + _DID
-        + rb'"'
-    ),
-)
 
 Read = Callable[[bytes | str, Mapping[str, int]], Event]
 
@@ -140,7 +121,7 @@ def decode_v1(message: bytes | str, wants: Mapping[str, int]) -> Event:
     try:
         told = _v1.decode(message)
     except _UNREADABLE as error:
-        raise BadFrame(f"not a message of a Jetstream: {_told(error)}") from error
+        return _unreadable(message, wants, error)
     time_us = told.time_us
     if not 0 <= time_us < _MAX_US:
         raise BadFrame("an impossible time")
@@ -164,19 +145,34 @@ def decode_v2(message: bytes | str, wants: Mapping[str, int]) -> Event:
     try:
         told = _v2.decode(message)
     except _UNREADABLE as error:
-        raise BadFrame(f"not a message of a Jetstream: {_told(error)}") from error
+        return _unreadable(message, wants, error)
     payload = told.payload
     if told.kind != "message" or payload is None:
         return _no_event(told)
-    kind = payload.kind.removeprefix(_V2_KINDS)
+    kind = payload.kind.removeprefix(V2_KINDS)
     if kind == "info":
         return Info(str(payload.name))
-    time_us = _time_us(payload.time)
+    time_us = text_us(payload.time)
     if payload.did in wants:
         return _about_repo(kind, time_us, payload)
     if payload.did or kind not in _ABOUT_A_REPO:
         return Skipped(time_us, time_us // 1000)
     raise BadFrame(f"{kind} of no repo")
+
+
+def _unreadable(message: bytes | str, wants: Mapping[str, int], error: Exception) -> Event:
+    """What is known of a message that is no JSON to us: at best whose it is, by its head.
+
+    Records may be nested deeper than we read, and what one account writes must not be a hole of
+    everybody. Raises BadFrame if the head is strange as well.
+    """
+    told = head_of(message)
+    if told is None:
+        raise BadFrame(f"not a message of a Jetstream: {_told(error)}") from error
+    did, time_us = told
+    return (
+        Sync(time_us, time_us // 1000, did) if did in wants else Skipped(time_us, time_us // 1000)
+    )
 
 
 def _no_event(told: _V2) -> Event:
@@ -264,22 +260,6 @@ def _upstream_ms(raw: msgspec.Raw, time_us: int) -> int:
     except _UNREADABLE:
         time_ms = None
     return time_us // 1000 if time_ms is None else time_ms
-
-
-def _time_us(text: object) -> int:
-    """The time of an event of version 2; 0 for what is none."""
-    if not isinstance(text, str):
-        return 0
-    if len(text) == 27 and text[19] == "." and text[26] == "Z":
-        fraction = text[20:26]
-        if fraction.isascii() and fraction.isdigit():
-            return _second_us(text[:19]) + int(fraction)
-    return max(datetime_ms(text) or 0, 0) * 1000
-
-
-@lru_cache(maxsize=64)
-def _second_us(text: str) -> int:
-    return max(datetime_ms(text + "Z") or 0, 0) * 1000
 
 
 def _told(error: BaseException) -> str:

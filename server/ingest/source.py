@@ -11,9 +11,8 @@ from urllib.parse import urlencode, urlsplit
 from server.core.events import Event
 from server.core.projection import WANTED_COLLECTIONS
 from server.core.setting_values import JETSTREAM_V1_PATH, JETSTREAM_V2_PATH
-from server.ingest import jetstream, relay
+from server.ingest import jetstream, jetstream_head, relay, relay_head
 from server.ingest.compression import Dictionary, DownloadedDictionary, FileDictionary
-from server.ingest.relay_head import without_strangers
 from server.ingest.sift import Sift
 
 Decode = Callable[[bytes | str, Mapping[str, int]], Event]
@@ -55,7 +54,7 @@ class Source:
 
 def source_of(url: str, user_agent: str, dictionary_file: str | None = None) -> Source:
     """The source behind a URL of STREAM_URLS."""
-    parts, sift = urlsplit(url), jetstream.without_strangers
+    parts, sift = urlsplit(url), jetstream_head.without_strangers
     if parts.path == JETSTREAM_V1_PATH:
         file = None if dictionary_file is None else FileDictionary(dictionary_file)
         decode = jetstream.decoder(jetstream.decode_v1, file)
@@ -69,4 +68,5 @@ def source_of(url: str, user_agent: str, dictionary_file: str | None = None) -> 
         # The two methods of one host are two sources, each with its cursor.
         name = f"{parts.netloc}/{parts.path.rpartition('.')[2]}"
         return Source(url, name, decode, False, True, _V2_QUERY, downloaded, sift_text=sift)
-    return Source(url, parts.netloc, relay.decode_frame, True, False, sift_binary=without_strangers)
+    sift = relay_head.without_strangers
+    return Source(url, parts.netloc, relay.decode_frame, True, False, sift_binary=sift)

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.errors import BadFrame
-from server.core.events import Skipped
-from server.ingest.jetstream import decode_v1, decode_v2, without_strangers
+from server.core.events import Skipped, Sync
+from server.ingest.jetstream import decode_v1, decode_v2
+from server.ingest.jetstream_head import without_strangers
 from server.storage.repos import ITEMS
-from tests.builders import did
+from tests.builders import NOW_MS, did
 from tests.fuzzing import fuzz
-from tests.ingest.jetstream_messages import V2, simnet_messages, v1, v2
+from tests.ingest.jetstream_messages import NOW_US, V2, simnet_messages, v1, v2
 from tests.ingest.sifting import is_passed_over
 
 STRANGER, TRACKED = did("alice"), did("bob")
@@ -62,6 +63,18 @@ def test_an_unusual_form_is_left_to_the_decoder(decode, make):
     usual = compact(make())
     for message in (make().encode(), b" " + usual, usual.replace(b"did:plc:", b"did:web:")):
         assert not assert_right(decode, message, WANTS)
+
+
+@VERSIONS
+def test_a_record_nested_deeper_than_we_read_is_a_hole_of_its_author_and_of_nobody_else(
+    decode, make
+):
+    deep = compact(make()).replace(b'"hello"', b"[" * 5000 + b"]" * 5000)
+    for message in (deep, deep.decode()):
+        assert decode(message, {STRANGER: ITEMS}) == Sync(NOW_US, NOW_MS, STRANGER)
+        assert decode(message, WANTS) == Skipped(NOW_US, NOW_MS)
+    with pytest.raises(BadFrame):
+        decode(deep.replace(b"did:plc:", b"did:"), WANTS)
 
 
 def test_a_word_of_the_source_itself_is_kept():
