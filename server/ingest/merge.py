@@ -11,9 +11,11 @@ one would make the lost one old before the slower source brings it. So:
   those of a repo are passed on by rev. One that comes still later, when a later rev has been passed
   on without a chain to vouch for it, is not applied out of order: its author is fetched again.
 
-What waits is not saved, so the cursor of its source stays below it (`held_seq`). A source that
-comes back repeats what others told meanwhile; whatever is older than MEMORY_SECONDS is then left to
-the revs in the database, which drop what they have seen.
+What waits is not saved, so the cursor of its source stays below it (`held_seq`). So does the time
+up to which any of them vouches (`held_ms`): what one told first is dropped when the others tell it,
+and at the speed at which the past is read, they are hours further before it has its turn. A source
+that comes back repeats what others told meanwhile; whatever is older than MEMORY_SECONDS is then
+left to the revs in the database, which drop what they have seen.
 
 Bounds: MEMORY_SECONDS of tracked authors' events, MAX_EVENTS of them; the oldest are forgotten, and
 nothing is judged by what is not remembered.
@@ -42,6 +44,8 @@ class _Held:
     seq: int
     time_ms: int
     since_s: float
+    # How far its source had been read.
+    reached_ms: int
 
 
 class Merge:
@@ -68,15 +72,21 @@ class Merge:
             self.comparison.hear(source, event, now_s, may_begin=is_covered)
         return is_new
 
-    def hold(self, source: str, event: Commit, commit: RepoCommit, now_s: float) -> None:
-        """Take a commit in until its turn has come."""
-        held = _Held(commit, source, event.seq, event.time_ms, now_s)
+    def hold(
+        self, source: str, event: Commit, commit: RepoCommit, now_s: float, reached_ms: int
+    ) -> None:
+        """Take a commit in until its turn has come; its source has been read to `reached_ms`."""
+        held = _Held(commit, source, event.seq, event.time_ms, now_s, reached_ms)
         self.held.setdefault(event.repo, []).append(held)
 
     def held_seq(self, source: str) -> int | None:
         """The first event of the source that is not passed on yet."""
         seqs = [one.seq for held in self.held.values() for one in held if one.source == source]
         return min(seqs, default=None)
+
+    def held_ms(self) -> int | None:
+        """How far the sources had been read when the first of what still waits was told."""
+        return min((one.reached_ms for held in self.held.values() for one in held), default=None)
 
     def release(self, batch: Batch, now_s: float, now_ms: int) -> None:
         """Pass on whatever has its turn."""

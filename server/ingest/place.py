@@ -43,7 +43,16 @@ class Place:
             return self.saved_ms
         return min(sorted(self.times)[len(self.times) // 4], now_ms)
 
-    def cursor(self, now_ms: int, held_seq: int | None = None) -> StreamCursor:
-        """What may be saved when `held_seq` is the first event that is still in hand."""
+    def cursor(
+        self, now_ms: int, held_seq: int | None = None, held_ms: int | None = None
+    ) -> StreamCursor:
+        """What may be saved when `held_seq` is the first event that is still in hand.
+
+        `held_ms`: nothing later than this is vouched for, but for what was before.
+        """
         seq = self.seq if held_seq is None else min(self.seq, held_seq - 1)
-        return StreamCursor(self.source.name, seq, self.event_ms(now_ms), self.source.has_chain)
+        event_ms = self.event_ms(now_ms)
+        if held_ms is not None:
+            vouched_ms = self.saved_ms if self.stored is None else self.stored.event_ms
+            event_ms = min(event_ms, max(held_ms, vouched_ms))
+        return StreamCursor(self.source.name, seq, event_ms, self.source.has_chain)

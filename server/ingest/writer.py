@@ -17,6 +17,7 @@ from server.ingest.merge import Merge
 from server.ingest.place import Place
 from server.ingest.tracked import TrackedSet
 from server.storage.changes import Batch, RepoCommit, commit_batch, commit_gap
+from server.storage.cursors import StreamCursor
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class BatchWriter:
         wants = self.tracked.wants
         match event:
             case Commit():
-                self._add_commit(name, event, time_ms)
+                self._add_commit(place, event, time_ms)
             case Account() if event.repo in wants:
                 self.batch.statuses[event.repo] = (event.active, event.status)
                 self._grow(1)
@@ -69,14 +70,15 @@ class BatchWriter:
             case _:
                 pass
 
-    def _add_commit(self, name: str, event: Commit, time_ms: int) -> None:
+    def _add_commit(self, place: Place, event: Commit, time_ms: int) -> None:
         # Most commits of whoever is tracked are likes: only their place in the chain counts.
         kept = self._changes(event, time_ms) if event.ops else ()
         commit = RepoCommit(event.repo, event.rev, event.since, kept, event.hole)
         if self.merge is None:
             self.batch.commits.append(commit)
         else:
-            self.merge.hold(name, event, commit, time.monotonic())
+            reached_ms = place.event_ms(time.time_ns() // 1_000_000)
+            self.merge.hold(place.source.name, event, commit, time.monotonic(), reached_ms)
         self._grow(1 + len(kept))
 
     def _changes(self, event: Commit, time_ms: int) -> Sequence[Change]:
@@ -103,10 +105,7 @@ class BatchWriter:
             self.merge.release(self.batch, time.monotonic(), now_us // 1000)
             reached = {name: one.event_ms(now_us // 1000) for name, one in self.places.items()}
             self.merge.comparison.judge(reached, time.monotonic())
-        cursors = [
-            place.cursor(now_us // 1000, None if self.merge is None else self.merge.held_seq(name))
-            for name, place in self.places.items()
-        ]
+        cursors = self._cursors(now_us // 1000)
         moved = [one for one in cursors if self._has_moved(one.host, one.seq)]
         if self.batch or moved:
             first, *beside = moved or [one for one in cursors if self.places[one.host].has_read]
@@ -128,6 +127,17 @@ class BatchWriter:
         is_holding = self.merge is not None and self.merge.held
         pause_s = BATCH_SECONDS if is_holding else CURSOR_SECONDS
         self.next_commit = time.monotonic() + pause_s
+
+    def _cursors(self, now_ms: int) -> list[StreamCursor]:
+        """What may be saved of each source, with what still waits in hand."""
+        merge = self.merge
+        if merge is None:
+            return [place.cursor(now_ms) for place in self.places.values()]
+        held_ms = merge.held_ms()
+        return [
+            place.cursor(now_ms, merge.held_seq(name), held_ms)
+            for name, place in self.places.items()
+        ]
 
     def _has_moved(self, name: str, seq: int) -> bool:
         place = self.places[name]

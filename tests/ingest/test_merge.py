@@ -50,7 +50,7 @@ class Told:
     def tell(self, source, told, now_s):
         if self.merge.is_new(source, told, now_s, NOW_MS + int(now_s * 1000)):
             commit = RepoCommit(told.repo, told.rev, told.since, (), None)
-            self.merge.hold(source, told, commit, now_s)
+            self.merge.hold(source, told, commit, now_s, told.time_ms)
 
     def release(self, now_s):
         self.merge.release(self.batch, now_s, NOW_MS + int(now_s * 1000))
