@@ -11,6 +11,11 @@ one would make the lost one old before the slower source brings it. So:
   those of a repo are passed on by rev. One that comes still later, when a later rev has been passed
   on without a chain to vouch for it, is not applied out of order: its author is fetched again.
 
+What happened to an account is told with a time, which is that of its host and may be wrong, and in
+an order, which is true of one source. So an event that nobody told yet is taken from a source that
+told the last one as well, whatever the time; from one that did not (it lost that one, or is behind
+and says what is forgotten here), only if it is not older.
+
 What waits is not saved, so the cursor of its source stays below it (`held_seq`). So does the time
 up to which any of them vouches (`held_ms`): what one told first is dropped when the others tell it,
 and at the speed at which the past is read, they are hours further before it has its turn. A source
@@ -48,6 +53,15 @@ class _Held:
     reached_ms: int
 
 
+@dataclass(slots=True)
+class _Word:
+    """The last that was said of an account, and who said it."""
+
+    key: tuple[object, ...]
+    time_ms: int
+    tellers: set[str]
+
+
 class Merge:
     """What the sources of one group told lately. Times are monotonic, but for `*_ms`."""
 
@@ -58,9 +72,10 @@ class Merge:
         self.held: dict[str, list[_Held]] = {}
         # The newest rev of each repo that was passed on, and whether a chain vouches for it.
         self.passed: dict[str, tuple[int, bool]] = {}
+        self.words: dict[str, _Word] = {}
 
     def is_new(self, source: str, event: Event, now_s: float, now_ms: int) -> bool:
-        """Whether nobody has told this yet."""
+        """Whether nobody has told this yet, nor anything that makes it old."""
         if isinstance(event, Info | Skipped):
             return False
         key = _key(event)
@@ -70,7 +85,26 @@ class Merge:
         if isinstance(event, Commit):
             is_covered = self._is_covered(event.time_ms, now_ms)
             self.comparison.hear(source, event, now_s, may_begin=is_covered)
+        if isinstance(event, Account):
+            time_ms = min(event.time_ms, now_ms)
+            return self._is_last_word(source, event.repo, key, time_ms, is_new=is_new)
         return is_new
+
+    def _is_last_word(
+        self, source: str, repo: str, key: tuple[object, ...], time_ms: int, *, is_new: bool
+    ) -> bool:
+        """Whether this changes what was last said of the account."""
+        last = self.words.get(repo)
+        if last is not None and last.key == key:
+            last.tellers.add(source)
+            return False
+        if not is_new:
+            return False
+        if last is not None and source not in last.tellers and time_ms < last.time_ms:
+            return False
+        self.words.pop(repo, None)
+        self.words[repo] = _Word(key, time_ms, {source})
+        return True
 
     def hold(
         self, source: str, event: Commit, commit: RepoCommit, now_s: float, reached_ms: int
@@ -130,8 +164,9 @@ class Merge:
             del self.seen[key]
             if is_full:
                 self.covered_from_ms = now_ms
-        while len(self.passed) > MAX_EVENTS:
-            del self.passed[next(iter(self.passed))]
+        for memory in (self.passed, self.words):
+            while len(memory) > MAX_EVENTS:
+                del memory[next(iter(memory))]
 
 
 def _has_turn(one: _Held, last_rev: int, now_s: float) -> bool:

@@ -141,6 +141,50 @@ def test_news_of_an_account_are_taken_once():
     assert told.merge.is_new("two", back, 3.0, NOW_MS)
 
 
+def hidden(at_s):
+    return Account(1, NOW_MS + int(at_s * 1000), ALICE, False, "deactivated")
+
+
+def shown(at_s):
+    return Account(1, NOW_MS + int(at_s * 1000), ALICE, True, None)
+
+
+def is_shown_after(told, *said):
+    """What the account is when each source has told in turn; a source, the event, and when."""
+    state = True
+    for source, one, now_s in said:
+        if told.merge.is_new(source, one, now_s, NOW_MS + int(now_s * 1000)):
+            state = one.active
+        told.merge.release(told.batch, now_s, NOW_MS + int(now_s * 1000))
+    return state
+
+
+def test_who_was_told_to_be_back_by_one_that_lost_the_going_stays_there():
+    said = [("two", shown(1), 1.0), ("one", hidden(0), 1.5), ("one", shown(1), 1.5)]
+    assert is_shown_after(Told(), *said)
+
+
+def test_a_source_that_tells_again_what_is_forgotten_hides_nobody():
+    back_s, late_s = MEMORY_SECONDS * 0.8, MEMORY_SECONDS * 1.6
+    told = Told()
+    assert is_shown_after(told, ("two", hidden(0), 0.0), ("two", shown(back_s), back_s))
+    told.release(late_s)
+    assert len(told.merge.seen) == 1
+    assert is_shown_after(told, ("one", hidden(0), late_s), ("one", shown(back_s), late_s))
+
+
+def test_in_one_source_the_order_counts_whatever_the_clocks_say():
+    """As when somebody moves between two hosts, of which one has a clock that is behind."""
+    said = [("two", hidden(60), 61.0), ("one", hidden(60), 62.0), ("one", shown(5), 63.0)]
+    assert is_shown_after(Told(), *said, ("two", shown(5), 64.0))
+    assert not is_shown_after(Told(), *said, ("two", hidden(90), 90.0))
+
+
+def test_a_clock_that_is_ahead_has_the_last_word_only_until_it_is_that_late():
+    said = [("two", shown(9_000_000), 1.0), ("one", hidden(60), 60.0)]
+    assert not is_shown_after(Told(), *said)
+
+
 def test_memory_is_bounded_and_what_it_lost_is_not_judged(monkeypatch):
     monkeypatch.setattr(merge, "MAX_EVENTS", 10)
     told = Told()
@@ -149,6 +193,11 @@ def test_memory_is_bounded_and_what_it_lost_is_not_judged(monkeypatch):
         told.release(100.0 + rev)
     assert len(told.merge.seen) <= 10
     assert len(told.merge.passed) <= 10
+    for number in range(100):
+        news = Account(1, NOW_MS, did(f"author{number}"), False, None)
+        assert told.merge.is_new("one", news, 300.0, NOW_MS)
+    told.release(300.0)
+    assert len(told.merge.words) <= 10
     assert told.merge.covered_from_ms > NOW_MS
 
 
