@@ -14,7 +14,21 @@ POSTGRES_PORT = 5432
 # say so in the log.
 _IN_PLACE = re.compile(r"[a-z]+://(?:[^@/?#]*@)?[^@/?#]*(?:/[^@/?#]*)?(?:\?[^@#]*)?")
 STRAY_MARK = "has a stray mark (write / ? # @ in a password as %2F %3F %23 %40)"
-_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_STRAY_PERCENT = re.compile(r"%(?:00|(?![0-9A-Fa-f]{2}))")
+STRAY_PERCENT = "has a % that begins no code (write a % in a password as %25)"
+# The whole of it. What is not of this shape the driver cannot read either, and quotes in the log,
+# password and all; nor does it find a port in what stands there instead of one.
+_HOST = r"(?:\[[^@/?#\[\]]+\]|[^@/?#:,\[\]]*)(?::[0-9]*)?"
+_OPTION = r"[A-Za-z_]+=[^@#&=]*"
+_SHAPE = re.compile(
+    rf"(?!.*[\s\0])[a-z]+://(?:[^@/?#]*@)?{_HOST}(?:,{_HOST})*(?:/[^@/?#]*)?"
+    rf"(?:\?(?:{_OPTION}(?:&{_OPTION})*&?)?)?",
+    re.DOTALL,
+)
+SHAPE = (
+    "must be like postgresql://USER:PASSWORD@HOST:PORT/NAME?OPTION=VALUE (write a space as %20,"
+    " & and = in a value as %26 %3D, and an IPv6 address in brackets)"
+)
 
 
 def database_url(text: str) -> str:
@@ -24,8 +38,8 @@ def database_url(text: str) -> str:
         raise ValueError("must start with sqlite:/// or postgresql://")
     if scheme == "sqlite" and not (text.startswith("sqlite:///") and len(text) > len("sqlite:///")):
         raise ValueError("an SQLite URL is sqlite:///FILE (relative) or sqlite:////FILE (absolute)")
-    if scheme != "sqlite" and not _IN_PLACE.fullmatch(text):
-        raise ValueError(STRAY_MARK)
+    if scheme != "sqlite" and (problem := _unreadable(text)):
+        raise ValueError(problem)
     return text
 
 
@@ -75,13 +89,20 @@ def _problems(urls: tuple[str, ...]) -> list[tuple[int, str]]:
         name = server_name(url)
         if not url.startswith(("postgresql://", "postgres://")):
             found.append((n, "must start with postgresql:// (write a comma in a password as %2C)"))
-        elif not _IN_PLACE.fullmatch(url):
-            found.append((n, STRAY_MARK))
+        elif problem := _unreadable(url):
+            found.append((n, problem))
         elif name is None:
             found.append((n, "must name one server, as in postgresql://USER:PASSWORD@HOST/NAME"))
-        elif _STRAY_PERCENT.search(url):
-            found.append((n, "has a % that begins no code (write a % in a password as %25)"))
         elif name in seen:
             found.append((n, "names a server that stands there before"))
         seen.add(name or "")
     return found
+
+
+def _unreadable(url: str) -> str | None:
+    """Why the driver could not read a PostgreSQL URL, or would read it otherwise than meant."""
+    if not _IN_PLACE.fullmatch(url):
+        return STRAY_MARK
+    if _STRAY_PERCENT.search(url):
+        return STRAY_PERCENT
+    return None if _SHAPE.fullmatch(url) else SHAPE

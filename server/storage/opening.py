@@ -8,6 +8,9 @@ pool.
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg2
+from psycopg2.extensions import parse_dsn
+
 from server.core.errors import ConfigError
 from server.storage.authors import forget_dids
 from server.storage.connection_pool import ConnectionPool
@@ -53,7 +56,8 @@ def open_database(
 
     `read_only`: the database itself refuses every write. `leave`: ends this process, when the
     server turns out to be of another history than at first (one_history.py). Raises ConfigError
-    when the folder of an SQLite file cannot be made, or the file must be there and is not.
+    when the folder of an SQLite file cannot be made, or the file must be there and is not; and for
+    a URL that the driver cannot read, in words of ours, because its own may hold the password.
     """
     forget_dids()
     forget_counts()
@@ -68,6 +72,7 @@ def open_database(
         pragmas = _READ_PRAGMAS | ({"query_only": 1} if read_only else _WRITE_PRAGMAS)
         database.initialize(SqliteWithReaders(str(path), pragmas, timeout=BUSY_SECONDS))
         return
+    _check(url)
     options = (
         f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC"
         f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
@@ -85,3 +90,11 @@ def open_database(
             connection_factory=Connection if leave is None else OneHistory(leave).connect,
         )
     )
+
+
+def _check(url: str) -> None:
+    try:
+        parse_dsn(url)
+    except (psycopg2.ProgrammingError, UnicodeError):
+        problem = "the driver cannot read it (is each OPTION one of libpq's, and each %XX UTF-8?)"
+        raise ConfigError([f"DATABASE_URL: {problem}"]) from None

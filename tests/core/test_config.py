@@ -7,7 +7,6 @@ from server.core.config import (
     UNPUBLISHED_DID,
     load_config,
 )
-from server.core.database_urls import server_name
 from server.core.errors import ConfigError
 from server.core.setting_values import (
     JETSTREAM_V1_PATH,
@@ -117,79 +116,6 @@ def test_the_password_of_a_database_url_is_never_shown(url):
     (problem,) = problems(DATABASE_URL=url)
     assert problem.startswith("DATABASE_URL='(hidden)'")
     assert "secret" not in problem
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "sqlite:///data/x.db",
-        "sqlite:////var/x.db",
-        "postgresql://u:p@h/d",
-        "postgres://u:p@h:1/d",
-        "postgresql://u:p%40s@h1:1,h2:2/d?sslmode=require&host=/run/postgresql",
-        "postgresql:///d",
-    ],
-)
-def test_databases_that_we_know(url):
-    assert load_config({"DATABASE_URL": url}).database_url == url
-
-
-def test_replicas_are_a_list_of_servers():
-    config = load_config(
-        {
-            "DATABASE_URL": "postgresql://u:p@primary/d",
-            "DATABASE_REPLICA_URLS": "postgresql://u:p@one/d, postgres://u:p@[::1]:5433/d,",
-        }
-    )
-    assert config.replica_urls == ("postgresql://u:p@one/d", "postgres://u:p@[::1]:5433/d")
-    assert [server_name(url) for url in config.replica_urls] == ["one:5432", "[::1]:5433"]
-    assert load_config({"DATABASE_URL": "postgresql://u:p@primary/d"}).replica_urls == ()
-
-
-def test_everything_that_is_wrong_with_replicas_is_said_at_once_and_no_password():
-    urls = [
-        "postgresql://u:secret@one/d",
-        "mysql://u:secret@two/d",
-        "postgresql://u:secret@ONE:5432/other",
-        "postgresql://u:secret@a:1,b:2/d",
-        "postgresql:///secret",
-        "postgresql://u:sec%ret@three/d",
-        *(f"postgresql://u:secret@h{n}/d" for n in range(4)),
-    ]
-    (problem,) = problems(
-        DATABASE_URL="postgresql://u:secret@primary/d", DATABASE_REPLICA_URLS=",".join(urls)
-    )
-    assert "secret" not in problem
-    assert "sec%ret" not in problem
-    for words in (
-        "number 2 must start with postgresql://",
-        "number 3 names a server that stands there before",
-        # The comma cuts the fourth in two.
-        "number 5 must start with postgresql://",
-        "number 6 must name one server",
-        "number 7 has a %",
-        "there are 11, and at most 8",
-    ):
-        assert words in problem, problem
-
-
-def test_a_replica_is_neither_the_primary_nor_of_an_sqlite_file():
-    replica = {"DATABASE_REPLICA_URLS": "postgresql://v:secret@H:5432/other"}
-    (problem,) = problems(DATABASE_URL="postgresql://u:secret@h/d", **replica)
-    assert problem == "DATABASE_REPLICA_URLS: number 1 is the server of DATABASE_URL itself"
-    found = problems(DATABASE_URL="sqlite:///x.db", PORT="x", **replica)
-    assert len(found) == 2
-    assert "is for PostgreSQL" in found[1]
-
-
-@pytest.mark.parametrize("password", ["se/cret", "12/cret", "12?cret", "12#cret", "se@cret", "a@b"])
-def test_a_password_with_a_mark_is_not_taken_for_a_host(password):
-    replica = {"DATABASE_REPLICA_URLS": f"postgresql://u:{password}@h/d"}
-    (problem,) = problems(DATABASE_URL="postgresql://u:p@h2/d", **replica)
-    assert "stray mark" in problem
-    assert password not in problem
-    (problem,) = problems(DATABASE_URL=f"postgresql://u:{password}@h/d")
-    assert "stray mark" in problem
 
 
 @pytest.mark.parametrize("text", ["1", "true", "Yes", "on"])

@@ -90,6 +90,14 @@ def test_a_database_opened_to_be_read_refuses_writes(new_database):
     assert value("SELECT value FROM counters WHERE name = 'tracked'") == 0
 
 
+@pytest.mark.parametrize("rest", ["u@h/db?passwort=secret", "u:secret%e0@h/db"])
+def test_what_the_driver_cannot_read_is_said_in_words_of_ours(rest):
+    with pytest.raises(ConfigError, match="the driver cannot read it") as refused:
+        open_database(f"postgresql://{rest}")
+    assert "secret" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
 def test_a_database_that_must_exist_is_not_made(tmp_path):
     with pytest.raises(ConfigError, match="there is no database yet"):
         open_database(f"sqlite:///{tmp_path / 'new' / 'gapless.db'}", must_exist=True)
