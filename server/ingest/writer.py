@@ -16,7 +16,7 @@ from server.core.projection import Change, project_op
 from server.ingest.merge import Merge
 from server.ingest.place import Place
 from server.ingest.tracked import TrackedSet
-from server.storage.changes import Batch, RepoCommit, commit_batch, commit_gap
+from server.storage.changes import INACTIVE, Batch, RepoCommit, commit_batch, commit_gap
 from server.storage.cursors import StreamCursor
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class BatchWriter:
             case Commit():
                 self._add_commit(place, event, time_ms)
             case Account() if event.repo in wants:
-                self.batch.statuses[event.repo] = (event.active, event.status)
+                self.batch.tell(event.repo, event.active, event.status)
                 self._grow(1)
             case Sync() if event.repo in wants:
                 self.batch.resets.add(event.repo)
@@ -73,7 +73,9 @@ class BatchWriter:
     def _add_commit(self, place: Place, event: Commit, time_ms: int) -> None:
         # Most commits of whoever is tracked are likes: only their place in the chain counts.
         kept = self._changes(event, time_ms) if event.ops else ()
-        commit = RepoCommit(event.repo, event.rev, event.since, kept, event.hole)
+        # Said now: a commit may be held back, and statuses are not.
+        hole = INACTIVE if self.batch.is_told_absent(event.repo) else event.hole
+        commit = RepoCommit(event.repo, event.rev, event.since, kept, hole)
         if self.merge is None:
             self.batch.commits.append(commit)
         else:

@@ -6,6 +6,7 @@ passed over. A commit that does not continue the one before it opens a gap for i
 still applied; its repo is then read anew from a state that has all the commits we saw of it, since
 an older one would take away what they brought (see pages.BEHIND_ATTEMPTS for how long). A `#sync`
 asks for no such thing: it tells of repos that were put back to an earlier state as well.
+Where a batch ends makes no difference to what is there, what is hidden and who has a gap.
 Somebody else's lead raises LeaseLost before anything is written.
 
 Some sources show no chain, and a commit in pieces (core/events.py: UNTOLD). A rev that came from
@@ -29,6 +30,9 @@ from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
 from server.storage.repos import LIVE, PENDING, Repo
 
+# Why an author is fetched again whose commit came after the word that the account is not there.
+INACTIVE = "commit of an inactive account"
+
 
 class RepoCommit(NamedTuple):
     """What one commit does to our tables. `hole`: why part of it could not be read."""
@@ -47,10 +51,22 @@ class Batch:
     commits: list[RepoCommit] = field(default_factory=list)
     # Account status by repo, the last word of each.
     statuses: dict[str, tuple[bool, str | None]] = field(default_factory=dict)
+    # Whether they were said to be active before that, word by word.
+    earlier: dict[str, list[bool]] = field(default_factory=dict)
     # Repos that have to be fetched again: after a #sync, and because something came too late.
     resets: set[str] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
     identities: set[str] = field(default_factory=set)
+
+    def tell(self, did: str, is_active: bool, status: str | None) -> None:
+        """Take in what is said of an account, after all that was said before."""
+        if did in self.statuses:
+            self.earlier.setdefault(did, []).append(self.statuses[did][0])
+        self.statuses[did] = (is_active, status)
+
+    def is_told_absent(self, did: str) -> bool:
+        """Whether the last word on the account is that it is not there."""
+        return did in self.statuses and not self.statuses[did][0]
 
     def __bool__(self) -> bool:
         return bool(self.commits or self.statuses or self.resets or self.late or self.identities)
@@ -178,7 +194,7 @@ class _Work:
         reason = commit.hole
         if not repo.is_active:
             # Sources pass on no commits of inactive accounts: what we believe is out of date.
-            reason = "commit of an inactive account"
+            reason = INACTIVE
         if last_rev and repo.is_chained and commit.since not in (last_rev, UNTOLD):
             reason = "chain"
         if reason is None:
@@ -260,7 +276,10 @@ def _apply_statuses(
         if repo is None:
             continue
         # A backfill under way may have been told that the account is not there.
-        if is_active and not (repo.is_active and repo.state == LIVE):
-            holes.setdefault(number, "reactivated")
+        is_there = bool(repo.is_active and repo.state == LIVE)
+        for is_said_active in (*batch.earlier.get(did, ()), is_active):
+            if is_said_active and not is_there:
+                holes.setdefault(number, "reactivated")
+            is_there = is_said_active
         said.append((number, is_active, status))
     repos.set_statuses(said)
