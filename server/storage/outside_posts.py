@@ -2,7 +2,8 @@
 
 Following's rule for replies asks whether the parent and the root are still there, and whom the
 parent replies to. For authors whom we follow, our own rows tell; the others' posts are looked up
-once. What happens to them later is not noticed: nobody here follows their repos.
+once. What happens to them later is not noticed: nobody here follows their repos. What was found is
+kept as long as the newest reply that hangs on it.
 """
 
 from collections.abc import Iterable
@@ -15,6 +16,12 @@ from server.storage.many_rows import insert_rows, rows_in
 from server.storage.touched import touch
 
 WANTED, THERE, MISSING, UNKNOWN = 0, 1, 2, 3
+
+# What is known of the post already stands.
+_RAISE = (
+    "ON CONFLICT (author_id, rkey) DO UPDATE SET newest_key = excluded.newest_key"
+    " WHERE outside_posts.newest_key < excluded.newest_key"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ class _Wanted:
         insert_rows(
             "INSERT INTO outside_posts (author_id, rkey, newest_key)",
             sorted((author, rkey, key) for (author, rkey), key in self.newest.items()),
-            "ON CONFLICT (author_id, rkey) DO NOTHING",
+            _RAISE,
         )
 
 
@@ -75,7 +82,7 @@ def remember(posts: Iterable[tuple[int, int, int]], newest_key: int) -> None:
     insert_rows(
         "INSERT INTO outside_posts (author_id, rkey, state, parent_id, newest_key)",
         [(author, rkey, THERE, parent, newest_key) for author, rkey, parent in kept],
-        "ON CONFLICT (author_id, rkey) DO NOTHING",
+        _RAISE,
     )
     touch(author for author, _, _ in kept)
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from server.core.projection import sort_key
 from server.core.syntax import FOLLOW
-from server.storage import gaps, jobs, repos, retention, tombstones, viewers
+from server.storage import gaps, jobs, outside_posts, repos, retention, tombstones, viewers
 from server.storage.authors import (
     author_did,
     author_id,
@@ -33,6 +34,8 @@ from tests.builders import (
     track,
     unfollow,
 )
+
+DAY_MS = 86_400_000
 
 
 @pytest.fixture
@@ -76,6 +79,26 @@ def test_tombstones_are_forgotten_when_they_are_old(stream):
     assert tombstones.expire(NOW_US + 5) == 1
     (key,) = [row[1] for row in rows("SELECT author_id, rkey FROM tombstones")]
     assert decode_rkeys([key])[key] == tid(2)
+
+
+@pytest.mark.parametrize("state", [outside_posts.THERE, outside_posts.MISSING])
+def test_what_was_asked_of_a_stranger_is_kept_as_long_as_the_newest_reply(stream, state):
+    parent = ("stranger", tid(0))
+    month = 30 * DAY_MS
+    track("alice")
+    make_live("alice", epoch=stream.epoch)
+    stream.say("alice", post(tid(1), NOW_MS, parent=parent))
+    (asked,) = outside_posts.due(NOW_US, 9)
+    outside_posts.settle(asked, state, number_of("grandparent"))
+    # An older one, which a backfill brings, takes nothing away.
+    late_ms = NOW_MS + month - DAY_MS
+    for at_ms in (late_ms, NOW_MS - DAY_MS):
+        stream.say("alice", post(tid(at_ms - NOW_MS), at_ms, parent=parent))
+    known = [(state, number_of("grandparent"))]
+    assert outside_posts.expire(sort_key(late_ms, 0)) == 0
+    assert rows("SELECT state, parent_id FROM outside_posts") == known
+    assert outside_posts.due(NOW_US, 9) == []
+    assert outside_posts.expire(sort_key(late_ms + 1, 0)) == 1
 
 
 def test_a_job_runs_only_when_the_reader_has_its_repo(db, lease):
