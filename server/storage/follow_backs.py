@@ -9,7 +9,7 @@ mutuals lately.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from server.core.projection import Change, DropRecord, SaveFollow
+from server.core.projection import Change, SaveFollow
 from server.core.syntax import FOLLOW
 from server.storage import repos
 from server.storage.conflicts import retry_conflicts
@@ -59,14 +59,15 @@ def apply(changes: Sequence[tuple[int, Change]], names: Names, now_us: int) -> N
     said_of: dict[int, dict[int, int | None]] = {}
     undone: set[tuple[int, int]] = set()
     for author, change in changes:
+        if not isinstance(change, SaveFollow) and change.collection != FOLLOW:
+            continue
+        # Also where a follow is saved: its record may have named somebody else before.
+        rkey = names.rkeys[change.rkey]
+        undone.add((author, rkey))
+        pairs = said_of.get(author, {})
+        pairs.update({viewer: None for viewer, said in pairs.items() if said == rkey})
         if isinstance(change, SaveFollow) and names.authors[change.subject] in viewers:
-            pairs = said_of.setdefault(author, {})
-            pairs[names.authors[change.subject]] = names.rkeys[change.rkey]
-        elif isinstance(change, DropRecord) and change.collection == FOLLOW:
-            rkey = names.rkeys[change.rkey]
-            undone.add((author, rkey))
-            pairs = said_of.get(author, {})
-            pairs.update({viewer: None for viewer, said in pairs.items() if said == rkey})
+            said_of.setdefault(author, {})[names.authors[change.subject]] = rkey
     # Rows from before that bear such a key; then the pairs, which are right whatever was there.
     update_rows(
         "follow_backs",

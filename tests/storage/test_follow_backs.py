@@ -76,10 +76,11 @@ def kept(said, rkey=None):
     """Whether there is a row in the end, and its record key."""
     is_there = rkey is not None
     for subject, n in said:
+        # An edited record names whom it names now, and nobody else.
+        if rkey == n:
+            rkey = None
         if subject == "viewer":
             rkey, is_there = n, True
-        elif subject is None and rkey == n:
-            rkey = None
     return is_there, rkey
 
 
@@ -93,6 +94,14 @@ def test_a_batch_says_what_its_records_say_one_after_the_other(stream, before):
         is_there, rkey = kept(said, before)
         found = rows("SELECT rkey FROM follow_backs")
         assert found == ([(rkey and tid_to_int(tid(rkey)),)] if is_there else []), said
+
+
+def test_a_follow_that_is_edited_follows_the_other_one_only(stream):
+    stream.say("ann", follow(tid(5), "viewer"))
+    stream.say("ann", follow(tid(5), "ben"))
+    assert told() == {"ann": False}
+    stream.say("ann", follow(tid(5), "viewer"))
+    assert told() == {"ann": True}
 
 
 def test_follows_among_others_leave_no_trace(stream):
