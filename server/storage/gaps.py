@@ -1,7 +1,7 @@
 """The ledger of what we might have missed. A row is opened before anything after the hole is saved.
 
 A gap of one author closes when that author is complete again; one of everybody (`author_id` NULL)
-when every repo that it reset is.
+when every repo that it reset is, or has a gap of its own from then on (`keep_for_author`).
 """
 
 from collections.abc import Iterable
@@ -76,6 +76,21 @@ def open_for_finding(
         "INSERT INTO gaps (author_id, host, reason, detail, from_ms, to_ms, tracked_version,"
         " opened_us) VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
         (author_id, host, reason, detail, *span_ms, now_us),
+    )
+
+
+def keep_for_author(author_id: int) -> None:
+    """The author's repo gets a new version for another reason than a hole.
+
+    That takes it out of the gaps of everybody that wait for it: they go on as its own. In the
+    caller's transaction, which holds the repo's row.
+    """
+    execute(
+        "INSERT INTO gaps (author_id, host, reason, from_ms, to_ms, tracked_version, opened_us)"
+        " SELECT r.author_id, g.host, g.reason, g.from_ms, g.to_ms, 0, g.opened_us"
+        " FROM repos r JOIN gaps g ON g.closed_us IS NULL AND g.author_id IS NULL"
+        " AND g.tracked_version >= r.tracked_version WHERE r.author_id = ? AND r.state IN (?, ?)",
+        (author_id, repos.PENDING, repos.PARTIAL),
     )
 
 

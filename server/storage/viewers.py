@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from server.storage import repos
+from server.storage import gaps, repos
 from server.storage.authors import author_ids
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
@@ -50,13 +50,16 @@ def welcome(did: str, now_us: int) -> int:
     crash_point("viewer: numbered")
     with write_transaction():
         # Whoever lets this account go holds the same row: so that is over, or finds a viewer.
-        repos.load_repos([number])
+        repo = repos.load_repos([number]).get(number)
         insert_rows(
             "INSERT INTO viewers (author_id, first_us, last_us)",
             [(number, now_us, now_us)],
             "ON CONFLICT (author_id) DO UPDATE SET last_us = excluded.last_us",
         )
         crash_point("viewer: inside")
+        # Else it keeps its version, and its place in the gaps that wait for it.
+        if repo is not None and not repo.wants & repos.FOLLOWS:
+            gaps.keep_for_author(number)
         repos.track([number], repos.ITEMS | repos.FOLLOWS, now_us)
     crash_point("viewer: seen and job queued")
     return number

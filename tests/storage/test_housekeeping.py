@@ -163,6 +163,29 @@ def test_a_gap_of_everybody_heals_when_each_of_them_is_complete(db, lease):
     assert gaps.open_gaps(9) == []
 
 
+@pytest.mark.parametrize("was_live", [True, False])
+def test_a_gap_of_everybody_goes_on_for_who_becomes_a_viewer_meanwhile(db, lease, was_live):
+    track("alice")
+    if was_live:
+        make_live("alice", epoch=lease.epoch)
+    commit_gap(HOST, "test", 5, 6, lease.epoch, NOW_US)
+    for _ in range(2):
+        viewers.welcome(did("alice"), NOW_US + 1)
+    gaps.close_healed(NOW_US + 2)
+    (gap,) = gaps.open_gaps(9)
+    assert (gap.did, gap.host, gap.reason, gap.from_ms) == (did("alice"), HOST, "test", 5)
+    make_live("alice", epoch=lease.epoch)
+    assert gaps.open_gaps(9) == []
+    # Who is complete again, new, or let go has nothing to do with it any more.
+    track("bob", "dan")
+    make_live("bob", epoch=lease.epoch)
+    commit_gap(HOST, "test", 5, 6, lease.epoch, NOW_US + 3)
+    make_live("bob", epoch=lease.epoch)
+    for name in ("bob", "carol"):
+        viewers.welcome(did(name), NOW_US + 4)
+    assert [gap.did for gap in gaps.open_gaps(9)] == [None]
+
+
 def test_numbers_of_accounts_are_given_once(db):
     first = author_ids([did("a"), did("b")])
     assert author_ids([did("b"), did("a"), did("c")]).items() >= first.items()
