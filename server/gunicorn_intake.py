@@ -25,10 +25,13 @@ MAX_BODY_BYTES = 256 * 1024
 MAX_HELD_BYTES = 32 * 1024 * 1024
 _READ_BYTES = 16_384
 
-_END = b"\r\n\r\n"
-_LAST_CHUNK = b"\r\n0\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,19})[ \t]*(?=\r\n)")
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?=\r\n)")
+_LINE_END = b"\r\n"
+_END = _LINE_END * 2
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*(?=\r\n)")
+# Longer numbers are too much in any case; and of very long ones Python makes none.
+_MAX_DIGITS = 19
+_CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r]*)(?=\r\n)")
+_CHUNK_SIZE = re.compile(rb"([0-9a-f]+)[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 _WAITS = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)")
 
 
@@ -68,6 +71,8 @@ class Intake:
         self._said = bytearray()
         self._counted = 0
         self._is_told = False
+        # Where the first chunk begins that is not known to be whole.
+        self._walked = 0
 
     def hear(self, client: socket.socket) -> Verdict:
         """Take what has come, without waiting."""
@@ -105,6 +110,7 @@ class Intake:
         self._said.clear()
         self._counted = 0
         self._is_told = False
+        self._walked = 0
 
     def judge(self) -> Verdict:
         """Whether what was said is a whole request."""
@@ -120,21 +126,26 @@ class Intake:
         return self._judge_body(said[: end + 2].lower(), end + len(_END))
 
     def _judge_body(self, head: bytearray, begin: int) -> Verdict:
-        length = _LENGTH.findall(head)
-        held = len(self._said) - begin
-        is_chunked = _CHUNKED.search(head) is not None
-        if len(length) + is_chunked != 1:
+        lengths = _LENGTH.findall(head)
+        is_chunked = _is_chunked(head)
+        if len(lengths) + is_chunked != 1:
             # No body, or a head that is refused.
             return Verdict.ENOUGH
         if is_chunked:
-            # With trailers, or with another request behind it. Data may look like it: then a thread
-            # comes early, and waits.
-            if self._said.endswith(_END, begin) or self._said.find(_LAST_CHUNK, begin - 2) >= 0:
-                return Verdict.ENOUGH
-            return Verdict.MORE if held <= MAX_BODY_BYTES else Verdict.LONG_BODY
-        if int(length[0]) > MAX_BODY_BYTES:
+            return self._judge_chunks(begin)
+        digits = lengths[0].lstrip(b"0") or b"0"
+        if len(digits) > _MAX_DIGITS or int(digits) > MAX_BODY_BYTES:
             return Verdict.LONG_BODY
-        return Verdict.MORE if held < int(length[0]) else Verdict.ENOUGH
+        return Verdict.MORE if len(self._said) - begin < int(digits) else Verdict.ENOUGH
+
+    def _judge_chunks(self, begin: int) -> Verdict:
+        """Go from chunk to chunk: what is in one may look like the end."""
+        self._walked = max(self._walked, begin)
+        while isinstance(next_chunk := _behind_chunk(self._said, self._walked), int):
+            self._walked = next_chunk
+        if next_chunk is Verdict.MORE and len(self._said) - begin > MAX_BODY_BYTES:
+            return Verdict.LONG_BODY
+        return next_chunk
 
     def _keep(self, client: socket.socket) -> Verdict:
         grown = len(self._said) - self._counted
@@ -150,3 +161,27 @@ class Intake:
     def _waits_for_word(self) -> bool:
         end = self._said.find(_END)
         return end >= 0 and _WAITS.search(self._said[: end + 2].lower()) is not None
+
+
+def _is_chunked(head: bytearray) -> bool:
+    """Whether chunks follow, whatever codings come before; an order of others is refused."""
+    codings = b",".join(_CODINGS.findall(head)).split(b",")
+    return codings[-1].strip(b" \t") == b"chunked"
+
+
+def _behind_chunk(said: bytearray, at: int) -> int | Verdict:
+    """Where the chunk that begins at `at` ends; a verdict where it is the last, or not whole."""
+    end = said.find(_LINE_END, at)
+    if end < 0:
+        return Verdict.MORE
+    size = _CHUNK_SIZE.fullmatch(said, at, end)
+    count = int(size[1], 16) if size is not None else None
+    if not count:
+        # No chunk, which is refused; or the last one, with trailers or without.
+        return Verdict.ENOUGH if count is None or said.find(_END, end) >= 0 else Verdict.MORE
+    if count > MAX_BODY_BYTES:
+        return Verdict.LONG_BODY
+    behind = end + len(_LINE_END) + count + len(_LINE_END)
+    if len(said) < behind:
+        return Verdict.MORE
+    return behind if said.endswith(_LINE_END, 0, behind) else Verdict.ENOUGH

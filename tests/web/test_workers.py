@@ -47,15 +47,21 @@ def test_connections_that_say_nothing_hold_no_thread(tmp_path):
         assert ask(silent[0]) == ask(silent[-1])
 
 
+HALVES = (
+    b"GET / HTTP/1.1\r\nHost:",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 00000000000000000009\r\n\r\nhalf",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity, chunked\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n\r\n0\r\n\r\n",
+)
+
+
 @pytest.mark.attack("sockets")
 def test_half_requests_hold_no_thread_and_are_ended(tmp_path):
     with running(tmp_path, *ONE) as tiny, ExitStack() as stack:
         halves = open_many(stack, tiny, 60)
         for number, sock in enumerate(halves):
-            if number % 2:
-                sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
-            else:
-                sock.sendall(b"GET / HTTP/1.1\r\nHost:")
+            sock.sendall(HALVES[number % len(HALVES)])
         began_s = time.monotonic()
         for sock in open_many(stack, tiny, 4):
             ask(sock)
