@@ -35,7 +35,14 @@ from typing import Any
 
 from gunicorn.workers.gthread import TConn
 
-from server.gunicorn_intake import MAX_BODY_BYTES, MAX_HEAD_BYTES, Intake, Room, Verdict
+from server.gunicorn_intake import (
+    MAX_BODY_BYTES,
+    MAX_CHUNKS,
+    MAX_HEAD_BYTES,
+    Intake,
+    Room,
+    Verdict,
+)
 from server.gunicorn_turns import Turns
 from server.gunicorn_worker import (
     MAX_READ_SECONDS,
@@ -68,7 +75,7 @@ _REFUSALS: dict[Verdict, tuple[int, str, str, *tuple[str, ...]]] = {
     Verdict.LONG_BODY: (
         413,
         "RequestEntityTooLarge",
-        f"the body is longer than {MAX_BODY_BYTES} bytes",
+        f"the body is longer than {MAX_BODY_BYTES} bytes, or in more than {MAX_CHUNKS} chunks",
     ),
     Verdict.NO_ROOM: (
         503,

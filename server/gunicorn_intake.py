@@ -6,10 +6,10 @@ and what it has said so far.
 
 Promises. ENOUGH: gunicorn can read the request without waiting, or refuse it by what is there. What
 it is to refuse it gets to see: nothing is judged here but where a request ends (RFC 9112, 6.3). A
-client that waits for `100 Continue` gets it. Bounds: MAX_HEAD_BYTES, MAX_BODY_BYTES, and
-MAX_HELD_BYTES of all connections of a process together (and _READ_BYTES of each that sends several
-requests at once); beyond these a request is refused unread. How long one may take is the worker's
-to say.
+client that waits for `100 Continue` gets it. Bounds: MAX_HEAD_BYTES, MAX_BODY_BYTES, MAX_CHUNKS,
+and MAX_HELD_BYTES of all connections of a process together (and _READ_BYTES of each that sends
+several requests at once); beyond these a request is refused unread. How long one may take is the
+worker's to say.
 """
 
 import re
@@ -22,6 +22,9 @@ from enum import Enum
 MAX_HEAD_BYTES = 32_768
 # The largest body that anybody has reason to send: interactions of one app.
 MAX_BODY_BYTES = 256 * 1024
+# gunicorn copies with each chunk all that is behind it: a body in chunks of one byte was 10 s of
+# work, one in so many is 0.06 s. Who means well sends a few chunks of kilobytes.
+MAX_CHUNKS = 100
 MAX_HELD_BYTES = 32 * 1024 * 1024
 _READ_BYTES = 16_384
 
@@ -71,8 +74,8 @@ class Intake:
         self._said = bytearray()
         self._counted = 0
         self._is_told = False
-        # Where the first chunk begins that is not known to be whole.
-        self._walked = 0
+        # How many chunks are known to be whole, and where the next one begins.
+        self._chunks = self._walked = 0
 
     def hear(self, client: socket.socket) -> Verdict:
         """Take what has come, without waiting."""
@@ -110,7 +113,7 @@ class Intake:
         self._said.clear()
         self._counted = 0
         self._is_told = False
-        self._walked = 0
+        self._chunks = self._walked = 0
 
     def judge(self) -> Verdict:
         """Whether what was said is a whole request."""
@@ -141,11 +144,13 @@ class Intake:
     def _judge_chunks(self, begin: int) -> Verdict:
         """Go from chunk to chunk: what is in one may look like the end."""
         self._walked = max(self._walked, begin)
-        while isinstance(next_chunk := _behind_chunk(self._said, self._walked), int):
-            self._walked = next_chunk
-        if next_chunk is Verdict.MORE and len(self._said) - begin > MAX_BODY_BYTES:
+        while isinstance(found := _behind_chunk(self._said, self._walked), int):
+            self._chunks, self._walked = self._chunks + 1, found
+            if self._chunks > MAX_CHUNKS:
+                return Verdict.LONG_BODY
+        if found is Verdict.MORE and len(self._said) - begin > MAX_BODY_BYTES:
             return Verdict.LONG_BODY
-        return next_chunk
+        return found
 
     def _keep(self, client: socket.socket) -> Verdict:
         grown = len(self._said) - self._counted

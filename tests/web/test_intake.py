@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from server.gunicorn_intake import (
     MAX_BODY_BYTES,
+    MAX_CHUNKS,
     MAX_HEAD_BYTES,
     Intake,
     Room,
@@ -235,13 +236,27 @@ def test_what_is_too_long_is_refused_before_it_is_held(ends):
     endless = HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n"
     assert said_at_length(ends, endless) is Verdict.LONG_BODY
     chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-    chunks = chunked + b"1\r\nx\r\n" * (MAX_BODY_BYTES // 5)
-    assert said_at_length(ends, chunks) is Verdict.LONG_BODY
+    chunk = b"800\r\n" + b"x" * 0x800 + b"\r\n"
+    assert said_at_length(ends, chunked + chunk * (MAX_BODY_BYTES // 0x800)) is Verdict.LONG_BODY
     assert said_at_length(ends, chunked + b"40001\r\n") is Verdict.LONG_BODY
     assert said_at_length(ends, chunked + b"1;" + b"x" * MAX_BODY_BYTES) is Verdict.LONG_BODY
     assert said_at_length(ends, HEAD + b"X: " + b"x" * MAX_HEAD_BYTES) is Verdict.LONG_HEAD
     whole = HEAD + b"X: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n"
     assert said_at_length(ends, whole) is Verdict.LONG_HEAD
+
+
+@pytest.mark.attack("sockets")
+@pytest.mark.parametrize("is_at_once", [True, False])
+def test_a_body_in_very_many_chunks_is_refused(is_at_once):
+    for count, wanted in ((MAX_CHUNKS, Verdict.ENOUGH), (MAX_CHUNKS + 1, Verdict.LONG_BODY)):
+        said = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * count + b"0\r\n\r\n"
+        intake = Intake(Room())
+        for piece in [said] if is_at_once else (said[at : at + 1] for at in range(len(said))):
+            intake.put_back(piece)
+            verdict = intake.judge()
+            if verdict is not Verdict.MORE:
+                break
+        assert verdict is wanted
 
 
 def test_what_all_connections_hold_is_bounded_and_given_back(ends):
