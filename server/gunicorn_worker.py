@@ -2,11 +2,12 @@
 
 Promises. What gunicorn answers by itself is an XRPC error in JSON, in our own words, and tells
 nothing about what we run on. A client that drips its request is hung up on; one that does not hang
-up holds nobody (gunicorn would wait for it in the thread that accepts all
-connections). A request that has waited for a thread until its sender will
-give up is refused at once, so that an overload ends as soon as its cause does. Requests that cannot
-be read are not logged as failures of ours. A short answer is one packet. Knows no method and no
-feed. How connections come to threads is gunicorn's way, or on Linux gunicorn_epoll.py's.
+up holds nobody (gunicorn would wait for it in the thread that accepts all connections). A request
+that has waited for a thread until its sender will give up is refused at once, so that an overload
+ends as soon as its cause does. Requests that cannot be read are not logged as failures of ours.
+What was said and not read is in nobody's memory when its connection has ended. A short answer is
+one packet. Knows no method and no feed. How connections come to threads is gunicorn's way, or on
+Linux gunicorn_epoll.py's.
 """
 
 import json
@@ -20,6 +21,7 @@ from functools import lru_cache
 from typing import Any
 
 from gunicorn.http import errors, wsgi
+from gunicorn.http.body import ChunkedReader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from server.core.garbage import collect_less
@@ -191,9 +193,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.waited_s = self.waited_s(conn)
         conn.sock.deadline = time.monotonic() + MAX_READ_SECONDS
         conn.sock.is_answered = False
-        goes_on = super().handle(conn)
-        if goes_on is False:
-            hang_up(conn.sock)
+        goes_on: Any = False
+        try:
+            goes_on = super().handle(conn)
+        finally:
+            _untie(conn)
+            if goes_on is False:
+                _drop_unread(conn)
+                hang_up(conn.sock)
         return goes_on
 
     def waited_s(self, conn: TConn) -> float:
@@ -255,6 +262,24 @@ def hang_up(client: socket.socket) -> None:
                 break
     with suppress(OSError):
         client.shutdown(socket.SHUT_RD)
+
+
+def _untie(conn: TConn) -> None:
+    """Let a request with a body in chunks go with whoever uses it last.
+
+    gunicorn's refers to itself, with all that was not read of it, and Python looks for such things
+    rarely here (core/garbage.py).
+    """
+    request = getattr(conn.parser, "mesg", None)
+    reader = getattr(getattr(request, "body", None), "reader", None)
+    if isinstance(reader, ChunkedReader):
+        reader.parser = reader.req = None
+
+
+def _drop_unread(conn: TConn) -> None:
+    """Forget what was not read: whatever the application left in a circle may still refer to it."""
+    if conn.parser is not None:
+        conn.parser.unreader.take_buffered()
 
 
 @lru_cache(maxsize=1)

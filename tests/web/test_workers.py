@@ -36,6 +36,31 @@ def test_a_process_looks_for_garbage_rarely(tmp_path, worker):
         assert ask(sock, "/garbage") >= 50_000
 
 
+UNREAD = {
+    "length": b"Content-Length: 20000\r\n\r\n" + b"x" * 20_000,
+    "chunks": b"Transfer-Encoding: chunked\r\n\r\n4e20\r\n" + b"x" * 20_000 + b"\r\n0\r\n\r\n",
+    "no end": b"Transfer-Encoding: chunked\r\n\r\n4e20\r\n" + b"x" * 20_000 + b"..",
+    "no coding": b"Transfer-Encoding: nonsense\r\n\r\n" + b"x" * 20_000,
+}
+
+
+@BOTH
+@pytest.mark.parametrize("body", UNREAD.values(), ids=UNREAD.keys())
+def test_what_nobody_reads_is_gone_with_its_connection(tmp_path, worker, body):
+    with running(tmp_path, *ONE, worker=worker) as tiny:
+        for path in ("/", "/circle"):
+            for goes_on in ("close", "keep-alive"):
+                head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: {goes_on}\r\n".encode()
+                for _ in range(10):
+                    with tiny.connect() as one:
+                        one.sendall(head + body)
+                        one.recv(4096)
+        with tiny.connect() as sock:
+            # Those in a circle are still here, but not what they said. A thread has its last one.
+            assert ask(sock, "/requests") <= 2 * 10 + 4
+            assert ask(sock, "/unread") < 4 * 20_000
+
+
 @pytest.mark.attack("sockets")
 def test_connections_that_say_nothing_hold_no_thread(tmp_path):
     with running(tmp_path, *ONE) as tiny, ExitStack() as stack:

@@ -1,6 +1,7 @@
 """The least application under real gunicorn with our worker: what the worker does, seen alone."""
 
 import gc
+import io
 import os
 import resource
 import signal
@@ -13,23 +14,37 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gunicorn.http.message import Request
+
 from tests.devnet.ports import free_port
 
 PATIENCE_S = 20.0
 LONG_BYTES = 150_000
 EPOLL, PLAIN = "server.gunicorn_epoll.EpollWorker", "server.gunicorn_worker.Worker"
 
+NUMBERS = {
+    "/garbage": lambda: gc.get_threshold()[0],
+    "/requests": lambda: sum(type(thing) is Request for thing in gc.get_objects()),
+    "/unread": lambda: sum(
+        len(thing.getvalue()) for thing in gc.get_objects() if type(thing) is io.BytesIO
+    ),
+}
+
 
 def app(environ, start_response) -> Iterable[bytes]:
     """Answer with the process's number; `/wait` takes a second, `/exit` would end a program.
 
     `/long` is as long as our longest answers. `/garbage`: at how many objects Python looks for it.
+    `/requests`: how many requests are in memory; `/unread`: how many bytes are for who reads them.
+    `/circle` leaves a circle behind.
     """
     if environ["PATH_INFO"] == "/wait":
         time.sleep(1)
     if environ["PATH_INFO"] == "/exit":
         sys.exit(1)
-    number = gc.get_threshold()[0] if environ["PATH_INFO"] == "/garbage" else os.getpid()
+    if environ["PATH_INFO"] == "/circle":
+        environ["circle"] = environ
+    number = NUMBERS.get(environ["PATH_INFO"], os.getpid)()
     body = b"x" * LONG_BYTES if environ["PATH_INFO"] == "/long" else str(number).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
