@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event as StopEvent
 
-from server.backfill.locate import look_up_pds
+from server.backfill.locate import NOT_LISTED, look_up_pds
 from server.backfill.pds import get_record, latest_rev
 from server.backfill.sources import STATUSES, Sources
 from server.core.backoff import delay_s
@@ -74,7 +74,9 @@ class OutsidePosts:
                 return THERE, self._parent(post, post.pds_url)
         try:
             home = look_up_pds(self.sources.directory, post.did)
-        except NotFound:
+        except NotFound as gone:
+            if gone.name == NOT_LISTED:
+                raise FetchFailed(f"the account may be gone: {gone}") from gone
             return MISSING, None
         try:
             return THERE, self._parent(post, home)

@@ -117,6 +117,15 @@ def test_what_nobody_names_as_missing_stays_unknown(net, sources, strange):
     assert found[-1] == (outside_posts.UNKNOWN, MAX_ATTEMPTS - 1)
 
 
+def test_a_directory_without_its_server_does_not_make_a_post_missing(net, sources, strange):
+    net.faults.arm("http-404-html", times=None, where={"host": "pds1"})
+    net.faults.arm("http-404-html", times=1, where={"host": "plc"})
+    assert look_up(sources) == (outside_posts.WANTED, 1)
+    assert net.faults.fired["http-404-html"] == 2
+    net.faults.disarm()
+    assert look_up(sources) == (outside_posts.THERE, 1)
+
+
 def test_a_post_is_missing_where_it_is_deleted(sources, strange):
     stranger, ref = strange
     stranger.delete(ref)
