@@ -49,17 +49,6 @@ def test_a_repo_is_read_whole_and_is_live(net, alice, sources, monkeypatch):
     assert due(FAR_US, 9, ()) == []
 
 
-def test_pages_that_are_too_large_are_read_in_smaller_ones(net, alice, sources, monkeypatch):
-    monkeypatch.setattr(pds, "MAX_PAGE_BYTES", 20_000)
-    for number in range(45):
-        long = [f"{number} {'x' * 1000}"] if number % 9 else ["x" * 15_000]
-        ref = alice.post(str(number))
-        alice.edit(ref, tags=long)
-    fetch(alice, sources)
-    assert stored(alice) == truth(alice)
-    assert state(alice) == (repos.LIVE, 1, None)
-
-
 def test_a_viewers_follows_are_read_and_tracked(net, sources):
     viewer, friend = net.create_account("viewer"), net.create_account("friend")
     viewer.follow(friend)

@@ -86,7 +86,8 @@ def strange(net):
     ref = stranger.post("by a stranger")
     number = author_ids([stranger.did])[stranger.did]
     save_identity(stranger.did, None, net.pds[1].url, None, NOW_US)
-    outside_posts.want([(number, tid_to_int(ref.uri.rsplit("/", 1)[1]), 1)])
+    with write_transaction():
+        outside_posts.want([(number, tid_to_int(ref.uri.rsplit("/", 1)[1]), 1)])
     return stranger, ref
 
 

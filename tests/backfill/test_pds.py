@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.backfill import pds
 from server.backfill.pds import get_record, latest_rev, list_records
 from server.core.errors import FetchFailed, TooLarge
+from server.storage import repos
+from tests.backfill.accounts import fetch, reset, state, stored, truth
 from tests.builders import did, tid
 from tests.fuzzing import JSONISH, fuzz
 
@@ -100,3 +103,15 @@ def test_other_answers_are_what_they_should_be_or_count_for_nothing(answer):
         return
     assert answer["uri"] == PREFIX + tid(1)
     assert value == answer.get("value") or value != value
+
+
+@pytest.mark.usefixtures("db")
+def test_a_repo_whose_pages_are_too_large_is_read_whole(net, alice, sources, monkeypatch):
+    monkeypatch.setattr(pds, "MAX_PAGE_BYTES", 20_000)
+    for number in range(45):
+        long = [f"{number} {'x' * 1000}"] if number % 9 else ["x" * 15_000]
+        alice.edit(alice.post(str(number)), tags=long)
+    reset(alice)
+    fetch(alice, sources)
+    assert stored(alice) == truth(alice)
+    assert state(alice) == (repos.LIVE, 1, None)

@@ -10,9 +10,9 @@ from server.backfill.worker import JOBS_A_HOST, BackfillWorkers
 from server.core.projection import SaveFollow
 from server.storage import follows, repos, viewers
 from server.storage.authors import save_identity
-from server.storage.database import rows, write_transaction
+from server.storage.database import write_transaction
 from server.storage.items import COLLECTIONS, name
-from tests.builders import FOLLOW, NOW_US, confirm_all, did, job_of_did, number_of, tid
+from tests.builders import FOLLOW, NOW_US, confirm_all, did, number_of, tid
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -98,15 +98,6 @@ def test_what_somebody_waits_for_finds_a_worker_also_when_all_do_what_nobody_wai
     reserve = WORKERS // worker.RESERVE_SHARE
     assert len(set(pool.started[WORKERS:]) & set(crowd("soon", WORKERS))) == reserve > 0
     assert len(pool.started) == WORKERS + reserve
-
-
-@pytest.mark.attack("strangers' servers")
-@pytest.mark.parametrize("home", ["https://[:::]", "https://[12345::]", "https://a.test:99999"])
-def test_a_job_whose_address_cannot_be_read_is_postponed_like_others(workers, sources, lease, home):
-    queue([did("odd")], repos.NEWEST_PAGE, home)
-    workers.sources = sources
-    workers._run_job(job_of_did(did("odd"), lease.epoch))
-    assert rows("SELECT attempts FROM backfill_jobs") == [(1,)]
 
 
 def test_somebody_with_few_follows_does_not_wait_for_somebody_with_thousands(

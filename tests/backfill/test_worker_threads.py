@@ -8,7 +8,7 @@ from server.backfill import pds, worker
 from server.backfill.author import Backfill
 from server.backfill.worker import BackfillWorkers
 from server.storage import repos
-from server.storage.authors import author_ids
+from server.storage.authors import author_ids, save_identity
 from server.storage.database import value, write_transaction
 from tests.backfill.accounts import state, stored, track, truth
 from tests.builders import NOW_US, confirm_all, job_of_did
@@ -45,6 +45,19 @@ def test_a_slow_host_that_nobody_knew_the_accounts_were_at_does_not_hold_all_wor
     assert all(stored(account) == truth(account) for account in slow)
     # Those who had to wait for a place did so with their address known.
     assert net.plc.requests.total() == len(slow) + 1
+
+
+@pytest.mark.attack("strangers' servers")
+@pytest.mark.parametrize("home", ["https://[:::]", "https://[12345::]", "https://a.test:99999"])
+def test_an_address_that_cannot_be_read_ends_nobodys_work(net, sources, running, home):
+    odd, quick = net.create_account("odd"), net.create_account("quick")
+    quick.post("one")
+    queue([odd, quick])
+    save_identity(odd.did, None, home, None, NOW_US)
+    confirm_all(sources.epoch)
+    running(lambda stop: BackfillWorkers(sources, 1, stop))
+    wait_until(lambda: value("SELECT max(attempts) FROM backfill_jobs") == 1, "the failure noted")
+    wait_until(lambda: stored(quick) == truth(quick), "the job of another host")
 
 
 def test_pages_that_drip_do_not_hold_all_workers(net, sources, running, monkeypatch):
