@@ -1,4 +1,4 @@
-"""The way to copy PostgreSQL that docs/operating.md shows, run as it stands there."""
+"""The way to copy PostgreSQL that docs/operating.md shows, run as it stands, and what it brings."""
 
 import os
 import re
