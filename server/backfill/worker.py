@@ -162,7 +162,7 @@ class BackfillWorkers:
         not_before_us = _now_us() + int(pause_s * 1_000_000)
         crash_point("failure: not yet noted")
         failed = partial(jobs.fail, job, str(error), not_before_us)
-        self.writer.write(failed, job.author_id)
+        self.sources.write(failed, job.author_id, ())
         crash_point("failure: noted")
 
 
