@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event as StopEvent
@@ -179,17 +180,17 @@ class Schedule:
     def _back_up(self) -> None:
         """Make a backup if the newest one is old enough. That it fails is no reason to stop."""
         folder = Path(str(self.config.backup_dir))
-        newest = max((backup.made_s(path) for path in backup.backups(folder)), default=0)
         now_us = _now_us()
-        if now_us // 1_000_000 - newest >= self.config.backup_hours * 3600:
-            try:
+        try:
+            age_s = now_us // 1_000_000 - backup.newest_s(folder, now_us)
+            if age_s >= self.config.backup_hours * 3600:
                 made = backup.back_up(folder, self.config.backup_keep, now_us)
-            except BackupFailed as error:
-                log.error("backup failed: %s", error)  # noqa: TRY400  it says it all
-            else:
-                newest = backup.made_s(made.path)
                 log.info("backup made path=%s bytes=%d", made.path, made.bytes)
-        self.metrics.backup_timestamp.labels("sqlite").set(newest)
+        except BackupFailed as error:
+            log.error("backup failed: %s", error)  # noqa: TRY400  it says it all
+        with suppress(BackupFailed):
+            newest = backup.newest_s(folder, now_us)
+            self.metrics.backup_timestamp.labels("sqlite").set(newest)
 
 
 def _now_us() -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from server.commands.findings import FAIL, OK, WARN, Check, Finding, at_worst
 from server.commands.schema import open_as_it_is
 from server.core.config import Config
-from server.core.errors import ConfigError
+from server.core.errors import BackupFailed, ConfigError
 from server.core.wording import duration, moment, size
 from server.storage import backup, overview, readings
 from server.storage.database import DatabaseError, is_sqlite
@@ -162,8 +162,13 @@ def backups(config: Config) -> Iterator[Finding]:
         advice = "set BACKUP_DIR, best to another disk"
         yield Finding("backups", WARN, "the service makes none by itself", advice)
         return
-    newest = max(map(backup.made_s, backup.backups(Path(config.backup_dir))), default=0)
-    age_s = time.time() - newest
+    now_us = time.time_ns() // 1000
+    try:
+        newest = backup.newest_s(Path(config.backup_dir), now_us)
+    except BackupFailed as error:
+        yield Finding("backups", FAIL, str(error), "let the service's user read that folder")
+        return
+    age_s = now_us / 1_000_000 - newest
     yield at_worst(
         "backups",
         age_s,

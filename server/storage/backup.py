@@ -2,8 +2,9 @@
 
 Promises. A backup has its final name only when it is whole: one moment of the database, found sound
 by SQLite itself, with as many rows in each table as the original had at that moment, and on the
-disk. Restoring never deletes: the database that is replaced stays beside the new one. It refuses
-while anybody has the database open.
+disk. A copy whose name tells a time to come was made when a clock was wrong: it stays, and counts
+for nothing until then. Restoring never deletes: the database that is replaced stays beside the new
+one. It refuses while anybody has the database open.
 
 What it costs: the disk holds the copy as well, and writers go on meanwhile, but their log is not
 folded into the file before the copy is done, so it grows.
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from server.core.errors import BackupFailed
 from server.storage import locks
-from server.storage.database import close_database, is_sqlite, sqlite_path
+from server.storage.database import DatabaseError, close_database, is_sqlite, sqlite_path
 
 # What is copied between two looks at the clock: 4 MB with SQLite's usual pages.
 _STEP_PAGES = 1000
@@ -47,12 +48,11 @@ class Backup:
 def back_up(folder: Path, keep: int, now_us: int, progress: Progress | None = None) -> Backup:
     """Copy the open database into `folder`, and remove all but the newest `keep` copies.
 
-    Raises BackupFailed; then what was there before is still there.
+    Raises BackupFailed; then what was there before is still there, and maybe a copy more than
+    `keep`.
     """
     source = _require_sqlite()
-    lock = locks.acquire("backup")
-    if lock is None:
-        raise BackupFailed("another backup is being made: wait for it")
+    lock = _lock()
     target = folder / datetime.fromtimestamp(now_us // 1_000_000, UTC).strftime(_NAME)
     part = target.with_suffix(".part")
     try:
@@ -76,14 +76,28 @@ def back_up(folder: Path, keep: int, now_us: int, progress: Progress | None = No
         with suppress(OSError):
             part.unlink()
         lock.release()
-    for old in backups(folder)[keep:]:
-        old.unlink()
+    _remove(backups(folder, now_us)[keep:])
     return Backup(target, found.bytes, found.rows, found.cursor_us, found.migrations)
 
 
-def backups(folder: Path) -> list[Path]:
-    """The backups in a folder, the newest first."""
-    return sorted((path for path in folder.glob("gapless-*.db") if made_s(path)), reverse=True)
+def backups(folder: Path, now_us: int) -> list[Path]:
+    """The backups in a folder, the newest first.
+
+    Raises BackupFailed if it cannot be looked into.
+    """
+    try:
+        found = [path for path in folder.glob("gapless-*.db") if made_s(path)]
+    except OSError as error:
+        raise BackupFailed(f"no backups can be looked for in {folder}: {error}") from error
+    return sorted((path for path in found if made_s(path) <= now_us // 1_000_000), reverse=True)
+
+
+def newest_s(folder: Path, now_us: int) -> int:
+    """When the newest backup in a folder was made, in seconds since 1970; 0 without one.
+
+    Raises BackupFailed if it cannot be looked into.
+    """
+    return max(map(made_s, backups(folder, now_us)), default=0)
 
 
 def made_s(path: Path) -> int:
@@ -101,7 +115,7 @@ def verify(path: Path) -> Backup:
     if path.with_name(f"{path.name}-wal").exists():
         raise BackupFailed(f"{path} is in use (it has a log beside it): `backup` makes a copy")
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as copy:
+        with closing(sqlite3.connect(_read_only(path), uri=True)) as copy:
             problem = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if problem != "ok":
                 raise BackupFailed(f"{path} is damaged: {problem}")
@@ -138,6 +152,31 @@ def restore(backup: Backup, now_us: int) -> Path | None:
         finally:
             part.unlink(missing_ok=True)
     return aside
+
+
+def _lock() -> locks.Lock:
+    try:
+        lock = locks.acquire("backup")
+    except DatabaseError as error:
+        raise BackupFailed(str(error)) from error
+    if lock is None:
+        raise BackupFailed("another backup is being made: wait for it")
+    return lock
+
+
+def _remove(paths: list[Path]) -> None:
+    failed = []
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            failed.append(str(error))
+    if failed:
+        raise BackupFailed(f"a backup was made, but old ones cannot be removed: {failed[0]}")
+
+
+def _read_only(path: Path) -> str:
+    return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
 
 
 def _copy(source: Path, part: Path, progress: Progress | None) -> dict[str, int]:

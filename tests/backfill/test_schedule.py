@@ -1,6 +1,7 @@
 """What has to happen now and then does happen, in a thread that ends when it is told to."""
 
 import threading
+import time
 
 import pytest
 
@@ -10,7 +11,7 @@ from server.core.config import load_config
 from server.core.metrics import IngestMetrics
 from server.identity.upkeep import IdentityUpkeep
 from server.schedule import Schedule
-from server.storage import departures, repos, retention, viewers
+from server.storage import departures, repos, retention, rounds, viewers
 from server.storage.authors import author_ids, load_identity, outdate_identities
 from server.storage.changes import Batch
 from server.storage.database import database, execute, value
@@ -26,11 +27,12 @@ def scheduled(sources, monkeypatch):
     """The schedule, at work, a minute of whose is a twentieth of a second."""
     monkeypatch.setattr(schedule, "MINUTE", 0.05)
     monkeypatch.setattr(reconcile, "ROUND_HOURS", 0)
-    stop, errors = threading.Event(), []
+    monkeypatch.setattr(schedule, "BACKUP_AFTER_SECONDS", 0)
+    stop, errors, settings = threading.Event(), [], {}
 
     def body():
         try:
-            config = load_config({"VIEWER_DAYS": "7"})
+            config = load_config({"VIEWER_DAYS": "7", **settings})
             upkeep = IdentityUpkeep(sources.directory, stop)
             Schedule(config, sources, upkeep, stop, IngestMetrics()).run()
         except Exception as error:  # noqa: BLE001  the test looks at it
@@ -39,7 +41,12 @@ def scheduled(sources, monkeypatch):
             database.close()
 
     thread = threading.Thread(target=body)
-    yield thread.start, errors
+
+    def start(**environ):
+        settings.update(environ)
+        thread.start()
+
+    yield start, errors
     stop.set()
     thread.join(20)
     assert not thread.is_alive()
@@ -77,6 +84,15 @@ def test_whatever_is_due_is_done(net, alice, viewer, sources, scheduled, monkeyp
         return (alice.did, "missed commit") in findings()
 
     wait_until(missed_is_found, "the missed commit is found")
+    assert errors == []
+
+
+def test_a_backup_that_fails_does_not_end_the_schedule(scheduled, tmp_path, caplog):
+    start, errors = scheduled
+    start(BACKUP_DIR=str(tmp_path / ("x" * 300)))
+    wait_until(lambda: "backup failed" in caplog.text, "the backup fails")
+    told_us = time.time_ns() // 1000
+    wait_until(lambda: rounds.load("trim").began_us > told_us, "other jobs are done")
     assert errors == []
 
 

@@ -225,3 +225,9 @@ def test_a_resolver_that_says_nothing_of_txt_records_is_noticed(dns_server, monk
 def test_numbers_are_judged_by_two_bounds(value, verdict):
     finding = at_worst("x", value, 2, 3, "seen", "do")
     assert (finding.verdict, finding.advice) == (verdict, "" if verdict == OK else "do")
+
+
+def test_a_folder_of_backups_that_cannot_be_read_is_noticed(doctor):
+    found = doctor("--local", BACKUP_DIR="x" * 300)
+    assert wrong(found) == {"backups"}
+    assert "too long" in found["backups"]["seen"]

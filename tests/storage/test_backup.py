@@ -16,6 +16,7 @@ from server.storage.opening import open_database
 from tests.builders import NOW_US, Stream, make_live, post, tid, track
 
 SECOND_US = 1_000_000
+LATER_US = NOW_US + 1000 * SECOND_US
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -81,13 +82,42 @@ def test_only_the_newest_are_kept_and_other_files_are_left_alone(world, folder):
     (folder / "gapless-20200101T000000Z.part").write_text("of a process that died")
     for number in range(5):
         backup.back_up(folder, 3, NOW_US + number * SECOND_US)
-    kept = [backup.made_s(path) - NOW_US // SECOND_US for path in backup.backups(folder)]
+    kept = [backup.made_s(path) - NOW_US // SECOND_US for path in backup.backups(folder, LATER_US)]
     assert kept == [4, 3, 2]
     assert all(stranger.exists() for stranger in strangers)
     assert not list(folder.glob("*.part"))
 
 
-@pytest.mark.parametrize("trouble", ["the disk is full", "the folder is a file", "two at a time"])
+def test_a_copy_of_a_time_to_come_counts_for_nothing_and_stays(world, folder):
+    future = backup.back_up(folder, 1, LATER_US).path
+    assert backup.newest_s(folder, NOW_US) == 0
+    for number in range(2):
+        made = backup.back_up(folder, 1, NOW_US + number * SECOND_US)
+        assert backup.backups(folder, NOW_US + number * SECOND_US) == [made.path]
+    assert backup.backups(folder, LATER_US) == [future, made.path]
+
+
+def test_an_old_copy_that_cannot_be_removed_is_told_and_keeps_no_other(world, folder):
+    for name in ("gapless-20200101T000000Z.db", "gapless-20200103T000000Z.db"):
+        (folder / name).mkdir(parents=True)
+    (folder / "gapless-20200102T000000Z.db").touch()
+    with pytest.raises(BackupFailed, match="cannot be removed"):
+        backup.back_up(folder, 1, NOW_US)
+    assert backup.newest_s(folder, NOW_US) == NOW_US // SECOND_US
+    assert not (folder / "gapless-20200102T000000Z.db").exists()
+
+
+@pytest.mark.parametrize("name", ["#1", "a?b", "%41", "ä b"])
+def test_a_folder_may_have_any_name(world, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path / name, Path(f"relative {name}")):
+        made = backup.back_up(folder, 7, NOW_US)
+        assert backup.verify(made.path) == made
+
+
+@pytest.mark.parametrize(
+    "trouble", ["the disk is full", "the folder is a file", "two at a time", "no lock"]
+)
 def test_a_backup_that_fails_costs_no_earlier_one(world, folder, monkeypatch, trouble):
     first = backup.back_up(folder, 1, NOW_US).path
     target = folder
@@ -95,6 +125,10 @@ def test_a_backup_that_fails_costs_no_earlier_one(world, folder, monkeypatch, tr
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 9, 1))
     elif trouble == "the folder is a file":
         target = folder / first.name
+    elif trouble == "no lock":
+        path = Path(f"{world.removeprefix('sqlite:///')}.backup-lock")
+        path.unlink()
+        path.mkdir()
     else:
         monkeypatch.setattr(backup.locks, "acquire", lambda _: None)
     with pytest.raises(BackupFailed):
