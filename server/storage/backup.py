@@ -24,6 +24,7 @@ from pathlib import Path
 from server.core.errors import BackupFailed
 from server.storage import locks
 from server.storage.database import DatabaseError, close_database, is_sqlite, sqlite_path
+from server.storage.ownership import hand_over, open_own
 
 # What is copied between two looks at the clock: 4 MB with SQLite's usual pages.
 _STEP_PAGES = 1000
@@ -56,13 +57,13 @@ def back_up(folder: Path, keep: int, now_us: int, progress: Progress | None = No
     target = folder / datetime.fromtimestamp(now_us // 1_000_000, UTC).strftime(_NAME)
     part = target.with_suffix(".part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder, source.parent)
         # Of a process that died: nobody else writes here while we hold the lock.
         for stale in folder.glob("gapless-*.part"):
             stale.unlink()
         _require_space(folder, source.stat().st_size)
         # Nobody else is to read who opens which feed.
-        os.close(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
+        os.close(open_own(part, os.O_WRONLY))
         counted = _copy(source, part, progress)
         found = verify(part)
         if found.rows != counted:
@@ -141,8 +142,9 @@ def restore(backup: Backup, now_us: int) -> Path | None:
             if target.exists():
                 _close_orderly(target)
             _require_space(target.parent, backup.bytes)
+            part.unlink(missing_ok=True)
+            os.close(open_own(part, os.O_WRONLY))
             shutil.copyfile(backup.path, part)
-            part.chmod(0o600)
             _sync(part)
             aside = _move_aside(target, now_us) if target.exists() else None
             part.rename(target)
@@ -162,6 +164,15 @@ def _lock() -> locks.Lock:
     if lock is None:
         raise BackupFailed("another backup is being made: wait for it")
     return lock
+
+
+def _make_folder(folder: Path, like: Path) -> None:
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True)
+    made = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    hand_over(made, like)
+    os.close(made)
 
 
 def _remove(paths: list[Path]) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 from peewee import Database, DatabaseProxy, PeeweeException
 from playhouse.pool import PooledPostgresqlDatabase
 
+from server.storage.ownership import open_own
 from server.storage.reader import reader
 from server.storage.shared_readers import SharedReaders, SqliteWithReaders
 
@@ -126,7 +127,7 @@ def _sqlite_turn() -> Iterator[None]:
         yield
         return
     with _sqlite_writer:
-        file = os.open(f"{sqlite_path()}.write-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = open_own(Path(f"{sqlite_path()}.write-lock"), os.O_RDWR)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

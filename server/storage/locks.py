@@ -10,6 +10,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from zlib import crc32
 
 import psycopg2
@@ -17,6 +18,7 @@ from psycopg2.extensions import connection as PgConnection  # noqa: N812
 
 from server.storage.connection_pool import patience
 from server.storage.database import DatabaseError, current, is_sqlite, sqlite_path
+from server.storage.ownership import open_own
 
 _POLL_SECONDS = 0.2
 # A holder whose machine is gone without a goodbye is noticed by the server within a minute.
@@ -73,7 +75,7 @@ def acquire(name: str, wait_s: float = 0.0) -> Lock | None:
 def _try_file(name: str) -> Lock | None:
     path = sqlite_path()
     try:
-        file = os.open(f"{path}.{name}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = open_own(Path(f"{path}.{name}-lock"), os.O_RDWR)
     except OSError as error:
         raise DatabaseError(f"no lock can be made beside the database: {error}") from error
     try:

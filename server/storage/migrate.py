@@ -5,6 +5,8 @@ one in. Each migration runs in a transaction of its own together with the line t
 """
 
 import logging
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from playhouse.migrations import Runner
@@ -12,7 +14,8 @@ from playhouse.migrations import Runner
 from server.core.errors import ConfigError
 from server.storage import locks
 from server.storage.crash_points import crash_point
-from server.storage.database import close_database, current
+from server.storage.database import close_database, current, is_sqlite, sqlite_path
+from server.storage.ownership import open_own
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ def migrate() -> list[str]:
     if lock is None:
         raise ConfigError([f"another process has been migrating for over {WAIT_SECONDS:.0f} s"])
     try:
+        _make_file()
         runner = Runner(current(), str(DIRECTORY))
         _refuse_newer(runner)
         crash_point("migrate: locked")
@@ -42,6 +46,13 @@ def migrate() -> list[str]:
     if applied:
         log.info("migrated steps=%s", ",".join(applied))
     return applied
+
+
+def _make_file() -> None:
+    if is_sqlite():
+        # If it cannot be made, SQLite says why. The mode is SQLite's own, too.
+        with suppress(OSError):
+            os.close(open_own(sqlite_path().resolve(), os.O_RDWR, 0o644))
 
 
 def known_names() -> set[str]:
