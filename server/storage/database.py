@@ -127,7 +127,10 @@ def _sqlite_turn() -> Iterator[None]:
         yield
         return
     with _sqlite_writer:
-        file = open_own(Path(f"{sqlite_path()}.write-lock"), os.O_RDWR)
+        try:
+            file = open_own(Path(f"{sqlite_path()}.write-lock"), os.O_RDWR)
+        except OSError as error:
+            raise DatabaseError(f"nothing can be written beside the database: {error}") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

@@ -3,15 +3,20 @@
 A viewer is written down at first sight (which queues the fetching of their follows), and later once
 in TOUCH_SECONDS. One who was let go meanwhile is a stranger, whatever the memory says. The memory
 holds MAX_VIEWERS and forgets whoever came least recently: then the database is asked again, and
-nothing is wrong.
+nothing is wrong. Where nothing can be written (a full disk), known viewers are shown what there is,
+and only new ones are told to come later.
 """
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from server.storage import viewers
+from server.storage.database import DatabaseError
+
+log = logging.getLogger(__name__)
 
 TOUCH_SECONDS = 600
 MAX_VIEWERS = 100_000
@@ -33,6 +38,8 @@ class Sightings:
         """`count` is told for each question whether the answer was in memory."""
         self._count = count
         self._seen: OrderedDict[str, Sighting] = OrderedDict()
+        # When it was last said that nothing can be written.
+        self._told_us = 0
         self._lock = threading.Lock()
 
     def see(self, did: str, now_us: int) -> Sighting:
@@ -46,13 +53,15 @@ class Sightings:
             sighting = self._meet(did, now_us)
         elif now_us - sighting.written_us > TOUCH_SECONDS * 1_000_000:
             sighting.written_us = now_us
-            if not viewers.touch(sighting.number, now_us):
+            if not self._touch(did, sighting.number, now_us):
+                with self._lock:
+                    self._seen.pop(did, None)
                 sighting = self._meet(did, now_us)
         return sighting
 
     def _meet(self, did: str, now_us: int) -> Sighting:
         known = viewers.find(did)
-        if known is not None and viewers.touch(known.number, now_us):
+        if known is not None and self._touch(did, known.number, now_us):
             sighting = Sighting(known.number, known.first_us, now_us)
         else:
             number = viewers.welcome(did, now_us)
@@ -62,3 +71,14 @@ class Sightings:
             while len(self._seen) > MAX_VIEWERS:
                 self._seen.popitem(last=False)
         return sighting
+
+    def _touch(self, did: str, number: int, now_us: int) -> bool:
+        """Write down that the viewer is here; False if they were let go."""
+        try:
+            return viewers.touch(number, now_us)
+        except DatabaseError as error:
+            if now_us - self._told_us > TOUCH_SECONDS * 1_000_000:
+                self._told_us = now_us
+                log.warning("who is here cannot be written down: %s", error)
+        known = viewers.find(did)
+        return known is not None and known.number == number

@@ -1,0 +1,58 @@
+"""Whom a web process knows, also where nothing can be written."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from server.storage import viewers
+from server.storage.database import DatabaseError, execute, is_sqlite, value
+from server.web.sightings import TOUCH_SECONDS, Sightings
+from tests.builders import NOW_US, did
+
+LATER_US = NOW_US + (TOUCH_SECONDS + 1) * 1_000_000
+
+
+def refuse_writes(is_refused=True):
+    """In this thread's connection; a full disk looks like that, too."""
+    if is_sqlite():
+        execute(f"PRAGMA query_only = {int(is_refused)}")
+    else:
+        execute(f"SET default_transaction_read_only = {'on' if is_refused else 'off'}")
+
+
+@pytest.mark.parametrize("process", ["the same", "a new one"])
+def test_where_nothing_can_be_written_known_viewers_are_known(db, process, caplog):
+    sightings = Sightings()
+    number = sightings.see(did("vera"), NOW_US).number
+    if process == "a new one":
+        sightings = Sightings()
+    refuse_writes()
+    with caplog.at_level(logging.WARNING):
+        assert [sightings.see(did("vera"), LATER_US + n).number for n in range(3)] == [number] * 3
+        with pytest.raises(DatabaseError):
+            sightings.see(did("walt"), LATER_US)
+    refuse_writes(False)
+    assert caplog.text.count("cannot be written down") == 1
+    assert value("SELECT last_us FROM viewers") == NOW_US
+
+
+def test_where_nothing_can_be_written_who_was_let_go_is_not_taken_for_known(db):
+    sightings = Sightings()
+    number = sightings.see(did("vera"), NOW_US).number
+    viewers.forget(number)
+    refuse_writes()
+    with pytest.raises(DatabaseError):
+        sightings.see(did("vera"), LATER_US)
+    refuse_writes(False)
+    assert sightings.see(did("vera"), LATER_US + 1).first_us == LATER_US + 1
+
+
+def test_where_no_lock_can_be_made_known_viewers_are_known(sqlite):
+    number = Sightings().see(did("vera"), NOW_US).number
+    # As on a file system that has turned read-only.
+    lock = Path(f"{sqlite.removeprefix('sqlite:///')}.write-lock")
+    lock.unlink()
+    lock.mkdir()
+    assert Sightings().see(did("vera"), LATER_US).number == number
+    lock.rmdir()
