@@ -1,4 +1,8 @@
-"""What has to happen now and then, by APScheduler, in the process that leads."""
+"""What has to happen now and then, by APScheduler, in the process that leads.
+
+Promises. A job that is late runs at once, and once only, however often it was missed. None waits
+for longer than its interval, also when the clock is set back.
+"""
 
 import logging
 import time
@@ -76,9 +80,10 @@ class Schedule:
 
     def run(self) -> None:
         """Keep the schedule until stopped."""
-        # A job that is late runs once, not as often as it was missed, and never beside itself.
         scheduler = BackgroundScheduler(
-            timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1}
+            timezone="UTC",
+            # Never beside itself; and APScheduler's own word is that a second is too late to run.
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         scheduler.add_job(self._guarded(self._close_gaps), "interval", seconds=10)
         scheduler.add_job(
@@ -104,7 +109,7 @@ class Schedule:
         scheduler.start()
         try:
             while not self.stop.wait(0.5) and self.error is None:
-                pass
+                _follow_clock(scheduler)
         finally:
             scheduler.shutdown(wait=False)
         if self.error is not None:
@@ -191,6 +196,14 @@ class Schedule:
         with suppress(BackupFailed):
             newest = backup.newest_s(folder, now_us)
             self.metrics.backup_timestamp.labels("sqlite").set(newest)
+
+
+def _follow_clock(scheduler: BackgroundScheduler) -> None:
+    """Where the clock was set back, bring forward what would wait until it has caught up."""
+    for job in scheduler.get_jobs():
+        latest = datetime.now(UTC) + job.trigger.interval
+        if job.next_run_time > latest + timedelta(seconds=1):
+            job.modify(next_run_time=latest)
 
 
 def _now_us() -> int:

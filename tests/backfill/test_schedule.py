@@ -2,7 +2,10 @@
 
 import threading
 import time
+from datetime import datetime, timedelta
 
+import apscheduler.executors.base
+import apscheduler.schedulers.base
 import pytest
 
 from server import schedule
@@ -93,6 +96,50 @@ def test_a_backup_that_fails_does_not_end_the_schedule(scheduled, tmp_path, capl
     wait_until(lambda: "backup failed" in caplog.text, "the backup fails")
     told_us = time.time_ns() // 1000
     wait_until(lambda: rounds.load("trim").began_us > told_us, "other jobs are done")
+    assert errors == []
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock that the scheduler looks at: `ahead` of the real one."""
+
+    class Clock(datetime):
+        ahead = timedelta()
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + cls.ahead
+
+    for module in (schedule, apscheduler.schedulers.base, apscheduler.executors.base):
+        monkeypatch.setattr(module, "datetime", Clock)
+    return Clock
+
+
+def test_what_is_due_is_done_also_when_the_clock_is_set_back(scheduled, clock):
+    start, errors = scheduled
+    start()
+    wait_until(lambda: rounds.load("trim").began_us > 0, "the schedule is at work")
+    for hours in (-1, -100):
+        clock.ahead = timedelta(hours=hours)
+        set_us = time.time_ns() // 1000
+        wait_until(lambda set_us=set_us: rounds.load("trim").began_us > set_us + 200_000)
+    assert errors == []
+
+
+def test_a_job_that_is_late_runs_once(scheduled, clock, monkeypatch):
+    start, errors = scheduled
+    monkeypatch.setattr(schedule, "MINUTE", 0.3)
+    runs = []
+    monkeypatch.setattr(schedule.tombstones, "expire", runs.append)
+    start()
+    wait_until(lambda: rounds.load("trim").began_us > 0, "the schedule is at work")
+    assert runs == []
+    # It runs once an hour, and was not there for two of them.
+    clock.ahead = timedelta(hours=2, minutes=30)
+    wait_until(lambda: runs != [], "the job runs")
+    done_us = time.time_ns() // 1000
+    wait_until(lambda: rounds.load("trim").began_us > done_us + 200_000)
+    assert len(runs) == 1
     assert errors == []
 
 
