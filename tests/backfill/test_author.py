@@ -1,6 +1,5 @@
 """The backfill of one repo against a PDS with real sockets, honest and otherwise."""
 
-import time
 from dataclasses import replace
 from threading import Event as StopEvent
 
@@ -12,14 +11,12 @@ from server.core.errors import FetchFailed
 from server.core.events import RecordOp
 from server.core.projection import project_op
 from server.core.syntax import tid_to_int
-from server.storage import follows, gaps, leases, ledger, pages, repos
-from server.storage.authors import author_ids, outdate_identities
+from server.storage import gaps, leases, repos
+from server.storage.authors import outdate_identities
 from server.storage.changes import Batch, RepoCommit, commit_batch
 from server.storage.cursors import StreamCursor
-from server.storage.database import execute, rows, value, write_transaction
+from server.storage.database import execute, value, write_transaction
 from server.storage.jobs import due, fail
-from server.storage.ledger import Window
-from server.storage.rkeys import decode_rkeys
 from tests.backfill.accounts import fetch, reset, state, stored, track, truth
 from tests.builders import HOST, NOW_MS, NOW_US, iso, job_of_did, raw_cid
 
@@ -57,65 +54,6 @@ def test_a_viewers_follows_are_read_and_tracked(net, sources):
     fetch(viewer, sources)
     assert value("SELECT count(*) FROM follows") == 2
     assert job_of_did(friend.did, sources.epoch) is not None
-
-
-def test_follows_without_end_are_cut_and_the_repo_is_complete(net, sources, monkeypatch, caplog):
-    monkeypatch.setattr(follows, "MAX_FOLLOWS", 5)
-    monkeypatch.setattr(pds, "PAGE_RECORDS", 2)
-    viewer = net.create_account("viewer")
-    made = [viewer.follow(net.create_account(f"friend{number}")) for number in range(12)]
-    viewer.post("one")
-    track(viewer, repos.ITEMS | repos.FOLLOWS)
-    before = net.pds[0].requests["com.atproto.repo.listRecords"]
-    fetch(viewer, sources)
-    # The newest five, in three pages and no more; then two of posts, one of reposts.
-    assert net.pds[0].requests["com.atproto.repo.listRecords"] - before == 6
-    assert kept_follows() == {ref.rkey for ref in made[-5:]}
-    assert (stored(viewer), state(viewer)) == (truth(viewer), (repos.LIVE, 1, None))
-    assert "follows cut" in caplog.text
-    assert is_told_cut(viewer)
-    for ref in made[:8]:
-        viewer.delete(ref)
-    reset(viewer)
-    fetch(viewer, sources)
-    assert kept_follows() == {ref.rkey for ref in made[-4:]}
-    assert not is_told_cut(viewer)
-
-
-def test_a_history_without_end_is_cut_and_complete_since_then(
-    net, alice, sources, monkeypatch, caplog
-):
-    monkeypatch.setattr(pages, "MAX_ITEMS", 4)
-    monkeypatch.setattr(pds, "FIRST_RECORDS", 2)
-    monkeypatch.setattr(pds, "PAGE_RECORDS", 2)
-    made = [alice.post(str(number)) for number in range(12)]
-    fetch(alice, sources)
-    assert stored(alice) == {(POST, ref.rkey) for ref in made[-6:]}
-    assert state(alice) == (repos.LIVE, 1, None)
-    assert value("SELECT horizon_rkey FROM repos") == tid_to_int(made[-6].rkey)
-    assert "history cut" in caplog.text
-
-
-def test_keys_that_say_nothing_of_when_are_cut_like_others(net, alice, sources, monkeypatch):
-    monkeypatch.setattr(pages, "MAX_ITEMS", 4)
-    monkeypatch.setattr(pds, "FIRST_RECORDS", 2)
-    monkeypatch.setattr(pds, "PAGE_RECORDS", 2)
-    for number in range(12):
-        alice.post(str(number), rkey=f"z{number:02}")
-    before = time.time_ns() // 1000
-    fetch(alice, sources)
-    assert len(stored(alice)) == 6
-    assert value("SELECT horizon_rkey FROM repos") >= before << 10
-
-
-def kept_follows():
-    texts = decode_rkeys(rkey for (rkey,) in rows("SELECT rkey FROM follows"))
-    return set(texts.values())
-
-
-def is_told_cut(viewer):
-    number = author_ids([viewer.did])[viewer.did]
-    return "follows cut" in ledger.of_viewer(number, Window.at(NOW_US, 7, 30), 9).counts
 
 
 def test_records_older_than_the_horizon_are_left_to_others(net, alice, sources, monkeypatch):
@@ -175,64 +113,6 @@ def test_a_pds_that_lies_gets_nothing_in_and_takes_nothing_away(
     net.faults.disarm()
     fetch(alice, sources)
     assert stored(alice) == truth(alice)
-
-
-@pytest.mark.parametrize("manner", ["list-own-cursor", "list-upwards", "list-shuffled"])
-def test_a_repo_is_read_whole_in_whatever_order_its_pds_lists(
-    net, alice, sources, monkeypatch, manner
-):
-    monkeypatch.setattr(pds, "FIRST_RECORDS", 3)
-    monkeypatch.setattr(pds, "PAGE_RECORDS", 5)
-    net.faults.arm(manner, times=None)
-    posts = [alice.post(str(number)) for number in range(23)]
-    for post in posts[:7]:
-        alice.repost(post)
-    fetch(alice, sources)
-    assert stored(alice) == truth(alice)
-    for post in posts[1:22:4]:
-        alice.delete(post)
-    alice.post("later")
-    reset(alice)
-    fetch(alice, sources)
-    assert net.faults.fired[manner] >= 9
-    assert stored(alice) == truth(alice)
-    assert state(alice) == (repos.LIVE, 1, None)
-
-
-def test_who_moves_while_their_repo_is_read_is_read_anew_there(net, alice, sources, monkeypatch):
-    monkeypatch.setattr(pds, "FIRST_RECORDS", 3)
-    for number in range(10):
-        alice.post(str(number))
-    Backfill(job_of_did(alice.did, sources.epoch), sources, StopEvent()).run()
-    assert len(stored(alice)) == 3
-    alice.migrate(1)
-    # To the new one the old one's cursor means nothing, which looks like the end.
-    net.faults.arm("list-own-cursor", times=None, where={"host": "pds1"})
-    outdate_identities([alice.did], NOW_US)
-    fetch(alice, sources)
-    assert net.faults.fired["list-own-cursor"] >= 1
-    assert stored(alice) == truth(alice)
-
-
-def test_what_we_hold_below_the_floor_is_read_again_where_a_pds_lists_upwards(
-    net, alice, sources, monkeypatch
-):
-    monkeypatch.setattr(pds, "FIRST_RECORDS", 3)
-    monkeypatch.setattr(pds, "PAGE_RECORDS", 4)
-    old = [alice.post(str(n), at_us=net.clock() - (60 + n) * 86_400_000_000) for n in range(9)]
-    for number in range(9):
-        alice.post(str(number))
-    fetch(alice, sources)
-    alice.delete(old[0])
-    # A hole of long ago, and what we hold of that time is still there.
-    reset(alice)
-    execute("UPDATE repos SET horizon_rkey = ?", (2**63 - 1,))
-    held = stored(alice)
-    net.faults.arm("list-upwards", times=None)
-    fetch(alice, sources)
-    assert (POST, old[1].rkey) in held
-    assert held - stored(alice) == {(POST, old[0].rkey)}
-    assert stored(alice) <= truth(alice)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""Repos that have no end: how much of them is taken, and what is told of the rest."""
+
+import time
+
+import pytest
+
+from server.backfill import pds
+from server.core.syntax import tid_to_int
+from server.storage import follows, ledger, pages, repos
+from server.storage.authors import author_ids
+from server.storage.database import rows, value
+from server.storage.ledger import Window
+from server.storage.rkeys import decode_rkeys
+from tests.backfill.accounts import fetch, reset, state, stored, track, truth
+from tests.builders import NOW_US
+
+POST = "app.bsky.feed.post"
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+@pytest.fixture
+def alice(net):
+    account = net.create_account("alice")
+    track(account)
+    return account
+
+
+def test_follows_without_end_are_cut_and_the_repo_is_complete(net, sources, monkeypatch, caplog):
+    monkeypatch.setattr(follows, "MAX_FOLLOWS", 5)
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 2)
+    viewer = net.create_account("viewer")
+    made = [viewer.follow(net.create_account(f"friend{number}")) for number in range(12)]
+    viewer.post("one")
+    track(viewer, repos.ITEMS | repos.FOLLOWS)
+    before = net.pds[0].requests["com.atproto.repo.listRecords"]
+    fetch(viewer, sources)
+    # The newest five, in three pages and no more; then two of posts, one of reposts.
+    assert net.pds[0].requests["com.atproto.repo.listRecords"] - before == 6
+    assert kept_follows() == {ref.rkey for ref in made[-5:]}
+    assert (stored(viewer), state(viewer)) == (truth(viewer), (repos.LIVE, 1, None))
+    assert "follows cut" in caplog.text
+    assert is_told_cut(viewer)
+    for ref in made[:8]:
+        viewer.delete(ref)
+    reset(viewer)
+    fetch(viewer, sources)
+    assert kept_follows() == {ref.rkey for ref in made[-4:]}
+    assert not is_told_cut(viewer)
+
+
+def test_a_history_without_end_is_cut_and_complete_since_then(
+    net, alice, sources, monkeypatch, caplog
+):
+    monkeypatch.setattr(pages, "MAX_ITEMS", 4)
+    monkeypatch.setattr(pds, "FIRST_RECORDS", 2)
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 2)
+    made = [alice.post(str(number)) for number in range(12)]
+    fetch(alice, sources)
+    assert stored(alice) == {(POST, ref.rkey) for ref in made[-6:]}
+    assert state(alice) == (repos.LIVE, 1, None)
+    assert value("SELECT horizon_rkey FROM repos") == tid_to_int(made[-6].rkey)
+    assert "history cut" in caplog.text
+
+
+def test_keys_that_say_nothing_of_when_are_cut_like_others(net, alice, sources, monkeypatch):
+    monkeypatch.setattr(pages, "MAX_ITEMS", 4)
+    monkeypatch.setattr(pds, "FIRST_RECORDS", 2)
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 2)
+    for number in range(12):
+        alice.post(str(number), rkey=f"z{number:02}")
+    before = time.time_ns() // 1000
+    fetch(alice, sources)
+    assert len(stored(alice)) == 6
+    assert value("SELECT horizon_rkey FROM repos") >= before << 10
+
+
+def kept_follows():
+    texts = decode_rkeys(rkey for (rkey,) in rows("SELECT rkey FROM follows"))
+    return set(texts.values())
+
+
+def is_told_cut(viewer):
+    number = author_ids([viewer.did])[viewer.did]
+    return "follows cut" in ledger.of_viewer(number, Window.at(NOW_US, 7, 30), 9).counts
