@@ -2,7 +2,6 @@
 
 import logging
 import os
-import resource
 import signal
 import threading
 from argparse import Namespace
@@ -14,6 +13,7 @@ from server.commands.command import Command
 from server.commands.schema import open_up_to_date
 from server.core.config import Config
 from server.core.garbage import collect_less
+from server.open_files import allow_many_files
 from server.runtime import run_ingest
 from server.storage.opening import open_database
 from server.supervisor import die_with_parent
@@ -21,7 +21,6 @@ from server.supervisor import die_with_parent
 # The threads that speak to the database: the reader, the backfill's two, those that look up
 # strangers' posts, the schedule's.
 MAX_CONNECTIONS = 24
-MAX_FILES = 8192
 # Where the processor is short, as when it catches up after an outage, whoever answers readers goes
 # first: this is a tenth of the usual share, five times what the live stream needs.
 NICENESS = 10
@@ -36,7 +35,7 @@ def _run(config: Config, _arguments: Namespace) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     open_database(config.database_url, max_connections=MAX_CONNECTIONS)
-    _allow_many_sockets()
+    allow_many_files()
     stand_back()
     collect_less()
     run_ingest(config, stop)
@@ -55,13 +54,6 @@ def stand_back() -> None:
     if os.getsid(0) == os.getpid():
         with suppress(OSError):
             AUTOGROUP.write_text(str(NICENESS))
-
-
-def _allow_many_sockets() -> None:
-    """Connections to many PDSes are kept open; the usual 1,024 files could be too few."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 COMMAND = Command("ingest", "only the stream's reader, the backfill and the schedule", _run)

@@ -1,0 +1,56 @@
+"""What `web` gives to gunicorn on the way: room for connections."""
+
+import resource
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from server.open_files import MAX_FILES
+from tests.commands.conftest import ROOT
+
+
+@pytest.fixture
+def words_of_gunicorn(sqlite_url, tmp_path):
+    """Lines of a gunicorn that cannot have its port, and how many files it may open."""
+    started = []
+
+    def start(**environ):
+        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "server", "web"],
+                env={
+                    "PYTHONPATH": str(ROOT),
+                    "DATABASE_URL": sqlite_url,
+                    "PORT": str(taken.getsockname()[1]),
+                    **environ,
+                },
+                cwd=tmp_path,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=lambda: resource.setrlimit(
+                    resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+                ),
+            )
+            started.append(process)
+            lines = []
+            while not any("onnection in use" in line for line in lines):
+                lines.append(process.stderr.readline())
+                assert lines[-1], lines
+            limits = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
+            files = next(line for line in limits if line.startswith("Max open files"))
+            return lines, int(files.split()[3])
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_there_is_room_for_as_many_connections_as_it_takes(words_of_gunicorn):
+    _, files = words_of_gunicorn()
+    assert files == min(MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
