@@ -7,11 +7,14 @@ import shutil
 from gunicorn.arbiter import Arbiter
 
 from server.core.config import load_config
+from server.gunicorn_log import Log
 from server.gunicorn_turns import leave_place
 from server.gunicorn_worker import set_limits
+from server.logs import configure_logging
 from server.metrics_folder import VARIABLE
 
 _config = load_config(os.environ)
+configure_logging(_config.log_format, _config.log_level)
 
 bind = f"0.0.0.0:{_config.port}" if not _config.is_local_trial else f"127.0.0.1:{_config.port}"
 workers = _config.web_workers
@@ -35,7 +38,7 @@ worker_connections = 1000
 backlog = 2048
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 accesslog = None
-errorlog = "-"
+logger_class = Log
 loglevel = "warning"
 # Another door, with the rights to stop us; and two services of one user would share it.
 control_socket_disable = True

@@ -1,5 +1,6 @@
-"""What `web` gives to gunicorn on the way: room for connections."""
+"""What `web` gives to gunicorn on the way: a form for its words, and room for connections."""
 
+import json
 import resource
 import socket
 import subprocess
@@ -51,6 +52,14 @@ def words_of_gunicorn(sqlite_url, tmp_path):
         process.stderr.close()
 
 
+def test_all_lines_have_the_form_that_was_asked_for(words_of_gunicorn):
+    lines, _ = words_of_gunicorn(LOG_FORMAT="json")
+    last = [json.loads(line) for line in lines][-1]
+    assert last["logger"] == "gunicorn.error"
+    assert last["level"] == "error"
+
+
 def test_there_is_room_for_as_many_connections_as_it_takes(words_of_gunicorn):
-    _, files = words_of_gunicorn()
+    lines, files = words_of_gunicorn()
     assert files == min(MAX_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    assert " ERROR   gunicorn.error: " in lines[-1]
