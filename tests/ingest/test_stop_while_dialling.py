@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from server.core.config import JETSTREAM_V2_PATH
+from server.core.setting_values import JETSTREAM_V2_PATH
 from server.ingest import connection, dialling, subscriber
 from server.storage.cursors import StreamCursor, save_cursor
 from server.storage.database import write_transaction
