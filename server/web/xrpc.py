@@ -77,9 +77,11 @@ def get_feed_skeleton() -> Response:
     is_new = wanted.is_first_page and now_us - viewer.first_us < NEW_US
     _wait_for_first_page(wanted, viewer.number, is_new, now_us)
     skeleton = _skeleton(wanted, viewer.number, now_us)
-    if is_new and not skeleton["feed"] and ours.config.notice_post_uri is not None:
-        # Polls for news (`limit=1`) never see it: they would call it a new post.
-        skeleton["feed"] = [{"post": ours.config.notice_post_uri}]
+    notice = ours.config.notice_post_uri
+    # Polls for news (`limit=1`) never see it: they would call it a new post.
+    may_tell = notice is not None and wanted.is_first_page and not skeleton["feed"]
+    if may_tell and _is_to_come(wanted, viewer.number):
+        skeleton["feed"] = [{"post": notice}]
     # Flask's own encoder takes ten times as long.
     response = Response(msgspec.json.encode(skeleton), mimetype="application/json")
     response.headers["Cache-Control"] = "private, no-store"
@@ -97,6 +99,13 @@ def _wait_for_first_page(
         waits_for.append(lambda: follow_backs.are_tried(viewer))
     if waits_for:
         service().first_loads.wait_until(lambda: all(has_come() for has_come in waits_for))
+
+
+def _is_to_come(wanted: SkeletonParameters, viewer: int) -> bool:
+    """Whether an empty page is empty because something is still being fetched."""
+    if not viewers.readiness(viewer).has_first_page:
+        return True
+    return wanted.feed.filter.authors == "mutual" and not follow_backs.are_tried(viewer)
 
 
 def _skeleton(wanted: SkeletonParameters, viewer: int, now_us: int) -> dict[str, object]:

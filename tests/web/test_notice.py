@@ -1,5 +1,6 @@
 """What a new viewer sees while there is nothing to show yet."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,9 @@ import pytest
 from feeds import FEEDS
 from server.app import create_app
 from server.core.config import UNPUBLISHED_DID, load_config
+from server.storage import viewers
+from server.storage.database import execute
+from server.storage.repos import LIVE
 from server.web import first_load, xrpc
 from tests.builders import did
 
@@ -39,3 +43,15 @@ def test_polls_for_news_never_see_the_notice(ask):
 
 def test_without_a_notice_the_page_is_empty(ask):
     assert ask(("limit", "30")) == {"feed": []}
+
+
+def test_a_minute_later_it_is_still_shown_while_nothing_is_there(ask):
+    viewers.welcome(did("viewer"), time.time_ns() // 1000 - 61_000_000)
+    assert ask(("limit", "30"), NOTICE_POST_URI=NOTICE) == {"feed": [{"post": NOTICE}]}
+
+
+@pytest.mark.by_hand
+def test_whoever_is_complete_and_follows_nobody_never_sees_it(ask):
+    number = viewers.welcome(did("viewer"), time.time_ns() // 1000)
+    execute("UPDATE repos SET state = ?, horizon_rkey = 0 WHERE author_id = ?", (LIVE, number))
+    assert ask(("limit", "30"), NOTICE_POST_URI=NOTICE) == {"feed": []}
