@@ -3,7 +3,8 @@
 The order in which things happen is what makes it seamless: see storage/pages.py. A job that stops
 anywhere (crash, error, another job's turn) goes on from its last committed page. After TURN_SECONDS
 a turn goes no further down a listing, if it has saved a page; what it has begun may take a few
-requests more, each of them DEADLINE_SECONDS (pds.py) at most.
+requests more, each of them DEADLINE_SECONDS (pds.py) at most, and what a PDS lists in an order of
+its own MAX_SECONDS (listing.py).
 
 After a failure it may be the address that is wrong: the directory is asked then, and the next turn
 goes to where the repo lives now. A host that asks us to wait is there, though: for that nobody is
