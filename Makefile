@@ -30,11 +30,15 @@ check: $(VENV)/installed-dev ## Check format, style and types
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 
+# Some of these take minutes. All stacks are shown of what hangs, and not of what takes its time:
+# looking at the stacks of threads that run can crash Python.
+PATIENT = -o faulthandler_timeout=1200
+
 judge: $(VENV)/installed-dev ## Run the tests that `test` leaves out: long ones, in a browser, against the official servers
-	@exec $(VENV)/bin/python -m pytest -m "slow or devnet or browser" $(ARGS)
+	@exec $(VENV)/bin/python -m pytest -m "slow or devnet or browser" $(PATIENT) $(ARGS)
 
 test-all: $(VENV)/installed-dev ## Run every test
-	@exec $(VENV)/bin/python -m pytest $(ARGS)
+	@exec $(VENV)/bin/python -m pytest $(PATIENT) $(ARGS)
 
 # FUZZ=1 is what `make test` does; 100 takes about an hour.
 FUZZ ?= 100
