@@ -11,7 +11,7 @@ from pathlib import Path
 import zstandard
 
 from benchmarks.rig import corpus
-from server.core.config import JETSTREAM_V1_PATH, JETSTREAM_V2_PATH, RELAY_PATH
+from server.core.setting_values import JETSTREAM_V1_PATH, JETSTREAM_V2_PATH, RELAY_PATH
 from server.core.syntax import int_to_tid, is_tid, tid_to_int
 from simnet.dag_cbor import Cid
 from simnet.jetstream import message_v1, message_v2
