@@ -16,6 +16,13 @@ def track(account, wants=repos.ITEMS):
         repos.track(author_ids([account.did]).values(), wants, NOW_US)
 
 
+def tracked(net, name):
+    """A new account, tracked and not fetched."""
+    account = net.create_account(name)
+    track(account)
+    return account
+
+
 def reset(account):
     """As after a hole."""
     with write_transaction():

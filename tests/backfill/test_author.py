@@ -17,7 +17,7 @@ from server.storage.changes import Batch, RepoCommit, commit_batch
 from server.storage.cursors import StreamCursor
 from server.storage.database import execute, value, write_transaction
 from server.storage.jobs import due, fail
-from tests.backfill.accounts import fetch, reset, state, stored, track, truth
+from tests.backfill.accounts import fetch, reset, state, stored, track, tracked, truth
 from tests.builders import HOST, NOW_MS, NOW_US, iso, job_of_did, raw_cid
 
 FAR_US = NOW_US * 2
@@ -29,9 +29,7 @@ pytestmark = pytest.mark.usefixtures("db")
 
 @pytest.fixture
 def alice(net):
-    account = net.create_account("alice")
-    track(account)
-    return account
+    return tracked(net, "alice")
 
 
 def test_a_repo_is_read_whole_and_is_live(net, alice, sources, monkeypatch):

@@ -11,7 +11,7 @@ from server.storage.authors import author_ids
 from server.storage.database import rows, value
 from server.storage.ledger import Window
 from server.storage.rkeys import decode_rkeys
-from tests.backfill.accounts import fetch, reset, state, stored, track, truth
+from tests.backfill.accounts import fetch, reset, state, stored, track, tracked, truth
 from tests.builders import NOW_US
 
 POST = "app.bsky.feed.post"
@@ -21,9 +21,7 @@ pytestmark = pytest.mark.usefixtures("db")
 
 @pytest.fixture
 def alice(net):
-    account = net.create_account("alice")
-    track(account)
-    return account
+    return tracked(net, "alice")
 
 
 def test_follows_without_end_are_cut_and_the_repo_is_complete(net, sources, monkeypatch, caplog):

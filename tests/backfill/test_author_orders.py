@@ -9,7 +9,7 @@ from server.backfill.author import Backfill
 from server.storage import repos
 from server.storage.authors import outdate_identities
 from server.storage.database import execute
-from tests.backfill.accounts import fetch, reset, state, stored, track, truth
+from tests.backfill.accounts import fetch, reset, state, stored, tracked, truth
 from tests.builders import NOW_US, job_of_did
 
 POST = "app.bsky.feed.post"
@@ -19,9 +19,7 @@ pytestmark = pytest.mark.usefixtures("db")
 
 @pytest.fixture
 def alice(net):
-    account = net.create_account("alice")
-    track(account)
-    return account
+    return tracked(net, "alice")
 
 
 @pytest.mark.parametrize("manner", ["list-own-cursor", "list-upwards", "list-shuffled"])
