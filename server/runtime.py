@@ -93,6 +93,8 @@ class _Lead:
         )
         upkeep = IdentityUpkeep(directory, self.end)
         workers = BackfillWorkers(sources, config.backfill_workers, self.end, self.metrics)
+        waits = (subscriber.wait, workers.writer.wait)
+        schedule = Schedule(config, sources, upkeep, self.end, self.metrics, waits)
         self.threads = [
             threading.Thread(target=self._body, args=(name, body), name=name, daemon=True)
             for name, body in (
@@ -100,7 +102,7 @@ class _Lead:
                 ("backfill", workers.run),
                 ("outside", OutsidePosts(sources, self.end).run),
                 ("mutuals", Mutuals(fetcher, config.appview_url, self.end).run),
-                ("schedule", Schedule(config, sources, upkeep, self.end, self.metrics).run),
+                ("schedule", schedule.run),
             )
         ]
 

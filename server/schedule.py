@@ -1,12 +1,13 @@
 """What has to happen now and then, by APScheduler, in the process that leads.
 
 Promises. A job that is late runs at once, and once only, however often it was missed. None waits
-for longer than its interval, also when the clock is set back.
+for longer than its interval, also when the clock is set back. Jobs have threads of their own: that
+of the schedule never waits for the database, and says when others do (storage/stalls.py).
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +38,7 @@ from server.storage import (
     viewers,
 )
 from server.storage.database import release
+from server.storage.stalls import DatabaseWait
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +68,12 @@ class Schedule:
         upkeep: IdentityUpkeep,
         stop: StopEvent,
         metrics: IngestMetrics,
+        waits: Sequence[DatabaseWait] = (),
     ) -> None:
+        """`waits`: those of the threads that must not be kept waiting without a word."""
         self.config = config
         self.metrics = metrics
+        self.waits = waits
         self.epoch = sources.epoch
         self.upkeep = upkeep
         self.stop = stop
@@ -110,10 +115,15 @@ class Schedule:
         try:
             while not self.stop.wait(0.5) and self.error is None:
                 _follow_clock(scheduler)
+                self._look_who_waits()
         finally:
             scheduler.shutdown(wait=False)
         if self.error is not None:
             raise self.error
+
+    def _look_who_waits(self) -> None:
+        for wait in self.waits:
+            self.metrics.database_wait.labels(wait.who).set(wait.look())
 
     def _guarded(self, job: Callable[[], None]) -> Callable[[], None]:
         """A job whose failure ends the schedule, and with it the lead."""

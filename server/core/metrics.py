@@ -131,6 +131,12 @@ class IngestMetrics:
             buckets=BATCH_BUCKETS,
             registry=self.registry,
         )
+        self.database_wait = Gauge(
+            "gapless_database_wait_seconds",
+            "How long who saves something now has waited for the database; 0: nobody waits.",
+            ("who",),
+            registry=self.registry,
+        )
         self.breaks = Counter(
             "gapless_stream_breaks",
             "Connections to a source that ended or never came, by KINDS of ingest/breaks.py.",

@@ -105,7 +105,8 @@ class Reading:
         if self.writer.merge is not None:
             self.writer.merge.comparison.connected(self.source.name, time.monotonic())
         if self.start.voids_chains:
-            void_chains(self.writer.epoch)
+            with self.writer.wait.under_way():
+                void_chains(self.writer.epoch)
         if self.start.hole is not None:
             self._gap(self.start.hole, self.start.saved_ms)
         if self.start.cursor is None:

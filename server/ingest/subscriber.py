@@ -42,6 +42,7 @@ from server.ingest.websocket import open_stream
 from server.ingest.writer import BatchWriter
 from server.storage import leases
 from server.storage.cursors import load_position
+from server.storage.stalls import DatabaseWait
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ class _Turn:
 class Subscriber:
     """One reader for as long as this process leads. `run` ends when `stop` is set, or raises.
 
-    `counters` has what happened on each source, by its name.
+    `counters` has what happened on each source, by its name; `wait`, since when the thread has been
+    waiting for the database.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Subscriber:
         self.stop = stop
         self.metrics = metrics or IngestMetrics()
         self.tracked = TrackedSet()
+        self.wait = DatabaseWait("stream")
         self.counters = {
             source.name: SourceCounters() for sources in self.groups for source in sources
         }
@@ -138,7 +141,8 @@ class Subscriber:
             number = turn.number if turn.next is None else turn.next
 
     async def _read_group(self, turn: _Turn) -> None:
-        writer = BatchWriter(self.tracked, self.epoch, self.metrics, self._merge(turn))
+        merge = self._merge(turn)
+        writer = BatchWriter(self.tracked, self.epoch, self.metrics, merge, self.wait)
         work = [self._read_source(source, turn, writer) for source in turn.sources]
         work.append(self._keep_house(turn))
         if turn.number > 0:
@@ -224,19 +228,25 @@ class Subscriber:
         """Take new repos in, and say so; give signs of life."""
         confirmed, next_report = -1, 0.0
         while not turn.is_over():
-            self.tracked.refresh()
-            since = [self.counters[source.name].connected_us for source in turn.sources]
-            connected_us = min((us for us in since if us is not None), default=None)
-            # Whatever is told from now on is read with them: on this connection, or, where there
-            # is a cursor, on the next one. But a source may have been asked to leave them out.
-            version = min(self.tracked.version, self._covered(turn))
-            if version > confirmed and (connected_us or load_position() is not None):
-                confirmed = version
-                leases.confirm(self.epoch, confirmed)
-            if time.monotonic() >= next_report:
-                next_report = time.monotonic() + REPORT_SECONDS
-                leases.report(self.epoch, time.time_ns() // 1000, connected_us)
+            with self.wait.under_way():
+                self.tracked.refresh()
+                connected_us = self._connected_us(turn)
+                # Whatever is told from now on is read with them: on this connection, or, where
+                # there is a cursor, on the next one. But a source may have been asked to leave them
+                # out.
+                version = min(self.tracked.version, self._covered(turn))
+                if version > confirmed and (connected_us or load_position() is not None):
+                    confirmed = version
+                    leases.confirm(self.epoch, confirmed)
+                if time.monotonic() >= next_report:
+                    next_report = time.monotonic() + REPORT_SECONDS
+                    leases.report(self.epoch, time.time_ns() // 1000, connected_us)
             await self._sleep(REFRESH_SECONDS, turn)
+
+    def _connected_us(self, turn: _Turn) -> int | None:
+        """Since when some source of this turn has been read."""
+        since = [self.counters[source.name].connected_us for source in turn.sources]
+        return min((us for us in since if us is not None), default=None)
 
     def _covered(self, turn: _Turn) -> int:
         """The version up to which no source of this turn leaves anybody out."""

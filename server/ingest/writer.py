@@ -1,7 +1,8 @@
 """The batch at hand: what the events mean, until it is committed with the cursors it stands for.
 
 One writer serves one source, or several that are read together (merge.py). Everything happens in
-the one thread that reads, so nothing is locked; while a batch commits, nothing is read.
+the one thread that reads, so nothing is locked; while a batch commits, nothing is read. A database
+that stands still is waited for, and another thread says so (storage/stalls.py).
 
 Bounds: a batch is closed at BATCH_CHANGES changes or after BATCH_SECONDS.
 """
@@ -18,6 +19,7 @@ from server.ingest.place import Place
 from server.ingest.tracked import TrackedSet
 from server.storage.changes import INACTIVE, Batch, RepoCommit, commit_batch, commit_gap
 from server.storage.cursors import StreamCursor
+from server.storage.stalls import DatabaseWait
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,10 @@ CURSOR_SECONDS = 1.0
 
 
 class BatchWriter:
-    """Takes events in, and commits. `merge` is there when several sources tell the same."""
+    """Takes events in, and commits. `merge` is there when several sources tell the same.
+
+    `wait`: where its thread notes since when it waits for the database.
+    """
 
     def __init__(
         self,
@@ -37,11 +42,13 @@ class BatchWriter:
         epoch: int,
         metrics: IngestMetrics,
         merge: Merge | None = None,
+        wait: DatabaseWait | None = None,
     ) -> None:
         self.tracked = tracked
         self.epoch = epoch
         self.metrics = metrics
         self.merge = merge
+        self.wait = wait or DatabaseWait("stream")
         self.places: dict[str, Place] = {}
         self.batch = Batch()
         self.changes = 0
@@ -112,7 +119,8 @@ class BatchWriter:
         if self.batch or moved:
             first, *beside = moved or [one for one in cursors if self.places[one.host].has_read]
             began = time.monotonic()
-            result = commit_batch(self.batch, first, self.epoch, now_us, beside=beside)
+            with self.wait.under_way():
+                result = commit_batch(self.batch, first, self.epoch, now_us, beside=beside)
             self.metrics.count_batch(
                 time.monotonic() - began,
                 result.saved,
@@ -158,7 +166,8 @@ class BatchWriter:
         now_us = time.time_ns() // 1000
         until_ms = now_us // 1000 if to_ms is None else to_ms
         name = place.source.name
-        commit_gap(name, reason, from_ms, until_ms, self.epoch, now_us)
+        with self.wait.under_way():
+            commit_gap(name, reason, from_ms, until_ms, self.epoch, now_us)
         self.metrics.gaps_opened.labels("everybody").inc()
         # The cursor went with the hole: the next commit writes one, events or not.
         place.stored = None

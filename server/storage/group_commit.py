@@ -6,7 +6,8 @@ gathers, so the busier it is, the larger the groups, up to MAX_GROUP; nobody wai
 
 A write that raises takes its whole group with it: nothing of the group is saved, and every caller
 in it gets the exception. So writes may raise only what should end the lead: a broken database, a
-lost lease. Callers have no connection of their own.
+lost lease. Callers have no connection of their own. Since when the database keeps a group waiting
+is in `wait`, for stalls.py.
 
 A group takes its locks in the order of conflicts.py: all new accounts and record keys are numbered
 before the transaction, and the repos of all writes are locked at its beginning.
@@ -23,6 +24,7 @@ from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.database import release, write_transaction
 from server.storage.repos import load_repos
+from server.storage.stalls import DatabaseWait
 
 R = TypeVar("R")
 
@@ -34,6 +36,7 @@ class GroupCommit:
     """`run` in one thread; `write` from any other, while it runs."""
 
     def __init__(self) -> None:
+        self.wait = DatabaseWait("backfill")
         self._waiting: SimpleQueue[_Write | None] = SimpleQueue()
 
     def write(
@@ -56,7 +59,8 @@ class GroupCommit:
         """Write until `end`."""
         while group := self._next_group():
             try:
-                results = _commit(group)
+                with self.wait.under_way():
+                    results = _commit(group)
             except BaseException as error:  # noqa: BLE001  every caller raises it
                 for write in group:
                     write.done.set_exception(error)

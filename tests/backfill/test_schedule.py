@@ -14,19 +14,31 @@ from server.core.config import load_config
 from server.core.metrics import IngestMetrics
 from server.identity.upkeep import IdentityUpkeep
 from server.schedule import Schedule
-from server.storage import departures, repos, retention, rounds, viewers
+from server.storage import departures, repos, retention, rounds, stalls, viewers
 from server.storage.authors import author_ids, load_identity, outdate_identities
 from server.storage.changes import Batch
 from server.storage.database import database, execute, value
+from server.storage.stalls import DatabaseWait
 from tests.backfill.accounts import fetch, reset, stored, track
 from tests.backfill.watching import findings, stream_is_at
 from tests.ingest.conftest import wait_until
+from tests.ingest.test_backpressure import locked
 
 pytestmark = pytest.mark.usefixtures("db")
 
 
 @pytest.fixture
-def scheduled(sources, monkeypatch):
+def counted():
+    return IngestMetrics()
+
+
+@pytest.fixture
+def wait():
+    return DatabaseWait("stream")
+
+
+@pytest.fixture
+def scheduled(sources, counted, wait, monkeypatch):
     """The schedule, at work, a minute of whose is a twentieth of a second."""
     monkeypatch.setattr(schedule, "MINUTE", 0.05)
     monkeypatch.setattr(reconcile, "ROUND_HOURS", 0)
@@ -37,7 +49,7 @@ def scheduled(sources, monkeypatch):
         try:
             config = load_config({"VIEWER_DAYS": "7", **settings})
             upkeep = IdentityUpkeep(sources.directory, stop)
-            Schedule(config, sources, upkeep, stop, IngestMetrics()).run()
+            Schedule(config, sources, upkeep, stop, counted, (wait,)).run()
         except Exception as error:  # noqa: BLE001  the test looks at it
             errors.append(error)
         finally:
@@ -152,3 +164,19 @@ def test_the_schedule_of_a_deposed_leader_ends(alice, sources, scheduled):
     wait_until(lambda: errors != [], "the schedule ends")
     assert "leads now" in str(errors[0])
     assert len(stored(alice)) == 1
+
+
+def test_who_waits_for_the_database_is_told_of_also_when_every_job_waits_for_it(
+    db, scheduled, counted, wait, monkeypatch, caplog
+):
+    monkeypatch.setattr(stalls, "STALL_SECONDS", 0.1)
+    start, errors = scheduled
+    start()
+    waits_s = counted.database_wait.labels("stream")._value.get
+    wait_until(lambda: rounds.load("trim").began_us > 0, "the schedule is at work")
+    with locked(db), wait.under_way():
+        wait_until(lambda: "still waiting for the database who=stream" in caplog.text)
+        wait_until(lambda: waits_s() > 0.1, "it is in the metrics")
+    wait_until(lambda: waits_s() == 0, "it is over")
+    assert caplog.text.count("waited for the database who=stream") == 1
+    assert errors == []

@@ -1,4 +1,4 @@
-"""A slow database slows reading; nothing is lost, and nothing piles up."""
+"""A slow database slows reading; nothing is lost, nothing piles up, and the operator is told."""
 
 import sqlite3
 import time
@@ -8,6 +8,7 @@ import psycopg2
 import pytest
 
 from server.ingest import websocket, writer
+from server.storage import stalls
 from server.storage.changes import commit_batch
 from server.storage.database import is_sqlite, sqlite_path
 from tests.ingest.asking import cursor_seq, item_count, reasons
@@ -89,3 +90,22 @@ def test_a_database_that_stands_still_for_seconds_is_waited_for_on_the_same_conn
     assert held_back < net.relay.stream.last_seq - POSTS // 2
     assert (item_count(), reasons()) == (POSTS, [])
     assert max(batches) <= 20
+
+
+def test_a_standstill_is_told_while_it_lasts_and_when_it_is_over(
+    db, net, alice, at_rest, reading, monkeypatch, caplog
+):
+    monkeypatch.setattr(stalls, "STALL_SECONDS", 0.5)
+    with reading(net.relay.url) as running:
+        wait = running.subscriber.wait
+        wait_until(lambda: net.relay.stream.readers == 1)
+        caplog.clear()
+        with locked(db):
+            alice.post("held back")
+            wait_until(lambda: wait.look() > 0.5, "the wait")
+            assert wait.look() > 0.5
+            (told,) = (one for one in caplog.messages if "database" in one)
+            assert told.startswith("still waiting for the database who=stream")
+        wait_until(lambda: "\nwaited for the database who=stream" in "\n".join(caplog.messages))
+        wait_until(lambda: cursor_seq(net) == net.relay.stream.last_seq, "the cursor's arrival")
+    assert (item_count(), reasons()) == (1, [])

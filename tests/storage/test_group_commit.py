@@ -101,3 +101,19 @@ def test_what_was_asked_before_the_end_is_still_written(pool):
     group_commit.run()
     assert early.result(10) == "odd early"
     assert saved() == 1
+
+
+def test_a_group_that_the_database_keeps_waiting_is_seen_from_outside(writer, pool):
+    began, go_on = Event(), Event()
+
+    def slowly():
+        began.set()
+        assert go_on.wait(10)
+
+    assert writer.wait.look() == 0
+    waiting = pool.submit(writer.write, slowly)
+    assert began.wait(10)
+    assert writer.wait.look() > 0
+    go_on.set()
+    waiting.result(10)
+    assert writer.wait.look() == 0
