@@ -22,7 +22,7 @@ from server.outgoing import make_fetcher, make_handles
 from server.storage import authors
 from server.storage.database import release
 from server.storage.ledger import Window
-from server.storage.opening import open_database
+from server.storage.opening import PAGE_STATEMENT_MS, open_database, patiently
 from server.storage.recent_items import RecentItems
 from server.storage.replicas import Replicas
 from server.version import VERSION, user_agent
@@ -87,7 +87,10 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
 def _look(config: Config, metrics: WebMetrics, folder: Path | None) -> Standing:
     now_us = _now_us()
     window = Window.at(now_us, config.backfill_days, config.retention_days)
-    return look(VERSION, window, metrics, None if folder is None else str(folder), now_us)
+    # People wait longer than the AppView, for what counts all authors: with 500,000 of them, all
+    # in the queue, a statement takes some seconds.
+    with patiently():
+        return look(VERSION, window, metrics, None if folder is None else str(folder), now_us)
 
 
 def make_replicas(config: Config, metrics: WebMetrics) -> Replicas:
@@ -136,6 +139,7 @@ def from_environment() -> Flask:
     open_database(
         config.database_url,
         max_connections=config.web_threads + 2,
+        statement_ms=PAGE_STATEMENT_MS,
         # gunicorn starts another process, which remembers nothing.
         leave=lambda: os.kill(os.getpid(), signal.SIGTERM),
     )

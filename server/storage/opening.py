@@ -1,11 +1,14 @@
 """Binds the house's database: which one it is, and what each connection to it is told.
 
-Bounds: BUSY_SECONDS for a lock of SQLite, STATEMENT_MS for a statement of PostgreSQL,
-IDLE_TRANSACTION_MS for a transaction of it in which nothing happens, `max_connections` for the
-pool.
+Bounds: BUSY_SECONDS for a lock of SQLite; STATEMENT_MS for a statement of PostgreSQL, and less in
+a process that answers requests (PAGE_STATEMENT_MS; pages from SQLite: shared_readers.py, from
+replicas: replica_connection.py); IDLE_TRANSACTION_MS for a transaction in which nothing happens;
+`max_connections` for the pool. A statement that is ended raises DatabaseError, and the connection
+goes on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -14,7 +17,7 @@ from psycopg2.extensions import parse_dsn
 from server.core.errors import ConfigError
 from server.storage.authors import forget_dids
 from server.storage.connection_pool import ConnectionPool
-from server.storage.database import database
+from server.storage.database import database, execute, is_sqlite
 from server.storage.follow_counts import forget_counts
 from server.storage.one_history import OneHistory
 from server.storage.prepared import PLANNING, Connection
@@ -23,8 +26,11 @@ from server.storage.shared_readers import SqliteWithReaders
 # How long a writer waits for another process's transaction. Ours last milliseconds; a backup or a
 # migration may take longer.
 BUSY_SECONDS = 15
-# A statement that takes longer is a bug or a sick server; the AppView has given up by then.
+# A statement that takes longer is a bug or a sick server. Waiting for locks counts.
 STATEMENT_MS = 20_000
+# The AppView gives up after 5 s (10 s before its version 0.0.278): nobody waits for the page any
+# more, and others want its thread.
+PAGE_STATEMENT_MS = 5_000
 # A process that is paused inside a transaction (stopped, swapped out, cut off) keeps its rows
 # locked, among them the lead's, and nobody could take over. Ours are never idle for a second.
 IDLE_TRANSACTION_MS = 10_000
@@ -50,14 +56,16 @@ def open_database(
     *,
     must_exist: bool = False,
     read_only: bool = False,
+    statement_ms: int = STATEMENT_MS,
     leave: Callable[[], None] | None = None,
 ) -> None:
     """Bind `database` to a `sqlite:///FILE` or `postgresql://…` URL. Connects at first use.
 
-    `read_only`: the database itself refuses every write. `leave`: ends this process, when the
-    server turns out to be of another history than at first (one_history.py). Raises ConfigError
-    when the folder of an SQLite file cannot be made, or the file must be there and is not; and for
-    a URL that the driver cannot read, in words of ours, because its own may hold the password.
+    `read_only`: the database itself refuses every write. `statement_ms`: how long a statement of
+    PostgreSQL may take. `leave`: ends this process, when the server turns out to be of another
+    history than at first (one_history.py). Raises ConfigError when the folder of an SQLite file
+    cannot be made, or the file must be there and is not; and for a URL that the driver cannot read,
+    in words of ours, because its own may hold the password.
     """
     forget_dids()
     forget_counts()
@@ -74,7 +82,7 @@ def open_database(
         return
     _check(url)
     options = (
-        f"-c statement_timeout={STATEMENT_MS} -c TimeZone=UTC"
+        f"-c statement_timeout={statement_ms} -c TimeZone=UTC"
         f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
         f" {PLANNING}"
     )
@@ -90,6 +98,19 @@ def open_database(
             connection_factory=Connection if leave is None else OneHistory(leave).connect,
         )
     )
+
+
+@contextmanager
+def patiently() -> Iterator[None]:
+    """Within it, this thread's statements may take STATEMENT_MS, also in a web process."""
+    if is_sqlite():
+        yield
+        return
+    execute(f"SET statement_timeout = {STATEMENT_MS}")
+    try:
+        yield
+    finally:
+        execute("RESET statement_timeout")
 
 
 def _check(url: str) -> None:
