@@ -63,6 +63,34 @@ def test_a_signal_stops_everything_and_the_next_start_goes_on(world, net, databa
     assert "Traceback" not in service.log_path.read_text(), service.log_text()
 
 
+def keys(page):
+    return [item.repost_uri or item.uri for item in page.items]
+
+
+def test_page_cursors_are_good_over_a_kill_and_a_start(world, net, database):
+    service, reader, viewer, people = world
+    for number in range(10):
+        people[number % 2].post(f"post {number}")
+    service.start()
+    assert reader.settle(viewer, database=database) == 12
+    whole = reader.read(viewer).keys
+    uris = [reader.uri(rkey) for rkey in ("everything", "following", "catch-up")]
+    first = {uri: net.get_feed(viewer, uri, 3) for uri in uris}
+    service.kill()
+    people[0].post("while nobody listened")
+    service.start()
+    assert reader.settle(viewer, seconds=10) == 13
+    found = {}
+    for uri, page in first.items():
+        found[uri] = keys(page)
+        while page.cursor is not None:
+            page = net.get_feed(viewer, uri, 4, page.cursor)
+            found[uri] += keys(page)
+    new = reader.read(viewer).keys[:1]
+    # Upwards one comes upon it at the end.
+    assert list(found.values()) == [whole, whole, [*reversed(whole), *new]]
+
+
 @pytest.mark.slow
 def test_a_stop_does_not_wait_for_hosts_that_hang(world, net):
     service, reader, viewer, _ = world
