@@ -22,7 +22,7 @@ from server.outgoing import make_fetcher, make_handles
 from server.storage import authors
 from server.storage.database import release
 from server.storage.ledger import Window
-from server.storage.opening import PAGE_STATEMENT_MS, open_database, patiently
+from server.storage.opening import open_database, patiently
 from server.storage.recent_items import RecentItems
 from server.storage.replicas import Replicas
 from server.version import VERSION, user_agent
@@ -139,7 +139,7 @@ def from_environment() -> Flask:
     open_database(
         config.database_url,
         max_connections=config.web_threads + 2,
-        statement_ms=PAGE_STATEMENT_MS,
+        for_requests=True,
         # gunicorn starts another process, which remembers nothing.
         leave=lambda: os.kill(os.getpid(), signal.SIGTERM),
     )

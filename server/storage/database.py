@@ -121,12 +121,13 @@ def _sqlite_turn() -> Iterator[None]:
 
     SQLite's own waiting is a poll with growing pauses: beside a busy writer it took 0.8 s at the
     90th percentile where this queue of the kernel's took 8 ms. A process that is stopped (not
-    killed) inside a transaction keeps the others waiting until it goes on; readers do not notice.
+    killed) inside a transaction keeps the others waiting until it goes on: of a web process one
+    thread, which waits in the kernel's queue, and the others for `turn_seconds` (opening.py).
     """
     if database.in_transaction():
         yield
         return
-    with _sqlite_writer:
+    with _turn_of_thread(database.obj.turn_seconds):
         try:
             file = open_own(Path(f"{sqlite_path()}.write-lock"), os.O_RDWR)
         except OSError as error:
@@ -136,6 +137,16 @@ def _sqlite_turn() -> Iterator[None]:
             yield
         finally:
             os.close(file)
+
+
+@contextmanager
+def _turn_of_thread(seconds: float) -> Iterator[None]:
+    if not _sqlite_writer.acquire(timeout=seconds):
+        raise DatabaseError(f"others have been writing for {seconds:.0f} s")
+    try:
+        yield
+    finally:
+        _sqlite_writer.release()
 
 
 class _Ending(threading.local):

@@ -1,10 +1,11 @@
 """Binds the house's database: which one it is, and what each connection to it is told.
 
-Bounds: BUSY_SECONDS for a lock of SQLite; STATEMENT_MS for a statement of PostgreSQL, and less in
-a process that answers requests (PAGE_STATEMENT_MS; pages from SQLite: shared_readers.py, from
-replicas: replica_connection.py); IDLE_TRANSACTION_MS for a transaction in which nothing happens;
-`max_connections` for the pool. A statement that is ended raises DatabaseError, and the connection
-goes on.
+Bounds, each larger in a process that works for itself than in one that answers requests. Of SQLite:
+BUSY_SECONDS or TURN_SECONDS for a lock; among our own writers, who queue (database.py), no bound,
+or TURN_SECONDS behind another thread. Of PostgreSQL: STATEMENT_MS or PAGE_STATEMENT_MS for a
+statement. Pages have bounds of their own (shared_readers.py, replica_connection.py). And for all:
+IDLE_TRANSACTION_MS for a transaction of PostgreSQL in which nothing happens, `max_connections` for
+the pool. What is ended raises DatabaseError, and its connection goes on.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from server.storage.shared_readers import SqliteWithReaders
 # How long a writer waits for another process's transaction. Ours last milliseconds; a backup or a
 # migration may take longer.
 BUSY_SECONDS = 15
+# Then a known viewer is still shown their page in time (web/sightings.py).
+TURN_SECONDS = 3.0
 # A statement that takes longer is a bug or a sick server. Waiting for locks counts.
 STATEMENT_MS = 20_000
 # The AppView gives up after 5 s (10 s before its version 0.0.278): nobody waits for the page any
@@ -56,13 +59,13 @@ def open_database(
     *,
     must_exist: bool = False,
     read_only: bool = False,
-    statement_ms: int = STATEMENT_MS,
+    for_requests: bool = False,
     leave: Callable[[], None] | None = None,
 ) -> None:
     """Bind `database` to a `sqlite:///FILE` or `postgresql://…` URL. Connects at first use.
 
-    `read_only`: the database itself refuses every write. `statement_ms`: how long a statement of
-    PostgreSQL may take. `leave`: ends this process, when the server turns out to be of another
+    `read_only`: the database itself refuses every write. `for_requests`: those who asked do not
+    wait for long. `leave`: ends this process, when the server turns out to be of another
     history than at first (one_history.py). Raises ConfigError when the folder of an SQLite file
     cannot be made, or the file must be there and is not; and for a URL that the driver cannot read,
     in words of ours, because its own may hold the password.
@@ -78,9 +81,11 @@ def open_database(
         except OSError as error:
             raise ConfigError([f"DATABASE_URL: the folder cannot be made: {error}"]) from error
         pragmas = _READ_PRAGMAS | ({"query_only": 1} if read_only else _WRITE_PRAGMAS)
-        database.initialize(SqliteWithReaders(str(path), pragmas, timeout=BUSY_SECONDS))
+        turn_s, busy_s = (TURN_SECONDS, TURN_SECONDS) if for_requests else (-1, BUSY_SECONDS)
+        database.initialize(SqliteWithReaders(str(path), pragmas, turn_s, timeout=busy_s))
         return
     _check(url)
+    statement_ms = PAGE_STATEMENT_MS if for_requests else STATEMENT_MS
     options = (
         f"-c statement_timeout={statement_ms} -c TimeZone=UTC"
         f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"

@@ -68,10 +68,16 @@ class SharedReaders:
 
 
 class SqliteWithReaders(SqliteDatabase):
-    """The house's SQLite database, and with it those who read pages from it."""
+    """The house's SQLite database, and with it those who read pages from it.
 
-    def __init__(self, path: str, pragmas: Mapping[str, object], **options: Any) -> None:
+    `turn_seconds`: how long a thread may wait behind others of its process to write; -1: for ever.
+    """
+
+    def __init__(
+        self, path: str, pragmas: Mapping[str, object], turn_seconds: float = -1, **options: Any
+    ) -> None:
         super().__init__(path, pragmas=dict(pragmas), **options)
+        self.turn_seconds = turn_seconds
         self.readers = SharedReaders(path, pragmas)
 
 

@@ -3,8 +3,8 @@
 A viewer is written down at first sight (which queues the fetching of their follows), and later once
 in TOUCH_SECONDS. One who was let go meanwhile is a stranger, whatever the memory says. The memory
 holds MAX_VIEWERS and forgets whoever came least recently: then the database is asked again, and
-nothing is wrong. Where nothing can be written (a full disk), known viewers are shown what there is,
-and only new ones are told to come later.
+nothing is wrong. Where nothing can be written (a full disk, or somebody else who writes and does
+not end), known viewers are shown what there is, and only new ones are told to come later.
 """
 
 import logging
