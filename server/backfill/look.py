@@ -52,7 +52,8 @@ _RELAYS_WORDS = ("takendown", "suspended")
 class Look:
     """A look at one repo. `requests` is how many it took of its PDS and of the directory.
 
-    `is_partial`: it ended for its bounds, and older records are not compared.
+    `is_partial`: it ended for its bounds, and older records are not compared. `has_listed`: records
+    were compared, and not only the commit.
     """
 
     def __init__(self, sources: Sources, repo: KnownRepo, stop: StopEvent) -> None:
@@ -61,6 +62,7 @@ class Look:
         self.stop = stop
         self.requests = 0
         self.is_partial = False
+        self.has_listed = False
         self.until = time.monotonic() + LOOK_SECONDS
 
     def at_commit(self) -> Finding | None:
@@ -108,6 +110,7 @@ class Look:
 
     def _compare_records(self, home: str, collections: Sequence[str]) -> Finding | None:
         found: list[RecordDifference] = []
+        self.has_listed = False
         since_us = max(0, time.time_ns() // 1000 - LISTED_DAYS * DAY_US)
         for collection in collections:
             if self._is_late():
@@ -129,6 +132,7 @@ class Look:
                 for rkey, row in held.items()
                 if rkey >= lowest and rkey not in listed
             ]
+        self.has_listed = True
         return OtherRecords(found[:DIFFERENCES_KEPT]) if found else None
 
     def _is_missing(

@@ -3,21 +3,26 @@
 Two tours go round. The one of everybody asks for each complete repo's latest commit, and compares
 its rev with ours: where commits continue each other that is all there is to compare. A source that
 carries no such chain (a Jetstream) leaves out whole commits, of likes say, and our rev is not the
-repo's: then it lists the newest records instead, and so it does after a change from such a source,
-until the author's next commit. The other tour lists the follows of viewers who were here lately,
-whatever the source: all else hangs on them.
+repo's: then it lists the newest records instead. So it does after a change from such a source: what
+that one lost is older than the author's next commit, whose rev we then share with the PDS. A repo
+is listed in each round until one listing since that commit has shown no difference (RECHAINED, in
+storage/repos.py). The other tour lists the follows of viewers who were here lately, whatever the
+source: all else hangs on them.
 
-Promises. A difference counts once the stream has gone SETTLE_MS past the look and has not explained
-it; then the author is written into the gap ledger with what was found, and fetched again. A PDS
-that fails us is asked again in the next round; one that lies can have its own accounts fetched
-again, and no more often than it is asked; one that drips holds a tour up for a look, which is
-bounded (see look.py).
+Promises. What sources lose in silence, read alone, in turns or together, the next round finds;
+where it takes a listing, posts and reposts as far as LISTED_DAYS and its bounds go (look.py). A
+difference counts once the stream has gone SETTLE_MS past the look and has not explained it; then
+the author is written into the gap ledger with what was found, and fetched again. A PDS that fails
+us is asked again in the next round; one that lies can have its own accounts fetched again, and no
+more often than it is asked; one that drips holds a tour up for a look, which is bounded.
 
 Bounds: REQUESTS_A_MINUTE for everybody and FOLLOWS_REQUESTS_A_MINUTE for follows, ASKERS requests
 at once, MAX_SUSPICIONS in memory (a restart forgets them: the next round finds them again). For
 200,000 authors a round takes 19 hours by commits, and 37 by listing, two requests an author and
-more for those who write more than a page in LISTED_DAYS. With few authors a round begins every
-ROUND_HOURS. While BUSY_JOBS backfills wait that somebody waits for, nothing is asked.
+more for those who write more than a page in LISTED_DAYS. After a change to a relay each author is
+listed until once after their next commit; that this showed nothing is a transaction. With few
+authors a round begins every ROUND_HOURS. While BUSY_JOBS backfills wait that somebody waits for,
+nothing is asked.
 """
 
 import logging
@@ -34,6 +39,7 @@ from server.core.syntax import FOLLOW
 from server.storage import discrepancies, jobs, rounds
 from server.storage.database import release
 from server.storage.discrepancies import Finding, KnownRepo
+from server.storage.repos import CHAINED
 
 log = logging.getLogger(__name__)
 
@@ -154,9 +160,12 @@ class Reconcile:
         return look.requests
 
     def _look_at_repo(self, look: Look) -> Finding | None:
-        if look.repo.is_chained and self.carries_chain():
+        if look.repo.is_chained == CHAINED and self.carries_chain():
             return look.at_commit()
-        return look.at_records(collections_of(look.repo))
+        finding = look.at_records(collections_of(look.repo))
+        if finding is None and look.has_listed and not look.is_partial:
+            discrepancies.vouch(look.repo, self.sources.epoch)
+        return finding
 
 
 def _viewers_after(author_id: int, limit: int) -> list[KnownRepo]:

@@ -11,7 +11,9 @@ Somebody else's lead raises LeaseLost before anything is written.
 
 Some sources show no chain, and a commit in pieces (core/events.py: UNTOLD). A rev that came from
 there is not `is_chained`: what else has the same rev is applied too, and the commit that comes
-after it proves nothing.
+after it proves nothing. With that one a chain begins anew, and the repo is RECHAINED until it has
+been compared with its PDS (backfill/reconcile.py): what was left out before it is older than the
+rev that we have, and would be passed over even if another source told it now.
 """
 
 from collections.abc import Sequence
@@ -179,7 +181,8 @@ class _Work:
             # continued by it.
             repo.chain_since = commit.since if is_chained else commit.rev
         self._note_holes(repo, commit, last_rev)
-        repo.rev, repo.is_chained = commit.rev, int(is_chained)
+        repo.rev = commit.rev
+        repo.is_chained = (repo.is_chained or repos.RECHAINED) if is_chained else repos.UNCHAINED
         self.moved[number] = repo
         for change in commit.changes:
             collection = FOLLOW if isinstance(change, SaveFollow) else change.collection

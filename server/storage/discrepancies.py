@@ -13,7 +13,7 @@ from typing import ClassVar
 from server.core.syntax import FOLLOW, int_to_tid, tid_us
 from server.storage import gaps, leases, repos, rkeys, tombstones
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import rows, value, write_transaction
+from server.storage.database import execute, rows, value, write_transaction
 from server.storage.items import COLLECTIONS, Key
 from server.storage.many_rows import rows_by_key
 from server.storage.repos import Repo
@@ -178,6 +178,24 @@ def resync(
         span = (min(since_ms, asked_ms), asked_ms)
         gaps.open_for_finding(repo.author_id, host, finding.reason, detail, span, now_us)
     return detail
+
+
+@retry_conflicts
+def vouch(known: KnownRepo, epoch: int) -> None:
+    """All that the PDS lists is as we have it, so nothing that a chain did not show is missing.
+
+    Only if no commit came since `known` was read, which was before the listing: between two of them
+    a source without a chain could have been read again.
+    """
+    if known.is_chained != repos.RECHAINED:
+        return
+    with write_transaction():
+        leases.fence(epoch)
+        execute(
+            "UPDATE repos SET is_chained = ?"
+            " WHERE author_id = ? AND epoch = ? AND rev = ? AND is_chained = ?",
+            (repos.CHAINED, known.author_id, known.epoch, known.rev, repos.RECHAINED),
+        )
 
 
 def _still_stands(

@@ -17,6 +17,10 @@ from server.storage.touched import touch, touch_everybody
 LET_GO, PENDING, PARTIAL, LIVE = 0, 1, 2, 3
 # CUT, beside FOLLOWS: of those there are more than we take (storage/follows.py).
 ITEMS, FOLLOWS, CUT = 1, 2, 4
+# What `is_chained` says. UNCHAINED: the next commit need not continue `rev`. CHAINED: it has to,
+# and nothing before is missing. RECHAINED: it has to, but some of what came before was told without
+# a chain, by a source that may have lost more, and nobody has compared the repo since.
+UNCHAINED, CHAINED, RECHAINED = 0, 1, 2
 
 # Before a status that we have from a PDS, and not from an #account event of the stream.
 PDS_SAYS = "pds:"
@@ -117,7 +121,7 @@ def void_chains() -> None:
     A source without chains leaves out whole commits (of likes, say), which is no hole.
     """
     _lock_tracked()
-    execute("UPDATE repos SET is_chained = 0 WHERE is_chained = 1 AND state <> ?", (LET_GO,))
+    execute("UPDATE repos SET is_chained = 0 WHERE is_chained <> 0 AND state <> ?", (LET_GO,))
 
 
 def reset_all(now_us: int) -> int:
@@ -203,7 +207,8 @@ def save_revs(repos: Iterable[Repo]) -> None:
 
 def require_revs(repos: Iterable[Repo]) -> None:
     """Of repos that were just reset: a snapshot must have the last commit that we saw."""
-    values = [(repo.author_id, repo.rev, repo.rev, repo.is_chained) for repo in repos]
+    # What was missing before that comes with the snapshot.
+    values = [(repo.author_id, repo.rev, repo.rev, min(repo.is_chained, CHAINED)) for repo in repos]
     update_rows("repos", ("rev", "chain_since", "is_chained"), ("author_id",), values)
 
 

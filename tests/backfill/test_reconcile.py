@@ -2,7 +2,8 @@
 
 import pytest
 
-from server.backfill import pds, reconcile
+from server.backfill import look, pds, reconcile
+from server.core.errors import NotFound
 from server.core.projection import DropRecord
 from server.core.syntax import tid_to_int
 from server.storage import discrepancies, follows, gaps, repos
@@ -235,6 +236,35 @@ def test_likes_that_a_source_without_a_chain_leaves_out_are_not_missing(alice, s
         "other records"
     ]
     assert lost.rkey in str(watching.suspicions)
+
+
+def test_after_a_source_without_a_chain_a_listing_in_whole_has_to_show_no_difference(
+    net, alice, sources, watch, monkeypatch
+):
+    with write_transaction():
+        repos.void_chains()
+    rev = tid_to_int(alice.state.repo.head.rev)
+    alice.like(alice.post("lost", emit=False))
+    told = RepoCommit(alice.did, tid_to_int(alice.state.repo.head.rev), rev, (), None)
+    stream_is_at(sources.epoch, 0, Batch(commits=[told]))
+    watching = watch()
+    # What is not listed to its end, or not at all, says nothing of the rest.
+    for what, bad in (("LOOK_SECONDS", 0), ("Look._list", refuse)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{look.__name__}.{what}", bad)
+            watching.run()
+    assert watching.suspicions == {}
+    look_and_let_the_stream_pass(watching)
+    assert findings() == [(alice.did, "other records")]
+    fetch(alice, sources)
+    before = net.pds[0].requests[LISTING]
+    look_and_let_the_stream_pass(watching)
+    assert findings() == []
+    assert net.pds[0].requests[LISTING] == before
+
+
+def refuse(*_):
+    raise NotFound("what is asked for is not there")
 
 
 def test_one_source_without_a_chain_among_those_read_together_is_enough(alice, sources):

@@ -6,13 +6,14 @@ import pytest
 
 from server.backfill import author, look, pds, reconcile
 from server.backfill.reconcile import Reconcile
+from server.core.events import UNTOLD
 from server.storage import discrepancies
-from server.storage.changes import Batch
+from server.storage.changes import Batch, void_chains
 from server.storage.database import value
 from server.storage.gaps import open_gaps
 from server.storage.repos import FOLLOWS, LIVE
 from tests.backfill import seam_world
-from tests.backfill.seam_world import FIRST_RECORDS, PAGE_RECORDS, Crash, SeamWorld
+from tests.backfill.seam_world import AUTHOR, FIRST_RECORDS, PAGE_RECORDS, Crash, SeamWorld
 from tests.builders import NOW_MS, NOW_US, tid
 
 KEYS = [tid(-n) for n in range(5)]
@@ -24,7 +25,7 @@ PASSED_MS = 2 * STEP_MS
 class WatchedWorld(SeamWorld):
     """A seam world with a clock, in which somebody looks at the PDS now and then."""
 
-    def __init__(self, seed, loses, carries_chain):
+    def __init__(self, seed, loses, carries_chain=True):
         self.now_ms = NOW_MS
         self.made_ms = {}
         self.loses = loses
@@ -76,12 +77,16 @@ class WatchedWorld(SeamWorld):
         # Just before what is told next; with nothing left to tell, other people's events go on.
         return self.made_ms[self.waiting[0].rev] - 1 if self.waiting else self.now_ms
 
-    def settle(self):
-        """No more commits, so nothing but a look can tell of the last that were lost."""
-        self.steps = 0
+    def end(self):
+        """Nothing but a look can tell of the last commit, if it was lost."""
         if self.loses:
             self.commit()
             self.waiting.pop()
+
+    def settle(self):
+        """No more commits, and looks until they show nothing."""
+        self.steps = 0
+        self.end()
         for _ in range(20):
             self.confirm()
             while self.waiting:
@@ -98,6 +103,62 @@ class WatchedWorld(SeamWorld):
         raise AssertionError("it does not come to rest")
 
 
+class HoppingWorld(WatchedWorld):
+    """Now a relay is read, and now a Jetstream, which shows no chain and leaves out what is empty.
+
+    The Jetstream loses. The relay does not, and goes on where it was left or a little before now.
+    """
+
+    def __init__(self, seed):
+        # What came by on the Jetstream since the relay was left.
+        self.passed = []
+        super().__init__(seed, loses=True)
+        self.steps = 80
+        self.more = (self.hop, self.lose)
+
+    def hop(self):
+        self.carries_chain = not self.carries_chain
+        if not self.carries_chain:
+            return
+        again = self.passed
+        if self.rng.random() < 0.5:
+            void_chains(self.epoch)
+            again = again[len(again) - min(len(again), self.rng.randrange(3)) :]
+        self.waiting.extendleft(reversed(again))
+        self.passed = []
+
+    def deliver(self):
+        if self.carries_chain:
+            super().deliver()
+            return
+        batch, count = Batch(), self.rng.randint(1, 4)
+        told = [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
+        self.passed += told
+        if AUTHOR in self.tracked.wants:
+            batch.commits += [piece for commit in told for piece in pieces_of(commit)]
+        self._save(batch, self.seq + len(told))
+
+    def lose(self):
+        if not self.carries_chain:
+            self.passed += list(self.waiting)[:1]
+            super().lose()
+
+    def sync(self):
+        """What was missing would be fetched, and not found."""
+
+    def end(self):
+        """On a relay that has the last commit, so that what was lost before is older."""
+        if not self.carries_chain:
+            self.hop()
+        self.commit()
+
+
+def pieces_of(commit):
+    if commit.hole is not None:
+        return [commit._replace(since=UNTOLD)]
+    return [commit._replace(since=UNTOLD, changes=[change]) for change in commit.changes]
+
+
 @pytest.fixture
 def run(monkeypatch):
     worlds = []
@@ -109,8 +170,8 @@ def run(monkeypatch):
     monkeypatch.setattr(reconcile, "SETTLE_MS", PASSED_MS)
     monkeypatch.setattr(reconcile, "_now_us", lambda: worlds[-1].now_ms * 1000)
 
-    def run_world(seed, *, loses, carries_chain=True):
-        worlds[:] = [WatchedWorld(seed, loses, carries_chain)]
+    def run_world(seed, make=WatchedWorld, **options):
+        worlds[:] = [make(seed, **options)]
         worlds[-1].run()
         return worlds[-1]
 
@@ -158,3 +219,21 @@ def test_records_that_a_stream_without_a_chain_lost_are_found_by_listing(sqlite,
         assert stored.keys() == world.wanted().keys(), f"seed {seed}"
         findings += found()
     assert findings > 10
+
+
+def assert_looks_find_what_was_lost_between_sources(run, seeds):
+    findings = 0
+    for seed in seeds:
+        world = run(seed, HoppingWorld)
+        stored = seam_world.stored_versions()
+        assert stored.keys() == world.wanted().keys(), f"seed {seed}"
+        findings += found()
+    assert findings > len(seeds) / 6
+
+
+def test_records_that_were_lost_between_sources_are_found_on_sqlite(sqlite, run):
+    assert_looks_find_what_was_lost_between_sources(run, range(30))
+
+
+def test_records_that_were_lost_between_sources_are_found_on_postgresql(postgresql, run):
+    assert_looks_find_what_was_lost_between_sources(run, range(1000, 1012))

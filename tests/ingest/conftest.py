@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from server.core.syntax import tid_to_int
+from server.ingest import place, start, subscriber, websocket, writer
 from server.ingest import reading as reading_module
-from server.ingest import subscriber, websocket, writer
 from server.ingest.subscriber import Subscriber
 from server.storage import leases, pages, repos
 from server.storage.authors import author_ids
@@ -48,6 +48,18 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "CURSOR_SECONDS", 0.05)
     monkeypatch.setattr(writer, "BATCH_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "TICK_SECONDS", 0.01)
+
+
+@pytest.fixture
+def quick_change(monkeypatch: pytest.MonkeyPatch, brisk: None) -> None:
+    """Changes of source as they are, but soon; a network of a second has an overlap of less."""
+    monkeypatch.setattr(subscriber, "TRIES_A_SOURCE", 1)
+    monkeypatch.setattr(subscriber, "FIRST_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(subscriber, "PROBE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(start, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(start, "PROBE_EVENTS", 1)
+    monkeypatch.setattr(start, "OVERLAP_MS", 0)
+    monkeypatch.setattr(place, "WITNESSES", 1)
 
 
 class Running:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from server.ingest import place, start, subscriber
+from server.ingest import subscriber
 from server.storage.cursors import load_position
 from server.storage.database import value
 from simnet import Network
@@ -18,18 +18,6 @@ pytestmark = pytest.mark.usefixtures("db", "quick_change")
 def net():
     with Network(seed=5, relays=2, jetstreams=2) as network:
         yield network
-
-
-@pytest.fixture
-def quick_change(monkeypatch, brisk):
-    """Changes of source as they are, but soon; a network of a second has an overlap of less."""
-    monkeypatch.setattr(subscriber, "TRIES_A_SOURCE", 1)
-    monkeypatch.setattr(subscriber, "FIRST_CHECK_SECONDS", 0.1)
-    monkeypatch.setattr(subscriber, "PROBE_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(start, "PROBE_SECONDS", 0.1)
-    monkeypatch.setattr(start, "PROBE_EVENTS", 1)
-    monkeypatch.setattr(start, "OVERLAP_MS", 0)
-    monkeypatch.setattr(place, "WITNESSES", 1)
 
 
 class Outage:

@@ -2,12 +2,14 @@
 
 import pytest
 
+from server.core.errors import LeaseLost
 from server.core.events import UNTOLD
+from server.storage import discrepancies
 from server.storage.changes import Batch, commit_batch, void_chains
 from server.storage.cursors import StreamCursor, load_cursor, load_position
 from server.storage.database import rows, value
 from server.storage.pages import Snapshot, store_snapshot
-from server.storage.repos import known_revs
+from server.storage.repos import CHAINED, RECHAINED, UNCHAINED, known_revs
 from tests.builders import (
     HOST,
     NOW_MS,
@@ -82,6 +84,65 @@ def test_voided_chains_forgive_one_unseen_commit_and_no_second(stream, lease):
     void_chains(lease.epoch)
     assert not say(stream, 5, since=4).holes
     assert list(say(stream, 7, since=6).holes.values()) == ["chain"]
+
+
+def chain(name="alice"):
+    sql = "SELECT r.is_chained FROM repos r JOIN authors a ON a.id = r.author_id WHERE a.did = ?"
+    return value(sql, (did(name),))
+
+
+def known():
+    (one,) = discrepancies.complete_after(0, 9)
+    return one
+
+
+def test_a_chain_that_begins_anew_is_doubted_until_the_repo_was_compared(stream, lease):
+    assert chain() == CHAINED
+    say(stream, 2, post(tid(1)))
+    discrepancies.vouch(known(), lease.epoch)
+    assert chain() == UNCHAINED
+    say(stream, 9, since=8)
+    say(stream, 10, since=9)
+    assert chain() == RECHAINED
+    discrepancies.vouch(known(), lease.epoch)
+    assert chain() == CHAINED
+    say(stream, 11, since=10)
+    assert chain() == CHAINED
+
+
+def test_what_was_told_while_a_repo_was_compared_is_not_vouched_for(stream, lease):
+    say(stream, 2, post(tid(1)))
+    say(stream, 9, since=8)
+    before = known()
+    say(stream, 10, post(tid(2)))
+    discrepancies.vouch(before, lease.epoch)
+    assert chain() == UNCHAINED
+    say(stream, 12, since=11)
+    discrepancies.vouch(before, lease.epoch)
+    assert chain() == RECHAINED
+
+
+def test_a_doubted_chain_is_voided_like_any_other(stream, lease):
+    say(stream, 2, post(tid(1)))
+    say(stream, 9, since=8)
+    void_chains(lease.epoch)
+    assert not say(stream, 12, since=11).holes
+    assert chain() == RECHAINED
+
+
+def test_who_is_fetched_again_is_not_doubted_any_more(stream, lease):
+    say(stream, 2, post(tid(1)))
+    say(stream, 9, since=8)
+    assert say(stream, 12, since=11).holes
+    assert chain() == CHAINED
+
+
+def test_a_deposed_leader_vouches_for_nobody(stream, lease):
+    say(stream, 2, post(tid(1)))
+    say(stream, 9, since=8)
+    with pytest.raises(LeaseLost):
+        discrepancies.vouch(known(), lease.epoch - 1)
+    assert chain() == RECHAINED
 
 
 def test_a_snapshot_must_have_the_first_commit_that_came_without_a_chain(db, lease):
