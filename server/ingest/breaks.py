@@ -42,7 +42,8 @@ def kind_of(broken: StreamBroken) -> str:
 
     No connection came about: dns, tls, timeout, refused, network, handshake, http-STATUS. It ended:
     silent, half-open (nobody answers our pings), closed, cut, or the name of the source's own
-    error, e.g. ConsumerTooSlow; error, if the protocols do not know that name.
+    error, e.g. ConsumerTooSlow; error, if the protocols do not know that name. A handshake may be
+    refused by such a name as well.
     """
     if isinstance(broken, SourceError):
         return broken.name if broken.name in _SOURCE_ERRORS else "error"
@@ -50,13 +51,19 @@ def kind_of(broken: StreamBroken) -> str:
         return "silent"
     if isinstance(broken, StreamHalfOpen):
         return "half-open"
-    status = status_of(broken)
-    if status is not None:
-        return f"http-{status}" if status in _STATUSES else "http-other"
+    if isinstance(broken.__cause__, HandshakeRefused) and broken.__cause__.status is not None:
+        return _kind_of_refusal(broken.__cause__)
     for cause, kind in _CAUSES:
         if isinstance(broken.__cause__, cause):
             return kind
     return _kind_of_goodbye(str(broken))
+
+
+def _kind_of_refusal(refused: HandshakeRefused) -> str:
+    # A bad request is what the protocols make of their errors.
+    if refused.status == 400 and refused.name in _SOURCE_ERRORS:
+        return refused.name
+    return f"http-{refused.status}" if refused.status in _STATUSES else "http-other"
 
 
 def _kind_of_goodbye(told: str) -> str:
@@ -69,12 +76,6 @@ def told(broken: StreamBroken) -> str:
     """What is known of it, for the log: one line."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(broken)[:MAX_TOLD])
     return " ".join(text.split())
-
-
-def status_of(broken: StreamBroken) -> int | None:
-    """The HTTP status with which the handshake was refused."""
-    cause = broken.__cause__
-    return cause.status if isinstance(cause, HandshakeRefused) else None
 
 
 def wish_s(broken: StreamBroken) -> float:

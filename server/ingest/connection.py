@@ -92,6 +92,8 @@ class Connection(asyncio.BufferedProtocol):
         self._handler, self._request, self._key = handler, request, key
         self._inbox = Inbox(self)
         self._has_sign = False
+        # A refusal of which the body is still to come.
+        self._refused: HandshakeRefused | None = None
 
     def take_sign(self) -> bool:
         """Whether anything came since this was asked last."""
@@ -129,7 +131,13 @@ class Connection(asyncio.BufferedProtocol):
             self.goodbye = self.goodbye or (cut if exc is None else f"{cut}: {named(exc)}")
             self._end(None)
         else:
-            self._end(exc or HandshakeRefused("the connection ended before there was an answer"))
+            none = HandshakeRefused("the connection ended before there was an answer")
+            self._end(self.refusal() or exc or none)
+
+    def refusal(self) -> HandshakeRefused | None:
+        """How the server refused us, with as much as is here of what it says to that."""
+        refused = self._refused
+        return None if refused is None else refused.with_body(self._inbox.rest())
 
     def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
         """See frames.Receiver."""
@@ -154,16 +162,28 @@ class Connection(asyncio.BufferedProtocol):
 
     def _opens(self) -> bool:
         """Whether the answer to our request is here, and opens a websocket."""
-        head = self._inbox.take_head()
-        if head is None:
-            if self._inbox.held() > handshake.MAX_HEAD_BYTES:
-                raise HandshakeRefused("the head of the answer has no end")
-            return False
-        handshake.check(head, self._key)
-        self.is_open = True
-        self._handler.opened(self.line)
-        _settle(self.answered)
-        return True
+        if self._refused is None:
+            head = self._inbox.take_head()
+            if head is None:
+                if self._inbox.held() > handshake.MAX_HEAD_BYTES:
+                    raise HandshakeRefused("the head of the answer has no end")
+                return False
+            self._check(head)
+        if self._refused is None:
+            self.is_open = True
+            self._handler.opened(self.line)
+            _settle(self.answered)
+        elif self._refused.is_whole(self._inbox.rest()):
+            self._end(self.refusal())
+        return self.is_open
+
+    def _check(self, head: bytes) -> None:
+        try:
+            handshake.check(head, self._key)
+        except HandshakeRefused as refused:
+            if not refused.has_body():
+                raise
+            self._refused = refused
 
     def _end(self, error: BaseException | None) -> None:
         if self.error is None:
@@ -212,6 +232,10 @@ async def _connect(url: SplitResult, user_agent: str, handler: Listener) -> Conn
     try:
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             await connection.answered
+    except TimeoutError as slow:
+        connection.transport.abort()
+        # What was said counts, even if it has no end.
+        raise connection.refusal() or slow from None
     except BaseException:
         connection.transport.abort()
         raise

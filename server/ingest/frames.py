@@ -103,6 +103,10 @@ class Inbox:
         self._start = end + 4
         return head
 
+    def rest(self) -> bytes:
+        """All that is here and nothing was made of yet; it stays."""
+        return bytes(self._memory[self._start : self._end])
+
     def take_apart(self) -> None:
         """Hand over what is here as a whole. Raises StreamBroken, and what the receiver raises."""
         buffer, position, end = self._buffer, self._start, self._end

@@ -1,10 +1,12 @@
 """How a websocket is opened: the request, and what answers it (RFC 6455, section 4). Pure.
 
-A server that refuses says so with a status, and may say when to come back: both are in the
-HandshakeRefused that `check` raises.
+A server that refuses says so with a status, may say when to come back, and in what it says beside
+that may name the error as XRPC does: all is in the HandshakeRefused that `check` raises, and that
+`with_body` completes. Of a body, MAX_BODY_BYTES are read.
 """
 
 import base64
+import json
 import re
 from collections.abc import Mapping
 from hashlib import sha1
@@ -12,22 +14,61 @@ from urllib.parse import SplitResult
 
 # They have a few hundred.
 MAX_HEAD_BYTES = 16 * 1024
+# An error in words. A page for people may be longer, and is of no use here.
+MAX_BODY_BYTES = 4 * 1024
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?")
 _SWITCHING = 101
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r\n")
+_LAST_CHUNK = b"0\r\n\r\n"
 _PORTS = {"ws": 80, "wss": 443}
 
 
 class HandshakeRefused(Exception):
-    """No websocket. `status`: of HTTP, None where the answer was none; names of `headers` small."""
+    """No websocket. `status`: of HTTP, None where the answer was none; names of `headers` small.
+
+    `name` is that of the error, if the body has one.
+    """
 
     def __init__(
-        self, reason: str, status: int | None = None, headers: Mapping[str, str] | None = None
+        self,
+        reason: str,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.status = status
         self.headers = headers or {}
+        self.name = name
+
+    def has_body(self) -> bool:
+        """Whether the server may say more, after the head."""
+        return self.status is not None and self.status >= 400
+
+    def is_whole(self, body: bytes) -> bool:
+        """Whether this is the body, or enough of it. Without a length, its end is that of all."""
+        length = self.headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and len(length) < 9:
+            return len(body) >= min(int(length), MAX_BODY_BYTES)
+        return len(body) >= MAX_BODY_BYTES or (self._is_chunked() and body.endswith(_LAST_CHUNK))
+
+    def with_body(self, body: bytes) -> "HandshakeRefused":
+        """The same with what the body says, as far as it is an error of XRPC."""
+        try:
+            body = body[:MAX_BODY_BYTES]
+            told = json.loads(_joined(body) if self._is_chunked() else body)
+        except (ValueError, RecursionError):
+            return self
+        name = told.get("error") if isinstance(told, dict) else None
+        if not isinstance(name, str):
+            return self
+        reason = f"{self}: {name}: {told.get('message') or 'no message'}"
+        return HandshakeRefused(reason, self.status, self.headers, name)
+
+    def _is_chunked(self) -> bool:
+        return "chunked" in self.headers.get("transfer-encoding", "").lower()
 
 
 def port_of(url: SplitResult) -> int:
@@ -79,6 +120,16 @@ def check(head: bytes, key: bytes) -> None:
         raise HandshakeRefused("the answer is not to our key")
     if "sec-websocket-extensions" in headers or "sec-websocket-protocol" in headers:
         raise HandshakeRefused("the server wants what we did not ask for")
+
+
+def _joined(body: bytes) -> bytes:
+    """The content of a body in chunks (RFC 9112, section 7.1), as far as it is here."""
+    content, place = b"", 0
+    while (size := _CHUNK.match(body, place)) is not None:
+        end = size.end() + int(size[1], 16)
+        content += body[size.end() : end]
+        place = end + len(b"\r\n")
+    return content
 
 
 def _header(line: bytes) -> tuple[str, str]:

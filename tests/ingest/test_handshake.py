@@ -4,15 +4,17 @@ import re
 import socket
 import threading
 from base64 import b64encode
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha1
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from server.ingest import handshake
+from server.ingest import connection, handshake
 from server.ingest.connection import MAX_REDIRECTS, MAX_UNREAD_BYTES
-from server.ingest.handshake import HandshakeRefused, check, request
+from server.ingest.handshake import MAX_BODY_BYTES, HandshakeRefused, check, request
 from server.ingest.websocket import read_stream
 from tests.ingest.test_websocket import Reader, broken, serving, wait_closed
 
@@ -87,19 +89,100 @@ def test_a_refusal_has_its_status_and_its_wish():
     assert (caught.value.status, caught.value.headers) == (429, {"retry-after": "7"})
 
 
+TOO_OLD = b'{"error":"CursorTooOld","message":"5 is below 7"}'
+
+
+def refused(fields="", body=TOO_OLD, status="400 Bad Request"):
+    return f"HTTP/1.1 {status}\r\n{fields}\r\n".encode() + body
+
+
+def chunk(data):
+    return b"%x;x=y\r\n%b\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+
+
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+LENGTH = f"Content-Length: {len(TOO_OLD)}\r\n"
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused(LENGTH),
+        refused(LENGTH, status="503 Away"),
+        refused(CHUNKED, chunk(TOO_OLD[:8]) + chunk(TOO_OLD[8:]) + chunk(b"")),
+    ],
+)
+def test_what_a_refusal_says_is_known_as_soon_as_it_is_here(answer, in_pieces):
+    """The server keeps the connection."""
+    with answering(answer, in_pieces=in_pieces) as (url, _):
+        assert broken(url).endswith(": CursorTooOld: 5 is below 7")
+
+
+@pytest.mark.parametrize(
+    "fields", ["", CHUNKED, "Content-Length: 9999\r\n", "Content-Length: x\r\n"]
+)
+def test_a_refusal_without_an_end_counts_when_the_time_is_over(monkeypatch, fields):
+    monkeypatch.setattr(connection, "HANDSHAKE_SECONDS", 0.1)
+    body = chunk(TOO_OLD) if fields == CHUNKED else TOO_OLD
+    with answering(refused(fields, body)) as (url, _):
+        assert broken(url).endswith(": CursorTooOld: 5 is below 7")
+
+
+def test_a_refusal_that_is_cut_off_counts():
+    with answering(refused("Content-Length: 9999\r\n", TOO_OLD), hangs_up=True) as (url, _):
+        assert broken(url).endswith(": CursorTooOld: 5 is below 7")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"\xff",
+        b"[" * 100_000,
+        b'["error"]',
+        b'{"error":5}',
+        b'{"error":"CursorTooOld","message":"' + b"x" * MAX_BODY_BYTES + b'"}',
+    ],
+)
+def test_a_body_that_is_no_error_of_xrpc_is_passed_over(body):
+    with answering(refused(f"Content-Length: {len(body)}\r\n", body)) as (url, _):
+        assert broken(url) == "cannot connect: HandshakeRefused: status 400"
+
+
+def test_a_body_that_goes_on_for_ever_is_not_waited_for():
+    with answering(refused("", b" " * (MAX_BODY_BYTES + 1))) as (url, _):
+        assert broken(url) == "cannot connect: HandshakeRefused: status 400"
+
+
+@given(body=st.binary() | st.binary().map(lambda rest: b"3\r\n" + rest))
+def test_no_body_makes_us_raise(body):
+    for headers in ({}, {"transfer-encoding": "chunked"}, {"content-length": "9"}):
+        one = HandshakeRefused("status 400", 400, headers)
+        one.is_whole(body)
+        assert one.with_body(body).status == 400
+
+
 @contextmanager
-def answering(*answers):
+def answering(*answers, in_pieces=False, hangs_up=False):
     """A server that answers one connection after the other, with bytes made of the request."""
     requests = []
+
+    def say(connection, answer):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in (answer[at : at + 1] for at in range(len(answer))) if in_pieces else (answer,):
+            connection.sendall(piece)
+        while not hangs_up and connection.recv(4096):
+            pass
 
     def run(listener):
         for answer in answers:
             connection, _ = listener.accept()
-            with connection:
+            # Whoever has heard enough leaves.
+            with connection, suppress(ConnectionError):
                 requests.append(connection.recv(4096).decode())
-                connection.sendall(answer(requests[-1]) if callable(answer) else answer)
-                while connection.recv(4096):
-                    pass
+                say(connection, answer(requests[-1]) if callable(answer) else answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=run, args=(listener,))

@@ -15,11 +15,11 @@ from tests.ingest.test_websocket import serving, wait_closed
 
 
 @contextmanager
-def refusing(status, **headers):
+def refusing(status, text="not now", **headers):
     """A server that answers every handshake with this status."""
 
     def refuse(connection, request):
-        answer = connection.respond(status, "not now")
+        answer = connection.respond(status, text)
         for name, value in headers.items():
             answer.headers[name] = value
         return answer
@@ -163,6 +163,18 @@ TROUBLES = {
     "its proxy fails": ("http-502", lambda: refusing(HTTPStatus.BAD_GATEWAY), "502"),
     "it is away": ("http-503", lambda: refusing(HTTPStatus.SERVICE_UNAVAILABLE), "503"),
     "it is a teapot": ("http-other", lambda: refusing(HTTPStatus.IM_A_TEAPOT), "418"),
+    "it says why it is away": (
+        "http-503",
+        lambda: refusing(
+            HTTPStatus.SERVICE_UNAVAILABLE, '{"error":"Busy","message":"warming up\\n\\u001b[2J"}'
+        ),
+        "status 503: Busy: warming up [2J",
+    ),
+    "it does not know our place": (
+        "FutureCursor",
+        lambda: refusing(HTTPStatus.BAD_REQUEST, '{"error":"FutureCursor"}'),
+        "status 400: FutureCursor: no message",
+    ),
     "we are too slow": (
         "ConsumerTooSlow",
         lambda: saying("ConsumerTooSlow", "too far behind"),
