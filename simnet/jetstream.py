@@ -49,6 +49,8 @@ class Jetstream:
             name, clock, faults, announces_cursor_trouble=False, window=window
         )
         self.server = LoopbackServer(name, self._handle, faults)
+        # Times that it has forgotten are refused, where the real ones begin at the oldest instead.
+        self.refuses_old_times = False
         self.dictionary = _dictionary()
         self._listens = threading.Event()
         self._listens.set()
@@ -96,6 +98,8 @@ class Jetstream:
         cursor = int(request.query.get("cursor", 0))
         if 0 < cursor < LEAST_TIME:
             return xrpc_error(400, "CursorTooOld", "only times are kept here")
+        if self.refuses_old_times and self.stream.is_outdated(cursor):
+            return xrpc_error(400, "CursorTooOld", f"cursor {cursor} below lookback floor")
         client = _Client(options, self._compressor(request), self._wait_to_listen, is_v2=is_v2)
         if not is_v2 and request.query.get("requireHello") == "true":
             client.has_greeted.clear()

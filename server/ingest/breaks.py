@@ -29,6 +29,8 @@ _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
 _STATUSES = (301, 302, 307, 308, 400, 401, 403, 404, 429, 500, 502, 503, 504)
 # The names of errors that the protocols know.
 _SOURCE_ERRORS = ("ConsumerTooSlow", "FutureCursor", "CursorTooOld")
+# Those of which the same cursor would bring no more, and what the hole is called then.
+_REFUSED_CURSORS = {"FutureCursor": "future cursor", "CursorTooOld": "cursor too old"}
 _NO_CONNECTION = ("dns", "tls", "timeout", "refused", "network", "handshake", "http-other")
 _ENDED = ("silent", "half-open", "closed", "cut", "error")
 
@@ -76,6 +78,11 @@ def told(broken: StreamBroken) -> str:
     """What is known of it, for the log: one line."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(broken)[:MAX_TOLD])
     return " ".join(text.split())
+
+
+def refused_cursor(broken: StreamBroken) -> str | None:
+    """What the ledger says was wrong with our cursor, if the source does not go on from there."""
+    return _REFUSED_CURSORS.get(kind_of(broken))
 
 
 def wish_s(broken: StreamBroken) -> float:

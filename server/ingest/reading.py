@@ -18,7 +18,6 @@ from server.ingest.counters import SourceCounters
 from server.ingest.did_filter import DidFilter
 from server.ingest.frames import Span, copies
 from server.ingest.place import Place
-from server.ingest.relay import SourceError
 from server.ingest.source import Source
 from server.ingest.start import Start
 from server.ingest.writer import BatchWriter
@@ -107,13 +106,13 @@ class Reading:
         if self.start.voids_chains:
             with self.writer.wait.under_way():
                 void_chains(self.writer.epoch)
-        if self.start.hole is not None:
-            self._gap(self.start.hole, self.start.saved_ms)
         if self.start.cursor is None:
             # Nobody knows what was said before we came.
-            self._miss("no cursor", 0)
-        else:
-            self._stand()
+            self._miss(self.start.hole or "no cursor", self.start.saved_ms)
+            return
+        if self.start.hole is not None:
+            self._gap(self.start.hole, self.start.saved_ms)
+        self._stand()
 
     def _miss(self, reason: str, from_ms: int) -> None:
         """The past is not told: a hole, once the present is."""
@@ -127,7 +126,9 @@ class Reading:
             self.missing = None
             self.first_events = FIRST_EVENTS
             is_spared = self.writer.is_covered() or not repos.is_anybody_tracked()
-            if self.start.cursor is not None or not is_spared:
+            # Where something is saved, the cursors vouch for what came after it as well.
+            is_fresh = self.start.cursor is None and self.start.hole is None
+            if not (is_fresh and is_spared):
                 self._gap(reason, from_ms)
         self.place.is_told = True
         if self.counters.connected_us is None:
@@ -151,11 +152,6 @@ class Reading:
         except BadFrame as bad:
             self._doubt(bad)
             return
-        except SourceError as error:
-            if error.name == "FutureCursor":
-                # The source has never said what our cursor stands for: its numbers are new.
-                self._forget("future cursor")
-            raise
         self.unreadable = 0
         if isinstance(event, Skipped) and self.first_events >= FIRST_EVENTS:
             # Nearly all of them: nothing is done for these but to note the place.

@@ -9,7 +9,10 @@ two or three short connections after a failover, about a dozen after hours of ou
 twice is harmless (storage/changes.py), and takes seconds for minutes of the network.
 
 A source that does not reach back that far is read from its oldest event, and a hole is noted first.
-Relays do not say that a number is too old: they start at their oldest event, whatever was asked.
+Relays do not say that a number is too old: they start at their oldest event, whatever was asked. So
+do Jetstreams with times. One that refuses the cursor all the same (CursorTooOld, FutureCursor) does
+not say what it would take: it is read from now on, after a hole. Who comes back to it later asks by
+a cursor again.
 """
 
 from collections.abc import Sequence
@@ -54,11 +57,18 @@ class Start:
     voids_chains: bool = False
 
 
-async def find_start(source: Source, user_agent: str, now_ms: int) -> Start:
-    """Where to go on in this source. Raises StreamBroken if it cannot be asked."""
+async def find_start(
+    source: Source, user_agent: str, now_ms: int, refused: str | None = None
+) -> Start:
+    """Where to go on in this source. Raises StreamBroken if it cannot be asked.
+
+    `refused`: what was wrong with the cursor that it has just refused.
+    """
     own, position = load_cursor(source.name), load_position()
     if position is None:
         return Start(None)
+    if refused is not None:
+        return Start(None, position.event_ms, hole=refused)
     if own is not None and position.event_ms - own.event_ms <= OWN_CURSOR_MS:
         if source.counts_time:
             return Start(_time_cursor(own.event_ms), own.event_ms)
