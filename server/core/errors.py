@@ -14,7 +14,8 @@ FeedError
 ├── BadFrame                the network's fault: a frame of the stream that cannot be read
 ├── StreamBroken            the connection ended: back off, reconnect
 │   ├── StreamSilent        it stands, and nothing is said: try another source
-│   └── StreamHalfOpen      it only seems to stand: nobody answers our pings
+│   ├── StreamHalfOpen      it only seems to stand: nobody answers our pings
+│   └── StreamUnreadable    what it says cannot be read: read it from now on
 ├── FetchFailed             a peer did not give what we asked for: the job is retried later
 │   ├── NotFound            the peer answers, and what we asked for is not there
 │   ├── HostRests           the peer asks us to leave it alone for a while
@@ -117,6 +118,10 @@ class StreamSilent(StreamBroken):
 
 class StreamHalfOpen(StreamBroken):
     """The other side is gone, and nothing told us so."""
+
+
+class StreamUnreadable(StreamBroken):
+    """Nothing that the source says can be read, and at our cursor it would say the same again."""
 
 
 class FetchFailed(FeedError):

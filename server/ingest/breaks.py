@@ -7,7 +7,7 @@ in the log, in one line.
 import socket
 import ssl
 
-from server.core.errors import StreamBroken, StreamHalfOpen, StreamSilent
+from server.core.errors import StreamBroken, StreamHalfOpen, StreamSilent, StreamUnreadable
 from server.ingest.handshake import HandshakeRefused
 from server.ingest.relay import SourceError
 
@@ -16,6 +16,11 @@ LONGEST_WISH_SECONDS = 120.0
 # What a server says may be long, and have lines of its own.
 MAX_TOLD = 300
 
+_OURS: tuple[tuple[type[StreamBroken], str], ...] = (
+    (StreamSilent, "silent"),
+    (StreamHalfOpen, "half-open"),
+    (StreamUnreadable, "unreadable"),
+)
 _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "dns"),
     (ssl.SSLError, "tls"),
@@ -30,9 +35,13 @@ _STATUSES = (301, 302, 307, 308, 400, 401, 403, 404, 429, 500, 502, 503, 504)
 # The names of errors that the protocols know.
 _SOURCE_ERRORS = ("ConsumerTooSlow", "FutureCursor", "CursorTooOld")
 # Those of which the same cursor would bring no more, and what the hole is called then.
-_REFUSED_CURSORS = {"FutureCursor": "future cursor", "CursorTooOld": "cursor too old"}
+_USELESS_CURSORS = {
+    "FutureCursor": "future cursor",
+    "CursorTooOld": "cursor too old",
+    "unreadable": "nothing that it says can be read",
+}
 _NO_CONNECTION = ("dns", "tls", "timeout", "refused", "network", "handshake", "http-other")
-_ENDED = ("silent", "half-open", "closed", "cut", "error")
+_ENDED = ("silent", "half-open", "unreadable", "closed", "cut", "error")
 
 KINDS = frozenset(
     (*_NO_CONNECTION, *(f"http-{status}" for status in _STATUSES), *_ENDED, *_SOURCE_ERRORS)
@@ -43,16 +52,15 @@ def kind_of(broken: StreamBroken) -> str:
     """The word for it, one of KINDS.
 
     No connection came about: dns, tls, timeout, refused, network, handshake, http-STATUS. It ended:
-    silent, half-open (nobody answers our pings), closed, cut, or the name of the source's own
-    error, e.g. ConsumerTooSlow; error, if the protocols do not know that name. A handshake may be
-    refused by such a name as well.
+    silent, half-open (nobody answers our pings), unreadable, closed, cut, or the name of the
+    source's own error, e.g. ConsumerTooSlow; error, if the protocols do not know that name. A
+    handshake may be refused by such a name as well.
     """
     if isinstance(broken, SourceError):
         return broken.name if broken.name in _SOURCE_ERRORS else "error"
-    if isinstance(broken, StreamSilent):
-        return "silent"
-    if isinstance(broken, StreamHalfOpen):
-        return "half-open"
+    for ours, kind in _OURS:
+        if isinstance(broken, ours):
+            return kind
     if isinstance(broken.__cause__, HandshakeRefused) and broken.__cause__.status is not None:
         return _kind_of_refusal(broken.__cause__)
     for cause, kind in _CAUSES:
@@ -80,9 +88,9 @@ def told(broken: StreamBroken) -> str:
     return " ".join(text.split())
 
 
-def refused_cursor(broken: StreamBroken) -> str | None:
+def useless_cursor(broken: StreamBroken) -> str | None:
     """What the ledger says was wrong with our cursor, if the source does not go on from there."""
-    return _REFUSED_CURSORS.get(kind_of(broken))
+    return _USELESS_CURSORS.get(kind_of(broken))
 
 
 def wish_s(broken: StreamBroken) -> float:

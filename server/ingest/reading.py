@@ -3,7 +3,8 @@
 What cannot be read may have been about anybody, so it is a hole of everybody, written down before
 anything after it. One hole stands for all such messages of a handover: they were made before it was
 read, and whoever the hole resets is confirmed, and so fetched, only when it has been gone through.
-Bounds: a hole each handover, and MAX_UNREADABLE messages; then the connection is broken.
+Bounds: a hole each handover, and MAX_UNREADABLE messages in a row; then the connection is broken,
+and the next one reads from now on (start.py), after one more hole.
 """
 
 import logging
@@ -11,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from server.core.errors import BadFrame, StreamBroken, StreamSilent
+from server.core.errors import BadFrame, StreamSilent, StreamUnreadable
 from server.core.events import Account, Commit, Identity, Info, Skipped, Sync
 from server.ingest.connection import Line
 from server.ingest.counters import SourceCounters
@@ -173,9 +174,7 @@ class Reading:
             self.is_doubted = True
         self.unreadable += 1
         if self.unreadable == MAX_UNREADABLE:
-            # At its cursor the source would say the same again. Everybody is fetched as it is.
-            self._forget("nothing that it says can be read")
-            raise StreamBroken(f"{MAX_UNREADABLE} messages in a row cannot be read: {bad}")
+            raise StreamUnreadable(f"{MAX_UNREADABLE} messages in a row cannot be read: {bad}")
 
     def _take(self, event: Told) -> None:
         # The time in an event is the word of whoever wrote it: it may be long ago, but not to come.

@@ -11,8 +11,9 @@ twice is harmless (storage/changes.py), and takes seconds for minutes of the net
 A source that does not reach back that far is read from its oldest event, and a hole is noted first.
 Relays do not say that a number is too old: they start at their oldest event, whatever was asked. So
 do Jetstreams with times. One that refuses the cursor all the same (CursorTooOld, FutureCursor) does
-not say what it would take: it is read from now on, after a hole. Who comes back to it later asks by
-a cursor again.
+not say what it would take, and one that says there what we cannot read would say it again: both are
+read from now on, after a hole. That holds until the source has said something; who comes back to it
+later asks by a cursor again.
 """
 
 from collections.abc import Sequence
@@ -58,17 +59,17 @@ class Start:
 
 
 async def find_start(
-    source: Source, user_agent: str, now_ms: int, refused: str | None = None
+    source: Source, user_agent: str, now_ms: int, useless: str | None = None
 ) -> Start:
     """Where to go on in this source. Raises StreamBroken if it cannot be asked.
 
-    `refused`: what was wrong with the cursor that it has just refused.
+    `useless`: what was wrong with our cursor when it was last asked by one.
     """
     own, position = load_cursor(source.name), load_position()
     if position is None:
         return Start(None)
-    if refused is not None:
-        return Start(None, position.event_ms, hole=refused)
+    if useless is not None:
+        return Start(None, position.event_ms, hole=useless)
     if own is not None and position.event_ms - own.event_ms <= OWN_CURSOR_MS:
         if source.counts_time:
             return Start(_time_cursor(own.event_ms), own.event_ms)

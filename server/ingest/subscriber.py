@@ -28,7 +28,7 @@ from threading import Event as StopEvent
 from server.core.backoff import delay_s
 from server.core.errors import StreamBroken, StreamSilent
 from server.core.metrics import IngestMetrics
-from server.ingest.breaks import kind_of, refused_cursor, told, wish_s
+from server.ingest.breaks import kind_of, told, useless_cursor, wish_s
 from server.ingest.comparison import Comparison
 from server.ingest.counters import SourceCounters
 from server.ingest.dialling import aside, unless
@@ -162,20 +162,20 @@ class Subscriber:
     async def _read_source(self, source: Source, turn: _Turn, writer: BatchWriter) -> None:
         """Connect and read, again and again."""
         counters = self.counters[source.name]
-        refused = None
+        useless = None
         while not turn.is_over():
             began, before = time.monotonic(), counters.messages
             try:
-                start = await unless(turn.is_over, self._find_start(source, refused))
+                start = await unless(turn.is_over, self._find_start(source, useless))
                 if start is not None:
                     await self._read_from(start, source, turn, writer)
             except StreamBroken as broken:
-                refused = refused_cursor(broken)
-                lasted_s = time.monotonic() - began
-                is_well = lasted_s > HEALTHY_SECONDS and counters.messages > before
+                has_spoken = counters.messages > before
+                useless = useless_cursor(broken) or (None if has_spoken else useless)
+                is_well = time.monotonic() - began > HEALTHY_SECONDS and has_spoken
                 await self._wait(source, broken, turn, is_well=is_well)
 
-    async def _find_start(self, source: Source, refused: str | None) -> Start:
+    async def _find_start(self, source: Source, useless: str | None) -> Start:
         if source.dictionary is not None:
             expander = None
             # One that does not come in time is done without.
@@ -183,7 +183,7 @@ class Subscriber:
                 expander = await aside(source.dictionary.prepare)
             source.dictionary.use(expander)
         now_ms = time.time_ns() // 1_000_000
-        return await find_start(source, self.user_agent, now_ms, refused)
+        return await find_start(source, self.user_agent, now_ms, useless)
 
     async def _read_from(
         self, start: Start, source: Source, turn: _Turn, writer: BatchWriter

@@ -1,4 +1,4 @@
-"""A source that refuses our cursor: a hole of everybody, and on from now; never silently."""
+"""A source that does not go on at our cursor: a hole of everybody, on from now, never silently."""
 
 import logging
 from collections import Counter
@@ -9,6 +9,7 @@ import pytest
 from server.core.setting_values import JETSTREAM_V1_PATH, JETSTREAM_V2_PATH, RELAY_PATH
 from server.ingest import reading as reading_module
 from server.ingest import start, subscriber
+from server.ingest.reading import MAX_UNREADABLE
 from server.storage.cursors import load_position
 from simnet import Network
 from simnet.frames import error
@@ -19,6 +20,7 @@ from tests.ingest.test_websocket import serving, wait_closed
 pytestmark = pytest.mark.usefixtures("db", "brisk")
 
 HOLE = (None, "cursor too old")
+UNREADABLE = "nothing that it says can be read"
 
 
 @pytest.fixture
@@ -108,12 +110,13 @@ def by_status(name):
     return serving(wait_closed, process_request=refuse)
 
 
-def by_word(word, *, closes=False):
+def by_word(*words, closes=False):
     def talk(connection):
         if "cursor=" in connection.request.path:
             if closes:
-                connection.close(1008, word)
-            connection.send(word)
+                connection.close(1008, *words)
+            for word in words:
+                connection.send(word)
         wait_closed(connection)
 
     return serving(talk)
@@ -143,6 +146,7 @@ def asked(monkeypatch):
             "cursor too old",
         ),
         (JETSTREAM_V2_PATH, lambda: by_word("CursorTooOld", closes=True), "cursor too old"),
+        (JETSTREAM_V1_PATH, lambda: by_word(*["no JSON"] * MAX_UNREADABLE), UNREADABLE),
         (RELAY_PATH, lambda: by_status("FutureCursor"), "future cursor"),
         (RELAY_PATH, lambda: by_word(error("FutureCursor", "x")), "future cursor"),
     ],
@@ -159,6 +163,29 @@ def test_however_it_refuses_it_is_asked_once_and_then_read_from_now_on(
     assert asked == ([False] if path == RELAY_PATH else [True, False])
     assert counters.failures_in_a_row == 1
     assert Counter(reasons())[(None, reason)] == 1
+
+
+def test_a_source_that_was_away_before_it_said_anything_is_still_not_asked_by_a_cursor(
+    at_rest, reading, asked
+):
+    here = iter((False, True))
+
+    def refuse(connection, request):
+        if "cursor=" in request.path:
+            return connection.respond(HTTPStatus.BAD_REQUEST, '{"error":"CursorTooOld"}')
+        if not next(here):
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "not now")
+        return None
+
+    with (
+        serving(wait_closed, process_request=refuse) as url,
+        reading(url.replace("/path", JETSTREAM_V1_PATH)) as running,
+    ):
+        (counters,) = running.subscriber.counters.values()
+        wait_until(lambda: counters.connected_us)
+    assert asked == [True, False, False]
+    assert counters.broken == {"CursorTooOld": 1, "http-503": 1}
+    assert Counter(reasons())[HOLE] == 1
 
 
 def test_when_it_was_away_in_between_it_is_asked_by_a_cursor_again(

@@ -1,16 +1,21 @@
 """Messages that nobody can read: holes, but not one for each, and the end of the connection."""
 
+import time
+
 import pytest
 
-from server.core.errors import StreamBroken
+from server.core.errors import StreamUnreadable
 from server.core.metrics import IngestMetrics
+from server.ingest import start
+from server.ingest.breaks import kind_of
 from server.ingest.counters import SourceCounters
 from server.ingest.reading import MAX_UNREADABLE, Reading
 from server.ingest.source import source_of
 from server.ingest.start import Start
 from server.ingest.tracked import TrackedSet
 from server.ingest.writer import BatchWriter
-from server.storage.cursors import load_cursor
+from server.storage.cursors import StreamCursor, load_cursor, save_cursor
+from server.storage.database import write_transaction
 from tests.builders import NOW_MS
 from tests.ingest.asking import item_count, queued, reasons, wait_for_all
 from tests.ingest.conftest import wait_until
@@ -58,15 +63,16 @@ def test_what_cannot_be_read_at_once_is_one_hole(told):
     assert (len(reasons()), told.counters.bad_messages) == (2, 7)
 
 
-def test_a_source_of_which_nothing_can_be_read_is_left_and_not_asked_for_the_same_again(told):
+def test_a_source_of_which_nothing_can_be_read_is_left(told):
     told.tell(GOOD, *[BAD] * (MAX_UNREADABLE - 1))
-    told.reading.writer.commit()
-    assert told.cursor is not None
-    with pytest.raises(StreamBroken, match="10 messages in a row cannot be read: not a message"):
+    match = "10 messages in a row cannot be read: not a message"
+    with pytest.raises(StreamUnreadable, match=match) as left:
         told.tell(BAD, BAD)
-    told.reading.ended()
-    assert told.cursor is None
     assert told.counters.bad_messages == MAX_UNREADABLE
+    assert (kind_of(left.value), len(reasons())) == ("unreadable", 2)
+    # What was told before is saved: whoever is read next goes on from there.
+    told.reading.ended()
+    assert told.cursor.seq == told.reading.place.seq > 0
 
 
 def test_a_source_that_can_be_read_now_and_then_is_not_left(told):
@@ -88,3 +94,23 @@ def test_reading_gets_past_any_number_of_frames_that_cannot_be_read(
     assert counters.bad_messages == MAX_UNREADABLE
     assert counters.connections == 2
     assert queued() == {alice.did, bob.did}
+
+
+def test_the_cursor_of_a_source_of_long_ago_does_not_lead_to_the_same_words_again(
+    net, alice, at_rest, reading, monkeypatch
+):
+    """Where a source's own cursor is of no use, the furthest of all counts, however old it is."""
+    monkeypatch.setattr(start, "PROBE_SECONDS", 0.1)
+    hour_ago_us = time.time_ns() // 1000 - 3_600_000_000
+    with write_transaction():
+        save_cursor(StreamCursor("former.test", 7, hour_ago_us // 1000), hour_ago_us)
+    for _ in range(MAX_UNREADABLE):
+        net.relay.stream.inject("garbage")
+    with reading(net.relay.url) as running:
+        (counters,) = running.subscriber.counters.values()
+        wait_until(lambda: counters.connections == 2 and counters.connected_us)
+        alice.post("after")
+        wait_until(item_count)
+        wait_for_all(net)
+    assert counters.broken == {"unreadable": 1}
+    assert (counters.connections, counters.bad_messages) == (2, MAX_UNREADABLE)

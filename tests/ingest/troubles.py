@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from server.ingest.reading import MAX_UNREADABLE
 from simnet.frames import error
 from tests.identity.certificates import make_certificate
 from tests.ingest.test_websocket import serving, wait_closed
@@ -143,6 +144,12 @@ def saying(name, text):
     return serving(talk)
 
 
+def mumbling(connection):
+    for _ in range(MAX_UNREADABLE):
+        connection.send(b"garbage")
+    wait_closed(connection)
+
+
 def cut(connection):
     connection.socket.shutdown(socket.SHUT_RDWR)
 
@@ -189,6 +196,11 @@ TROUBLES = {
         "error",
         lambda: saying("Tired\n\x1b[31mERROR" + "x" * 10_000, "of it"),
         "the source says Tired [31mERRORxxx",
+    ),
+    "it speaks another language": (
+        "unreadable",
+        lambda: serving(mumbling),
+        "10 messages in a row cannot be read: ",
     ),
     "it says goodbye": (
         "closed",
