@@ -14,7 +14,8 @@ one would make the lost one old before the slower source brings it. So:
 What happened to an account is told with a time, which is that of its host and may be wrong, and in
 an order, which is true of one source. So an event that nobody told yet is taken from a source that
 told the last one as well, whatever the time; from one that did not (it lost that one, or is behind
-and says what is forgotten here), only if it is not older.
+and says what is forgotten here), only if it is not older. Such an event waits for nothing, so it
+overtakes the commits that do: they are marked, or they would speak against it.
 
 What waits is not saved, so the cursor of its source stays below it (`held_seq`). So does the time
 up to which any of them vouches (`held_ms`): what one told first is dropped when the others tell it,
@@ -42,7 +43,7 @@ MAX_EVENTS = 500_000
 CLOCK_SKEW_MS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Held:
     commit: RepoCommit
     source: str
@@ -104,6 +105,8 @@ class Merge:
             return False
         self.words.pop(repo, None)
         self.words[repo] = _Word(key, time_ms, {source})
+        for one in self.held.get(repo, ()):
+            one.commit = one.commit._replace(is_earlier=True)
         return True
 
     def hold(

@@ -37,13 +37,17 @@ INACTIVE = "commit of an inactive account"
 
 
 class RepoCommit(NamedTuple):
-    """What one commit does to our tables. `hole`: why part of it could not be read."""
+    """What one commit does to our tables. `hole`: why part of it could not be read.
+
+    `is_earlier`: it was told before the last word on its account, which may be saved already.
+    """
 
     repo: str
     rev: int
     since: int
     changes: Sequence[Change]
     hole: str | None
+    is_earlier: bool = False
 
 
 @dataclass(slots=True)
@@ -195,7 +199,7 @@ class _Work:
 
     def _note_holes(self, repo: Repo, commit: RepoCommit, last_rev: int) -> None:
         reason = commit.hole
-        if not repo.is_active:
+        if not repo.is_active and not commit.is_earlier:
             # Sources pass on no commits of inactive accounts: what we believe is out of date.
             reason = INACTIVE
         if last_rev and repo.is_chained and commit.since not in (last_rev, UNTOLD):

@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 
-from server.core.events import Account, Commit, RecordOp
+from server.core.events import UNTOLD, Account, Commit, RecordOp
 from server.core.metrics import IngestMetrics
 from server.core.syntax import POST
+from server.ingest import merge
 from server.ingest.comparison import Comparison
 from server.ingest.counters import SourceCounters
 from server.ingest.merge import Merge
@@ -35,6 +36,7 @@ class Told:
         self.place = Place(source_of(RELAY, "test"), None, 0)
         self.writer.places[self.place.source.name] = self.place
         self.refresh = tracked.refresh
+        self.has_chain = True
         self.seq = 0
         self.revs = {}
 
@@ -52,7 +54,13 @@ class Told:
         record = {"$type": POST, "text": "", "createdAt": iso(NOW_MS)}
         op = RecordOp(POST, tid(since), raw_cid(since), record)
         hole = "tooBig" if what == "hole" else None
-        return Commit(self.seq, NOW_MS, repo, since + 1, since, (op,), hole)
+        told_since = since if self.has_chain else UNTOLD
+        return Commit(self.seq, NOW_MS, repo, since + 1, told_since, (op,), hole)
+
+
+def merged():
+    comparison = Comparison({source_of(RELAY, "test").name: SourceCounters()}, IngestMetrics(), 0.0)
+    return Merge(comparison, NOW_MS)
 
 
 def begin(names, merge=None):
@@ -113,9 +121,34 @@ def test_one_batch_means_what_several_mean():
     ],
 )
 def test_the_order_counts_also_where_commits_wait_for_their_turn(events, reasons):
-    comparison = Comparison({source_of(RELAY, "test").name: SourceCounters()}, IngestMetrics(), 0.0)
-    told = begin({("live", events): "ann"}, Merge(comparison, NOW_MS))
+    told = begin({("live", events): "ann"}, merged())
     for what in events:
         told.tell("ann", what)
     told.writer.commit()
     assert [reason for (reason,) in rows("SELECT reason FROM gaps")] == reasons
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize(
+    ("events", "reasons"),
+    [
+        (("commit", "gone"), []),
+        (("gone", "commit"), ["commit of an inactive account"]),
+        (("commit", "gone", "commit"), ["commit of an inactive account"]),
+    ],
+)
+def test_a_word_that_overtakes_a_commit_is_not_doubted_for_it(monkeypatch, events, reasons):
+    """A PDS that knows nothing of a takedown would be asked, and the account shown again."""
+    told = begin({("live", events): "ann"}, merged())
+    told.has_chain = False
+    for what in events:
+        told.tell("ann", what)
+        told.writer.commit()
+    assert len(told.writer.merge.held[did("ann")]) == events.count("commit")
+    status = "SELECT is_active, status FROM repos"
+    assert rows(status) == [(0, "takendown")]
+    monkeypatch.setattr(merge, "REORDER_SECONDS", 0)
+    told.writer.commit()
+    assert rows("SELECT count(*) FROM feed_items") == [(events.count("commit"),)]
+    assert [reason for (reason,) in rows("SELECT reason FROM gaps")] == reasons
+    assert rows(status) == [(0, "pds:takendown" if reasons else "takendown")]
