@@ -50,7 +50,12 @@ def main() -> int:
 
 def recorded() -> list[bytes]:
     """The frames of the last recording."""
-    data, frames, position = FILE.read_bytes(), [], 0
+    return split(FILE.read_bytes())
+
+
+def split(data: bytes) -> list[bytes]:
+    """Frames, each after its length in 4 bytes."""
+    frames, position = [], 0
     while position < len(data):
         (length,) = struct.unpack_from(">I", data, position)
         frames.append(data[position + 4 : position + 4 + length])
