@@ -5,19 +5,16 @@ import json
 import libipld
 import msgspec
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.errors import BadFrame, StreamBroken
+from server.core.errors import BadFrame
 from server.core.events import Account, Commit, Identity, Info, RecordOp, Skipped, Sync
 from server.core.projection import project_op
 from server.core.syntax import FOLLOW, POST, REPOST
-from server.ingest.compression import DownloadedDictionary, FileDictionary
-from server.ingest.jetstream import decode_v1, decode_v2, decoder
+from server.ingest.jetstream import decode_v1, decode_v2
 from server.ingest.relay import SourceError
 from server.storage.repos import FOLLOWS, ITEMS
-from simnet import Network
 from simnet.dag_cbor import encode, from_json
 from tests.builders import NOW_MS, cid_text, did, iso, raw_cid, tid
 from tests.fuzzing import fuzz
@@ -231,64 +228,3 @@ def test_a_record_means_the_same_in_json_and_in_dag_cbor(data):
     cbor = libipld.decode_dag_cbor(encode(from_json(record)))
     by_cbor = RecordOp(collection, tid(1), cid, cbor)
     assert project_op(by_json, NOW_MS) == project_op(by_cbor, NOW_MS)
-
-
-@pytest.fixture(scope="module")
-def served():
-    with Network(seed=2, jetstreams=1) as net:
-        yield net.jetstreams[0]
-
-
-def test_a_compressed_message_means_the_same(served, tmp_path):
-    (tmp_path / "dictionary").write_bytes(served.dictionary)
-    file = FileDictionary(str(tmp_path / "dictionary"))
-    data = zstandard.ZstdCompressionDict(served.dictionary)
-    pressed = zstandard.ZstdCompressor(dict_data=data).compress(v1().encode())
-    assert file.query() == [("compress", "true")]
-    assert decoder(decode_v1, file)(pressed, WANTS) == decode_v1(v1(), WANTS)
-    assert decoder(decode_v1, file)(v1(), WANTS) == decode_v1(v1(), WANTS)
-
-
-def test_the_dictionary_of_version_2_is_downloaded_and_asked_for_by_its_number(served):
-    downloaded = DownloadedDictionary(served.v2_url, "Gapless/test")
-    assert downloaded.query() == []
-    expander = downloaded.prepare()
-    assert downloaded.query() == []
-    downloaded.use(expander)
-    assert downloaded.query() == [("zstdDictionary", "77")]
-
-
-@pytest.mark.parametrize(
-    "fault", ["http-500", "http-drop", "http-garbage", "http-cut-body", "http-huge"]
-)
-def test_a_source_that_gives_no_dictionary_is_read_without(fault):
-    with Network(seed=2, jetstreams=1) as net:
-        net.faults.arm(fault, where={"host": "jetstream0"})
-        downloaded = DownloadedDictionary(net.jetstreams[0].v2_url, "Gapless/test")
-        assert downloaded.prepare() is None
-        assert net.faults.fired[fault] == 1
-
-
-def test_a_message_that_needs_another_dictionary_ends_the_connection(served, tmp_path):
-    samples = [f"{{{number}: {number * 7919}}}".encode() * 9 for number in range(2000)]
-    other = zstandard.train_dictionary(1024, samples, dict_id=78)
-    (tmp_path / "dictionary").write_bytes(served.dictionary)
-    decode = decoder(decode_v1, FileDictionary(str(tmp_path / "dictionary")))
-    pressed = zstandard.ZstdCompressor(dict_data=other).compress(v1().encode())
-    with pytest.raises(StreamBroken, match="with dictionary 78, and ours is 77"):
-        decode(pressed, WANTS)
-
-
-def test_what_cannot_be_expanded_is_a_bad_frame(served, tmp_path):
-    (tmp_path / "dictionary").write_bytes(served.dictionary)
-    decode = decoder(decode_v1, FileDictionary(str(tmp_path / "dictionary")))
-    bomb = zstandard.ZstdCompressor().compress(b" " * 9_000_000)
-    for message in (b"", b"no zstd", bomb, bomb[:50], zstandard.ZstdCompressor().compress(b"{")):
-        with pytest.raises(BadFrame):
-            decode(message, WANTS)
-
-
-@pytest.mark.parametrize("dictionary", [None, DownloadedDictionary("ws://127.0.0.1", "x")])
-def test_messages_that_nobody_asked_to_be_compressed_end_the_connection(dictionary):
-    with pytest.raises(StreamBroken, match="we asked for no"):
-        decoder(decode_v2, dictionary)(b"{}", WANTS)
