@@ -8,6 +8,7 @@ import socket
 import ssl
 
 from server.core.errors import StreamBroken, StreamHalfOpen, StreamSilent, StreamUnreadable
+from server.ingest.connection import CLOSED, CUT
 from server.ingest.handshake import HandshakeRefused
 from server.ingest.relay import SourceError
 
@@ -41,7 +42,7 @@ _USELESS_CURSORS = {
     "unreadable": "nothing that it says can be read",
 }
 _NO_CONNECTION = ("dns", "tls", "timeout", "refused", "network", "handshake", "http-other")
-_ENDED = ("silent", "half-open", "unreadable", "closed", "cut", "error")
+_ENDED = ("silent", "half-open", "unreadable", "closed", "cut", "protocol", "error")
 
 KINDS = frozenset(
     (*_NO_CONNECTION, *(f"http-{status}" for status in _STATUSES), *_ENDED, *_SOURCE_ERRORS)
@@ -52,9 +53,10 @@ def kind_of(broken: StreamBroken) -> str:
     """The word for it, one of KINDS.
 
     No connection came about: dns, tls, timeout, refused, network, handshake, http-STATUS. It ended:
-    silent, half-open (nobody answers our pings), unreadable, closed, cut, or the name of the
-    source's own error, e.g. ConsumerTooSlow; error, if the protocols do not know that name. A
-    handshake may be refused by such a name as well.
+    silent, half-open (nobody answers our pings), unreadable, closed, cut, protocol (we left, because
+    of what it sends, or does not read), or the name of the source's own error, e.g.
+    ConsumerTooSlow; error, if the protocols do not know that name. A handshake may be refused by
+    such a name as well.
     """
     if isinstance(broken, SourceError):
         return broken.name if broken.name in _SOURCE_ERRORS else "error"
@@ -66,7 +68,7 @@ def kind_of(broken: StreamBroken) -> str:
     for cause, kind in _CAUSES:
         if isinstance(broken.__cause__, cause):
             return kind
-    return _kind_of_goodbye(str(broken))
+    return _kind_of_end(str(broken))
 
 
 def _kind_of_refusal(refused: HandshakeRefused) -> str:
@@ -76,10 +78,10 @@ def _kind_of_refusal(refused: HandshakeRefused) -> str:
     return f"http-{refused.status}" if refused.status in _STATUSES else "http-other"
 
 
-def _kind_of_goodbye(told: str) -> str:
-    if not told.startswith("closed by the server"):
-        return "cut"
-    return next((name for name in _SOURCE_ERRORS if name in told.split()), "closed")
+def _kind_of_end(told: str) -> str:
+    if told.startswith(CLOSED):
+        return next((name for name in _SOURCE_ERRORS if name in told.split()), "closed")
+    return "cut" if told.startswith(CUT) else "protocol"
 
 
 def told(broken: StreamBroken) -> str:

@@ -24,6 +24,9 @@ MAX_REDIRECTS = 2
 # What we say and the other side does not read. All wishes of a Jetstream's are less.
 MAX_UNREAD_BYTES = 1 << 20
 
+# How the words begin with which the other side ended a connection.
+CLOSED, CUT = "closed by the server", "the connection was cut"
+
 # What can go wrong before a connection stands.
 CONNECT_ERRORS = (OSError, HandshakeRefused, TimeoutError, ValueError)
 
@@ -127,8 +130,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio in the end, whoever ended it."""
         if self.is_open:
-            cut = "the connection was cut"
-            self.goodbye = self.goodbye or (cut if exc is None else f"{cut}: {named(exc)}")
+            self.goodbye = self.goodbye or (CUT if exc is None else f"{CUT}: {named(exc)}")
             self._end(None)
         else:
             none = HandshakeRefused("the connection ended before there was an answer")
@@ -154,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         elif kind == PONG:
             self.line.answer(payload)
         else:
-            self.goodbye = f"closed by the server: {goodbye(payload)}"
+            self.goodbye = f"{CLOSED}: {goodbye(payload)}"
             # The other side waits for ours before it lets go.
             self.line.send(CLOSE, payload[:2])
             self.transport.close()

@@ -4,19 +4,21 @@ import logging
 import socket
 import time
 from http import HTTPStatus
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from server.core.errors import StreamBroken
-from server.core.setting_values import JETSTREAM_V2_PATH
-from server.ingest import breaks, connection, dialling, start, subscriber, websocket
+from server.core.setting_values import JETSTREAM_V1_PATH, JETSTREAM_V2_PATH, RELAY_PATH
+from server.ingest import breaks, compression, connection, dialling, start, subscriber, websocket
 from server.ingest.breaks import KINDS, LONGEST_WISH_SECONDS, wish_s
 from server.ingest.websocket import read_stream
 from tests.ingest.conftest import wait_until
 from tests.ingest.test_websocket import Reader, serving, wait_closed
 from tests.ingest.troubles import (
     TROUBLES,
+    UNSAID_BY_V1,
     hanging_resolver,
     refusing,
     resolver,
@@ -24,7 +26,9 @@ from tests.ingest.troubles import (
     swallowing,
 )
 
-PATH = "/xrpc/com.atproto.sync.subscribeRepos"
+PATH = RELAY_PATH
+OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
+PATHS = {"relay": RELAY_PATH, "v1": JETSTREAM_V1_PATH, "v2": JETSTREAM_V2_PATH}
 
 
 @pytest.fixture
@@ -32,25 +36,32 @@ def impatient(monkeypatch):
     """What is waited for 15 s and longer in life."""
     monkeypatch.setattr(connection, "HANDSHAKE_SECONDS", 0.2)
     monkeypatch.setattr(dialling, "DIAL_SECONDS", 0.2)
+    monkeypatch.setattr(compression, "DOWNLOAD_SECONDS", 0.1)
     monkeypatch.setattr(websocket, "PING_IDLE_SECONDS", 0.1)
     monkeypatch.setattr(websocket, "PING_REPLY_SECONDS", 0.1)
     monkeypatch.setattr(websocket, "SILENCE_SECONDS", 0.6)
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize(
+    ("trouble", "path"),
+    [
+        pytest.param(trouble, path, id=f"{trouble}, {kind}")
+        for trouble in TROUBLES
+        for kind, path in PATHS.items()
+        if kind != "v1" or trouble not in UNSAID_BY_V1
+    ],
+)
 def test_every_trouble_has_its_word_in_log_counters_and_metrics_and_is_tried_again(
-    sqlite, reading, impatient, tmp_path, caplog, trouble
+    sqlite, reading, impatient, tmp_path, caplog, trouble, path
 ):
     caplog.set_level(logging.WARNING, logger=subscriber.__name__)
     kind, make, words = TROUBLES[trouble]
-    with make(tmp_path) if make is strange_certificate else make() as url:
-        host, _, _ = url.partition("/path")
-        with reading(host + PATH) as running:
-            (counters,) = running.subscriber.counters.values()
-            wait_until(lambda: counters.failures_in_a_row >= 2)
+    server = make(tmp_path) if make is strange_certificate else make()
+    with server as url, reading(url.removesuffix("/path") + path) as running:
+        ((source, counters),) = running.subscriber.counters.items()
+        wait_until(lambda: counters.failures_in_a_row >= 2)
     assert set(counters.broken) == {kind}
     assert kind in KINDS
-    source = host.partition("//")[2]
     counted = running.subscriber.metrics.registry.get_sample_value(
         "gapless_stream_breaks_total", {"source": source, "kind": kind}
     )
@@ -61,6 +72,16 @@ def test_every_trouble_has_its_word_in_log_counters_and_metrics_and_is_tried_aga
     assert words in lines[0]
     assert lines[0].isprintable()
     assert len(lines[0]) < 500
+
+
+def test_every_word_has_its_trouble_and_its_row_in_the_papers():
+    met = {kind for kind, _, _ in TROUBLES.values()}
+    # What a status is has no code of its own. A cursor comes first: test_refused_cursors.py.
+    assert {kind for kind in KINDS - met if not kind.startswith("http-")} == {"CursorTooOld"}
+    papers = OPERATING.read_text()
+    for kind in KINDS:
+        row = "http-…" if kind.startswith("http-") and kind != "http-429" else kind
+        assert f"\n| `{row}` | " in papers, kind
 
 
 def test_a_dictionary_whose_server_is_not_found_holds_nobody_up(sqlite, reading, impatient):

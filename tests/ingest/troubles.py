@@ -1,7 +1,9 @@
 """Servers, networks and resolvers as bad as they get: each is a context that gives an address."""
 
+import json
 import socket
 import ssl
+import struct
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
@@ -9,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from server.core.setting_values import JETSTREAM_V2_PATH
 from server.ingest.reading import MAX_UNREADABLE
 from simnet.frames import error
 from tests.identity.certificates import make_certificate
@@ -123,7 +126,8 @@ def vanishing():
             yield line
 
 
-def babbling():
+@contextmanager
+def babbling(scheme="ws"):
     """A server of something else."""
 
     def answer(connection):
@@ -131,28 +135,56 @@ def babbling():
             connection.recv(65_536)
             connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")
 
-    return accepting(answer)
+    with accepting(answer) as url:
+        yield url.replace("ws", scheme)
+
+
+def hanging_up(*, resets):
+    """A server that has no answer."""
+
+    def leave(connection):
+        with connection:
+            connection.recv(65_536)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", resets, 0))
+
+    return accepting(leave)
 
 
 def saying(name, text):
-    """A server that greets with an error frame."""
+    """A server that greets with an error frame, of the kind that it is asked for."""
 
     def talk(connection):
-        connection.send(error(name, text))
+        is_v2 = connection.request.path.startswith(JETSTREAM_V2_PATH)
+        told = json.dumps({"$type": "error", "error": name, "message": text})
+        connection.send(told if is_v2 else error(name, text))
         wait_closed(connection)
 
     return serving(talk)
 
 
-def mumbling(connection):
-    for _ in range(MAX_UNREADABLE):
-        connection.send(b"garbage")
+def mumbling():
+    """A server whose every message is nonsense."""
+
+    def talk(connection):
+        for _ in range(MAX_UNREADABLE):
+            connection.send("nonsense")
+        wait_closed(connection)
+
+    return serving(talk)
+
+
+def straying(connection):
+    """A frame of a kind that there is not."""
+    connection.socket.sendall(b"\x83\x00")
     wait_closed(connection)
 
 
 def cut(connection):
     connection.socket.shutdown(socket.SHUT_RDWR)
 
+
+# What a Jetstream 1 has no words for.
+UNSAID_BY_V1 = ("we are too slow", "an error of its own")
 
 # What happens: its kind, a server that does it, and what the log has to say.
 TROUBLES = {
@@ -164,6 +196,13 @@ TROUBLES = {
     "nobody answers the TLS handshake": ("tls", lambda: deaf("wss"), "handshake"),
     "the certificate is somebody else's": ("tls", strange_certificate, "CERTIFICATE_VERIFY_FAILED"),
     "it is no web server": ("handshake", babbling, "cannot connect"),
+    "it speaks no TLS": ("tls", lambda: babbling("wss"), "WRONG_VERSION_NUMBER"),
+    "it hangs up": (
+        "handshake",
+        lambda: hanging_up(resets=False),
+        "ended before there was an answer",
+    ),
+    "it resets the line": ("network", lambda: hanging_up(resets=True), "reset by peer"),
     "it redirects to itself": ("http-302", lambda: refusing(HTTPStatus.FOUND, Location="/"), "302"),
     "too many requests": ("http-429", lambda: refusing(HTTPStatus.TOO_MANY_REQUESTS), "429"),
     "it fails": ("http-500", lambda: refusing(HTTPStatus.INTERNAL_SERVER_ERROR), "500"),
@@ -197,17 +236,14 @@ TROUBLES = {
         lambda: saying("Tired\n\x1b[31mERROR" + "x" * 10_000, "of it"),
         "the source says Tired [31mERRORxxx",
     ),
-    "it speaks another language": (
-        "unreadable",
-        lambda: serving(mumbling),
-        "10 messages in a row cannot be read: ",
-    ),
     "it says goodbye": (
         "closed",
         lambda: serving(lambda connection: connection.close(1001)),
         "closed by the server: 1001",
     ),
     "the line is cut": ("cut", lambda: serving(cut), "the connection was cut"),
+    "it breaks the protocol": ("protocol", lambda: serving(straying), "a frame of an unknown kind"),
+    "it talks nonsense": ("unreadable", mumbling, "10 messages in a row cannot be read"),
     "nobody is there any more": ("half-open", vanishing, "our ping was not answered for"),
     "it says nothing": ("silent", lambda: serving(wait_closed), "nothing was said for"),
 }
