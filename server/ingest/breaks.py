@@ -31,6 +31,8 @@ _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     (HandshakeRefused, "handshake"),
     (ConnectionRefusedError, "refused"),
     (OSError, "network"),
+    # We are sent to what is no address.
+    (ValueError, "handshake"),
 )
 _STATUSES = (301, 302, 307, 308, 400, 401, 403, 404, 429, 500, 502, 503, 504)
 # The names of errors that the protocols know.

@@ -204,6 +204,11 @@ TROUBLES = {
     ),
     "it resets the line": ("network", lambda: hanging_up(resets=True), "reset by peer"),
     "it redirects to itself": ("http-302", lambda: refusing(HTTPStatus.FOUND, Location="/"), "302"),
+    "it redirects to nowhere": (
+        "handshake",
+        lambda: refusing(HTTPStatus.FOUND, Location="gopher://x/"),
+        "not the address of a websocket",
+    ),
     "too many requests": ("http-429", lambda: refusing(HTTPStatus.TOO_MANY_REQUESTS), "429"),
     "it fails": ("http-500", lambda: refusing(HTTPStatus.INTERNAL_SERVER_ERROR), "500"),
     "its proxy fails": ("http-502", lambda: refusing(HTTPStatus.BAD_GATEWAY), "502"),
