@@ -9,6 +9,7 @@ import argparse
 import gc
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from atproto import CAR, firehose_models, models, parse_subscribe_repos_message
 
@@ -43,7 +44,7 @@ def _row(name: str, frames: Frames, wants: dict[str, int], rounds: int) -> tuple
         for way, decode in _ways(wants):
             # What one way leaves behind must not be cleared away in the time of the next.
             gc.collect()
-            seconds = report.timed(lambda decode=decode: deque(map(decode, frames), maxlen=0))
+            seconds = report.timed(partial(deque, map(decode, frames), 0))
             took.setdefault(way, []).append(seconds / len(frames) * 1e6)
     ours, whole, sdk = (report.median(times) for times in took.values())
     return (

@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace, seed: int) -> Outcome:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             ours.send((service.did, service.url))
             try:
-                measured = ours.recv()
+                measured: tuple[float, int, float, float] = ours.recv()
             finally:
                 service.stop()
             after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -89,8 +89,8 @@ class Network:
 
     def stop(self) -> None:
         """Close all doors and wait for every thread."""
-        for stream in (host.stream for host in (*self.relays, *self.jetstreams, *self.pds)):
-            stream.stop()
+        for host in self._tellers():
+            host.stream.stop()
         for server in self._servers():
             server.stop()
 
@@ -187,8 +187,11 @@ class Network:
         return settings if publisher is None else {**settings, "FEED_PUBLISHER_DID": publisher.did}
 
     def _servers(self) -> list[LoopbackServer]:
-        hosts = (self.plc, *self.pds, *self.relays, *self.jetstreams, self.relationships)
-        return [host.server for host in hosts]
+        tellers = (host.server for host in self._tellers())
+        return [self.plc.server, *tellers, self.relationships.server]
+
+    def _tellers(self) -> list[Relay | Jetstream | Pds]:
+        return [*self.relays, *self.jetstreams, *self.pds]
 
     def _tell(self, pds: int, kind: str, body: frames.Body, commit: Commit | None) -> None:
         for relay in self.relays:

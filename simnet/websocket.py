@@ -105,8 +105,9 @@ class WebSocket:
         """Pass on what the client said; why it has to go, if it has to."""
         wrong = None
         for event in self._protocol.events_received():
-            is_text = isinstance(event, Frame) and event.opcode is Opcode.TEXT
-            if is_text and self._hear is not None and wrong is None:
+            if not isinstance(event, Frame) or event.opcode is not Opcode.TEXT:
+                continue
+            if self._hear is not None and wrong is None:
                 wrong = self._hear(bytes(event.data).decode())
         return wrong
 

@@ -50,6 +50,7 @@ def dictionary(count: int, kind: str) -> Path:
     version = kind.partition(" ")[0]
     path = corpus.folder_of(count) / f"dictionary-{version}"
     if not path.exists():
+        samples: list[bytes | bytearray | memoryview]
         samples = list(islice(_texts(count, version, 1), SAMPLES))
         data = zstandard.train_dictionary(DICTIONARY_BYTES, samples, dict_id=_DICTIONARY_ID)
         path.write_bytes(data.as_bytes())

@@ -5,7 +5,7 @@ import platform
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 __all__ = ["median", "rss_mb", "table", "timed", "title"]
@@ -35,7 +35,7 @@ def rss_mb() -> float:
         return int(status.read().partition("RssAnon:")[2].split()[0]) * 1024 / 1e6
 
 
-def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+def table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
     """Columns as wide as they need to be; the first to the left, the others to the right."""
     texts = [head, *(tuple(map(str, row)) for row in rows)]
     widths = [max(len(row[n]) for row in texts) for n in range(len(head))]

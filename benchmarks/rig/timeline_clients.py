@@ -89,7 +89,7 @@ class Clients:
         """What all get at once; each begins with another viewer."""
         for seed, end in enumerate(self._ends):
             end.send(Task(task.viewers, task.limit, task.seconds, seed + 1))
-        found = [end.recv() for end in self._ends]
+        found: list[list[float]] = [end.recv() for end in self._ends]
         return sum(len(times) / sum(times) for times in found)
 
     def warm(self, viewers: tuple[int, ...], limit: int, *, all_of_them: bool) -> None:

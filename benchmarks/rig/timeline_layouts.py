@@ -161,15 +161,15 @@ def _put_ours(put: Put, world: TimelineWorld) -> None:
         rows = [(viewer.number, rkey, who) for rkey, who in enumerate(viewer.follows)]
         put("follows", ("viewer_id", "rkey", "subject_id"), rows)
     columns = ("id", "author_id", "rkey", "collection", "flags")
-    columns += ("subject_id", "subject_rkey", "root_id", "root_rkey")
+    refs = ("subject_id", "subject_rkey", "root_id", "root_rkey")
     outside: set[tuple[int, int]] = set()
     for chunk in world.items():
-        rows = [
+        items = [
             (i.key, i.author, i.rkey, i.collection, i.flags, i.subject, i.subject_rkey, i.root,
              i.root_rkey)
             for i in chunk
         ]  # fmt: skip
-        put("feed_items", columns, rows)
+        put("feed_items", (*columns, *refs), items)
         outside.update(ref for item in chunk for ref in _hanging_on_strangers(item, world))
     names = ("author_id", "rkey", "state", "newest_key")
     put("outside_posts", names, [(*ref, outside_posts.THERE, 0) for ref in sorted(outside)])

@@ -100,7 +100,7 @@ class TimelineWorld:
         number = self.strangers.stop
         popular = list(accumulate(math.sqrt(weight) for weight in self.weights))
         quiet = [author for author in range(1, self.authors + 1) if self.is_quiet(author)]
-        found = []
+        found: list[Viewer] = []
         for _ in range(self.mixed):
             size = int(rng.lognormvariate(math.log(FOLLOWS_MEDIAN), FOLLOWS_SPREAD))
             follows = self._popular(rng, popular, min(max(size, 1), FOLLOWS_MOST))

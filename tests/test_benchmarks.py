@@ -1,0 +1,38 @@
+"""Benchmarks take minutes, so no test runs one; but each can be started, and says how."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "benchmarks").rglob("*.py")
+    if path.stem != "__init__"
+)
+BENCHMARKS = [name for name in MODULES if name.count(".") == 1]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they read /proc")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_of_the_benchmarks_can_be_imported(name):
+    importlib.import_module(name)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_says_what_it_can_be_told(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(name).main()
+    assert end.value.code == 0
+    assert "options:" in capsys.readouterr().out
+
+
+def test_every_benchmark_is_in_the_papers():
+    text = (ROOT / "docs" / "benchmarks.md").read_text().partition("\n## ")[0]
+    table = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    shown = {cell.strip("` ") for line in table for cell in line.split(",")}
+    assert shown == {name.rpartition(".")[2] for name in BENCHMARKS}
