@@ -17,10 +17,8 @@ from pathlib import Path
 from benchmarks.rig import report
 from benchmarks.rig.certificate import make_certificate
 from benchmarks.rig.feeder import Feed, Plan, feeding
-from benchmarks.rig.reader import Reading, Task, run
+from benchmarks.rig.reader import CONTENDERS, Reading, Task, run
 from benchmarks.rig.stores import KINDS, MakeUrl, store
-
-CONTENDERS = ("ours", "template")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
-"""Benchmarks take minutes, so no test runs one; but each can be started, and says how."""
+"""Benchmarks take minutes; but each can be started, and the shortest there is runs to its end."""
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,3 +37,22 @@ def test_every_benchmark_is_in_the_papers():
     table = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     shown = {cell.strip("` ") for line in table for cell in line.split(",")}
     assert shown == {name.rpartition(".")[2] for name in BENCHMARKS}
+
+
+@pytest.mark.slow
+def test_a_benchmark_of_jetstreams_ends_with_the_same_rows_however_they_are_read():
+    options = "--frames 177 --laps 1 --stores sqlite --percent 100 --told recorded"
+    kinds = ["relay", "v1", "v2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.jetstream", *options.split(), "--kinds", *kinds],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()[-len(kinds) :]
+    assert [line.split(",")[3].split()[0] for line in lines] == kinds
+    (rows,) = {line.split()[-1] for line in lines}
+    assert int(rows) > 0

@@ -33,13 +33,13 @@ READY_SECONDS = 120
 class Feed:
     """Where a reader finds the frames, and the port that starts them.
 
-    `dictionary`: the file that a Jetstream of version 1 compresses with. `laps`: see Plan.
+    There are so many `messages`, of `size` bytes together, without their websocket heads.
     """
 
     url: str
     go_port: int
-    dictionary: str | None = None
-    laps: int = 1
+    messages: int
+    size: int
 
     def go(self) -> None:
         """Start the frames for the reader that is connected."""
@@ -50,8 +50,8 @@ class Feed:
 class Plan:
     """What is fed: the corpus of `count` frames, at a pace (0: none), over TLS or not.
 
-    `certificate`: of localhost, with its key. `kind`: of source, and `laps`: see rig/jetstream.py.
-    `is_recorded`: a relay tells what rig/recording.py has.
+    `certificate`: of localhost, with its key. `kind`: of source, `laps` and `dictionary`: see
+    rig/jetstream.py. `is_recorded`: what is told is what rig/recording.py has, in one lap.
     """
 
     count: int
@@ -60,6 +60,7 @@ class Plan:
     kind: str = "relay"
     laps: int = 1
     is_recorded: bool = False
+    dictionary: Path | None = None
 
 
 @contextlib.contextmanager
@@ -73,11 +74,9 @@ def feeding(plan: Plan) -> Iterator[Feed]:
     try:
         if not here.poll(READY_SECONDS):
             raise RuntimeError("the feeder did not start")
-        port, go_port = here.recv()
+        port, *numbers = here.recv()
         scheme = "wss" if plan.certificate else "ws"
-        file = jetstream.dictionary(plan.count, plan.kind) if plan.kind == "v1 zstd" else None
-        url = f"{scheme}://localhost:{port}{jetstream.path_of(plan.kind)}"
-        yield Feed(url, go_port, None if file is None else str(file), plan.laps)
+        yield Feed(f"{scheme}://localhost:{port}{jetstream.path_of(plan.kind)}", *numbers)
     finally:
         process.terminate()
         process.join()
@@ -86,9 +85,11 @@ def feeding(plan: Plan) -> Iterator[Feed]:
 def _serve(plan: Plan, pipe: Connection) -> None:
     # In life it is another machine: it must not take the processor from whoever answers readers.
     os.nice(19)
-    chunks = _chunks(plan)
+    messages = _messages(plan)
+    told, chunks = (len(messages), sum(map(len, messages))), _chunks(plan, messages)
+    del messages
     with _listener() as server, _listener() as starter:
-        pipe.send((server.getsockname()[1], starter.getsockname()[1]))
+        pipe.send((server.getsockname()[1], starter.getsockname()[1], *told))
         while True:
             connection, _ = server.accept()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
@@ -119,16 +120,16 @@ def _secured(connection: socket.socket, certificate: Path | None) -> socket.sock
     return context.wrap_socket(connection, server_side=True)
 
 
-def _chunks(plan: Plan) -> list[bytes]:
-    """The frames as websocket messages: many together, or few where there is a pace."""
+def _chunks(plan: Plan, messages: list[bytes]) -> list[bytes]:
+    """Websocket messages: many together, or few where there is a pace."""
     chunks: list[bytes] = []
     parts: list[bytes] = []
     size = 0
     few = 2 * _together(plan)
     is_text = plan.kind in ("v1", "v2")
-    for frame in _messages(plan):
-        parts += (_head(len(frame), is_text=is_text), frame)
-        size += len(frame)
+    for message in messages:
+        parts += (_head(len(message), is_text=is_text), message)
+        size += len(message)
         if (plan.per_second and len(parts) == few) or size > _CHUNK_BYTES:
             chunks.append(b"".join(parts))
             parts, size = [], 0
@@ -136,11 +137,13 @@ def _chunks(plan: Plan) -> list[bytes]:
 
 
 def _messages(plan: Plan) -> list[bytes]:
-    if plan.is_recorded:
-        return recording.load(plan.count).frames
     if plan.kind == "relay":
-        return corpus.load(plan.count).frames
-    return jetstream.messages(plan.count, plan.kind, plan.laps)
+        load = recording.load if plan.is_recorded else corpus.load
+        return load(plan.count).frames
+    if plan.is_recorded:
+        return jetstream.messages(recording.events(plan.count), plan.kind, plan.dictionary)
+    events = jetstream.in_laps(plan.count, plan.laps)
+    return jetstream.messages(events, plan.kind, plan.dictionary)
 
 
 def _together(plan: Plan) -> int:
@@ -170,9 +173,9 @@ def _request(reader: socket.socket) -> bytes:
 
 def _dictionary(plan: Plan) -> bytes:
     """The answer to who asks for it; a Jetstream that has none is read without."""
-    if plan.kind != "v2 zstd":
+    if plan.dictionary is None:
         return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    content = jetstream.dictionary(plan.count, plan.kind).read_bytes()
+    content = plan.dictionary.read_bytes()
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
     return head.encode() + content
 

@@ -1,9 +1,9 @@
-"""The corpus as a Jetstream tells it, and the dictionary that its messages are compressed with.
+"""Events as a Jetstream tells them, and the dictionary that its messages are compressed with.
 
-A window has too few events for a reader this fast, so it may be told lap after lap.
+A window of the corpus has too few events for a reader this fast, so it may be told lap after lap.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -30,14 +30,22 @@ def path_of(kind: str) -> str:
     return JETSTREAM_V1_PATH if kind.startswith("v1") else JETSTREAM_V2_PATH
 
 
-def messages(count: int, kind: str, laps: int = 1) -> list[bytes]:
+def messages(events: Iterable[corpus.Event], kind: str, dictionary: Path | None) -> list[bytes]:
     """The payloads in their order: JSON, or each compressed by itself."""
-    texts = list(_texts(count, kind, laps))
-    if not kind.endswith("zstd"):
+    texts = list(_texts(events, kind))
+    if dictionary is None:
         return texts
-    data = zstandard.ZstdCompressionDict(dictionary(count, kind).read_bytes())
+    data = zstandard.ZstdCompressionDict(dictionary.read_bytes())
     compressor = zstandard.ZstdCompressor(dict_data=data)
     return [compressor.compress(text) for text in texts]
+
+
+def in_laps(count: int, laps: int) -> Iterator[corpus.Event]:
+    """What happens in a corpus of so many frames, again and again."""
+    events = corpus.events(count)
+    for lap in range(laps):
+        for event in events:
+            yield _later(event, lap, _span_us(count)) if lap else event
 
 
 def last_us(made: corpus.Corpus, laps: int) -> int:
@@ -45,27 +53,30 @@ def last_us(made: corpus.Corpus, laps: int) -> int:
     return made.last_us + (laps - 1) * _span_us(made.count)
 
 
-def dictionary(count: int, kind: str) -> Path:
-    """The file with the dictionary of a version."""
-    version = kind.partition(" ")[0]
+def dictionary_of(count: int, kind: str) -> Path | None:
+    """The file with what a kind of source compresses with, trained on a corpus of so many frames.
+
+    None: it does not compress.
+    """
+    version, _, way = kind.partition(" ")
+    if way != "zstd":
+        return None
     path = corpus.folder_of(count) / f"dictionary-{version}"
     if not path.exists():
         samples: list[bytes | bytearray | memoryview]
-        samples = list(islice(_texts(count, version, 1), SAMPLES))
+        samples = list(islice(_texts(corpus.events(count), version), SAMPLES))
         data = zstandard.train_dictionary(DICTIONARY_BYTES, samples, dict_id=_DICTIONARY_ID)
         path.write_bytes(data.as_bytes())
     return path
 
 
-def _texts(count: int, kind: str, laps: int) -> Iterator[bytes]:
+def _texts(events: Iterable[corpus.Event], kind: str) -> Iterator[bytes]:
     render: Callable[[corpus.Event], str | None]
     render = message_v1 if kind.startswith("v1") else message_v2
-    events = corpus.events(count)
-    for lap in range(laps):
-        for event in events:
-            text = render(_later(event, lap, _span_us(count)) if lap else event)
-            if text is not None:
-                yield text.encode()
+    for event in events:
+        text = render(event)
+        if text is not None:
+            yield text.encode()
 
 
 def _span_us(count: int) -> int:

@@ -18,10 +18,13 @@ from typing import Protocol
 
 from benchmarks.rig import corpus
 from benchmarks.rig.report import rss_mb
+from server.core.setting_values import RELAY_PATH
 
 # did, post or repost, rkey, milliseconds of its place, flags, subject, root.
 Row = tuple[str, str, str, int, int, str | None, str | None]
 READ_SECONDS = 300
+# Who reads, in turn.
+CONTENDERS = ("ours", "template")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,10 @@ def _contender(task: Task, frames: corpus.Corpus) -> Contender:
         from benchmarks.rig.ours import Ours  # noqa: PLC0415
 
         return Ours(task, frames)
+    if not task.url.endswith(RELAY_PATH):
+        from benchmarks.rig.template_jetstream import JetstreamTemplate  # noqa: PLC0415
+
+        return JetstreamTemplate(task, frames)
     from benchmarks.rig.template import Template  # noqa: PLC0415
 
     return Template(task, frames)

@@ -5,20 +5,24 @@ is told lap after lap, of other people each time: DIDs and times are replaced by
 length wherever they stand, then the CIDs of records by what they have become, and frames are
 numbered on. All else is as it was written, so trees and signatures do not hold; neither reader
 looks at those. What is rare in life (account changes, edits, commits of a dozen posts) is common.
+
+`events` are the same as a Jetstream tells them that was asked for our collections.
 """
 
 import re
 from base64 import b32encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import sha256
+from typing import Any
 
 import libipld
 
-from benchmarks.rig.corpus import FIRST_SEQ, Corpus
+from benchmarks.rig.corpus import FIRST_SEQ, Corpus, Event
+from server.core.projection import WANTED_COLLECTIONS
 from server.core.syntax import datetime_ms
-from simnet.dag_cbor import encode
+from simnet.dag_cbor import Cid, encode
 from tests.devnet.record import recorded
 
 _CID_BYTES = 36
@@ -38,13 +42,64 @@ def load(count: int, *, with_frames: bool = True) -> Corpus:
     frames = list(_frames(told, count, laps)) if with_frames else []
     start_ms = datetime_ms(_TIME.findall(_retold(told[0], 0, laps * _span(told)))[0].decode())
     assert start_ms is not None
+    sizes = [len(list(_events([frame]))) for frame in told]
+    all_events = sum(sizes[number % len(told)] for number in range(count))
+    # A lap's end is in the last of its length; version 1 tells no #sync.
+    tail = _events(_frames(told, count, laps, max(0, count - len(told))))
+    last_us = max((event["seq"] for event in tail if event["kind"] != "sync"), default=0)
     # Their repos begin in the recording: no rev is known before.
-    return Corpus(count, frames, dict.fromkeys(sorted(dids), ""), 0, 0, start_us=start_ms * 1000)
+    revs = dict.fromkeys(sorted(dids), "")
+    return Corpus(count, frames, revs, all_events, last_us, start_us=start_ms * 1000)
 
 
-def _frames(told: list[bytes], count: int, laps: int) -> Iterator[bytes]:
+def events(count: int) -> Iterator[Event]:
+    """What happens in so many frames."""
+    told = recorded()
+    return _events(_frames(told, count, -(-count // len(told))))
+
+
+def _events(frames: Iterable[bytes]) -> Iterator[Event]:
+    """Each at a time of its own, in the order of the frames."""
+    last_us = 0
+    for frame in frames:
+        head, body = libipld.decode_dag_cbor_multi(frame)
+        at_us = (datetime_ms(body["time"]) or 0) * 1000
+        for event in _ops(body) if head["t"] == "#commit" else [_other(head["t"], body)]:
+            last_us = max(last_us + 1, at_us)
+            yield {**event, "seq": last_us}
+
+
+def _ops(body: dict[str, Any]) -> Iterator[Event]:
+    blocks = dict(_blocks(body["blocks"]))
+    for op in body["ops"]:
+        collection, _, rkey = op["path"].partition("/")
+        if collection not in WANTED_COLLECTIONS:
+            continue
+        event = {"kind": "commit", "did": body["repo"], "rev": body["rev"]}
+        event |= {"operation": op["action"], "collection": collection, "rkey": rkey}
+        if op["cid"] is not None:
+            record = _in_json(libipld.decode_dag_cbor(blocks[op["cid"]]))
+            event |= {"record": record, "cid": Cid(op["cid"]).text}
+        yield event
+
+
+def _other(kind: str, body: dict[str, Any]) -> Event:
+    inner = {name: value for name, value in body.items() if name != "blocks"}
+    return {"kind": kind[1:], "did": body["did"], "inner": inner}
+
+
+def _in_json(value: Any) -> Any:
+    """What a PDS writes has links, and no other bytes."""
+    if isinstance(value, bytes):
+        return {"$link": Cid(value).text}
+    if isinstance(value, dict):
+        return {name: _in_json(inner) for name, inner in value.items()}
+    return [_in_json(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _frames(told: list[bytes], count: int, laps: int, first: int = 0) -> Iterator[bytes]:
     span = _span(told)
-    for number in range(count):
+    for number in range(first, count):
         lap, place = divmod(number, len(told))
         # The last one as long ago as it is: what is dated in the future is put where we are now.
         frame = _retold(told[place], lap, (laps - lap) * span)

@@ -1,12 +1,16 @@
 """What was recorded from the official PDS, and the same told lap after lap for the benchmarks."""
 
+import libipld
 import pytest
 
 from benchmarks.rig import recording
-from server.core.events import Account, Commit
+from server.core.events import Account, Commit, Sync
+from server.core.projection import project_op
 from server.core.syntax import FOLLOW, POST, REPOST
+from server.ingest.jetstream import decode_v1, decode_v2
 from server.ingest.relay import decode_frame
 from server.storage.repos import FOLLOWS, ITEMS
+from simnet.jetstream import message_v1, message_v2
 from tests.devnet.record import recorded
 from tests.ingest.frames import slow_decode
 
@@ -57,3 +61,45 @@ def test_each_lap_tells_the_same_of_other_people_at_a_later_time(retold, events)
     ends = [event.time_ms for event in events[length - 1 :: length]]
     assert starts[0] == retold.start_ms
     assert all(end < start for end, start in zip(ends[:-1], starts[1:], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("render", "decode", "untold"), [(message_v1, decode_v1, Sync), (message_v2, decode_v2, ())]
+)
+def test_a_jetstream_tells_the_same_one_by_one(retold, events, render, decode, untold):
+    told = list(recording.events(retold.count))
+    assert len(told) == retold.events
+    wants = dict.fromkeys(retold.revs, ALL)
+    texts = filter(None, map(render, told))
+    found = [meaning for text in texts for meaning in _meanings(decode(text, wants))]
+    assert found == [
+        meaning for event in events if not isinstance(event, untold) for meaning in _meanings(event)
+    ]
+
+
+def test_each_event_of_a_jetstream_has_a_time_of_its_own(retold):
+    times = [event["seq"] for event in recording.events(retold.count)]
+    assert times == sorted(set(times))
+    assert times[0] // 1000 == retold.start_ms
+    assert times[-1] == retold.last_us
+
+
+def test_a_recording_that_is_cut_short_ends_where_both_jetstreams_do():
+    kinds = [_kind(frame) for frame in recorded()]
+    count = len(kinds) + kinds.index("#sync") + 1
+    told = list(recording.events(count))
+    assert told[-1]["kind"] == "sync"
+    assert told[-2]["seq"] == recording.load(count, with_frames=False).last_us
+
+
+def _meanings(event):
+    """An event op by op, without what a Jetstream does not tell of it."""
+    if not isinstance(event, Commit):
+        return [(type(event), event.repo, event.time_ms)]
+    place = (event.repo, event.rev, event.time_ms)
+    return [(*place, project_op(op, event.time_ms)) for op in event.ops]
+
+
+def _kind(frame):
+    head, _ = libipld.decode_dag_cbor_multi(frame)
+    return head["t"]
