@@ -1,11 +1,19 @@
 """Benchmarks take minutes; but each can be started, and the shortest there is runs to its end."""
 
+import contextlib
 import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+if sys.platform != "linux":
+    pytest.skip("benchmarks read /proc", allow_module_level=True)
+
+from benchmarks import steady
+from benchmarks.rig.feeder import Feed
+from benchmarks.rig.reader import Reading
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(
@@ -14,8 +22,6 @@ MODULES = sorted(
     if path.stem != "__init__"
 )
 BENCHMARKS = [name for name in MODULES if name.count(".") == 1]
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they read /proc")
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -56,3 +62,30 @@ def test_a_benchmark_of_jetstreams_ends_with_the_same_rows_however_they_are_read
     assert [line.split(",")[3].split()[0] for line in lines] == kinds
     (rows,) = {line.split()[-1] for line in lines}
     assert int(rows) > 0
+
+
+def test_a_steady_stream_goes_into_each_kind_of_database_at_each_pace(monkeypatch, capsys):
+    @contextlib.contextmanager
+    def feeding(_plan):
+        yield Feed("ws://localhost:1", 2, 3, 4)
+
+    @contextlib.contextmanager
+    def store(kind):
+        yield lambda: kind
+
+    def read(task):
+        return Reading(task.count, 1.0, 4.0, 50.0, 1, task.database_url)
+
+    monkeypatch.setattr(steady, "feeding", feeding)
+    monkeypatch.setattr(steady, "store", store)
+    monkeypatch.setattr(steady, "run", read)
+    monkeypatch.setattr(sys, "argv", ["steady", "--paces", "500", "2000", "--seconds", "4"])
+    steady.main()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert [line[:3] for line in lines] == [
+        ["sqlite", "500", "500"],
+        ["sqlite", "2000", "2,000"],
+        ["postgresql", "500", "500"],
+        ["postgresql", "2000", "2,000"],
+    ]
+    assert {line[3] for line in lines} == {"25.0%"}
