@@ -11,7 +11,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("benchmarks read /proc", allow_module_level=True)
 
-from benchmarks import steady
+from benchmarks import ingest, steady
 from benchmarks.rig.feeder import Feed
 from benchmarks.rig.reader import Reading
 
@@ -64,28 +64,47 @@ def test_a_benchmark_of_jetstreams_ends_with_the_same_rows_however_they_are_read
     assert int(rows) > 0
 
 
+@contextlib.contextmanager
+def _feeding(_plan):
+    yield Feed("ws://localhost:1", 2, 3, 4)
+
+
+@contextlib.contextmanager
+def _store(kind):
+    yield lambda: kind
+
+
+def _run(benchmark, monkeypatch, capsys, read, *arguments):
+    """What it prints when nothing is fed and a reading is whatever `read` says."""
+    for name, fake in (("feeding", _feeding), ("store", _store), ("run", read)):
+        monkeypatch.setattr(benchmark, name, fake)
+    monkeypatch.setattr(sys, "argv", ["", *arguments])
+    benchmark.main()
+    return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
 def test_a_steady_stream_goes_into_each_kind_of_database_at_each_pace(monkeypatch, capsys):
-    @contextlib.contextmanager
-    def feeding(_plan):
-        yield Feed("ws://localhost:1", 2, 3, 4)
-
-    @contextlib.contextmanager
-    def store(kind):
-        yield lambda: kind
-
     def read(task):
-        return Reading(task.count, 1.0, 4.0, 50.0, 1, task.database_url)
+        return Reading(task.count, 1.0, 4.0, 50.0, 1, "")
 
-    monkeypatch.setattr(steady, "feeding", feeding)
-    monkeypatch.setattr(steady, "store", store)
-    monkeypatch.setattr(steady, "run", read)
-    monkeypatch.setattr(sys, "argv", ["steady", "--paces", "500", "2000", "--seconds", "4"])
-    steady.main()
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()[-4:]]
-    assert [line[:3] for line in lines] == [
-        ["sqlite", "500", "500"],
-        ["sqlite", "2000", "2,000"],
-        ["postgresql", "500", "500"],
-        ["postgresql", "2000", "2,000"],
+    told = _run(steady, monkeypatch, capsys, read, "--paces", "500", "2000", "--seconds", "4")
+    assert [line[:4] for line in told[-4:]] == [
+        ["sqlite", "500", "500", "25.0%"],
+        ["sqlite", "2000", "2,000", "25.0%"],
+        ["postgresql", "500", "500", "25.0%"],
+        ["postgresql", "2000", "2,000", "25.0%"],
     ]
-    assert {line[3] for line in lines} == {"25.0%"}
+
+
+def test_beside_busy_threads_the_stream_is_read_as_often_as_elsewhere(monkeypatch, capsys):
+    walls_s = iter((1.0, 4.0, 2.0))
+
+    def read(task, _certificate=None):
+        wall_s = next(walls_s) if task.busy_threads else 8.0
+        return Reading(task.count, 1.0, wall_s, 50.0, 1, "")
+
+    arguments = ("--frames", "80", "--rounds", "3", "--stores", "sqlite", "--busy", "4")
+    told = _run(ingest, monkeypatch, capsys, read, *arguments)
+    # So many frames in the median of its times.
+    assert told[-1][-3:] == ["40", "50", "1"]
+    assert next(walls_s, None) is None
