@@ -240,6 +240,8 @@ class Demo:
         try:
             return self._network.get_feed(self._viewer, uri, PAGE_ITEMS, cursor)
         except FeedFailed as failed:
+            if failed.error == "FeedNotReady":
+                return None
             self._failures += 1
             if self._failures <= 3:
                 self._say.plain(f"The feed could not be read: {failed}")

@@ -9,7 +9,8 @@ FeedError
 │   │   └── UnknownFeed
 │   ├── AuthRequired        401, a token is missing or not valid
 │   ├── TooManyRequests     429, one viewer asks more often than any app does
-│   └── IdentityUnavailable 503, we could not look a key up: never the caller's fault
+│   ├── IdentityUnavailable 503, we could not look a key up: never the caller's fault
+│   └── FeedNotReady        503, nothing of a new viewer's feed is here yet: nobody's fault
 ├── BadRecord               the network's fault: drop the record, count it, go on
 ├── BadFrame                the network's fault: a frame of the stream that cannot be read
 ├── StreamBroken            the connection ended: back off, reconnect
@@ -97,6 +98,14 @@ class IdentityUnavailable(XrpcError):
 
     status = 503
     name = "IdentityUnavailable"
+    retry_after_s = 5
+
+
+class FeedNotReady(XrpcError):
+    """Nothing of a new viewer's first page is here yet. Apps show the message."""
+
+    status = 503
+    name = "FeedNotReady"
     retry_after_s = 5
 
 

@@ -55,8 +55,8 @@ def kind_of(broken: StreamBroken) -> str:
     """The word for it, one of KINDS.
 
     No connection came about: dns, tls, timeout, refused, network, handshake, http-STATUS. It ended:
-    silent, half-open (nobody answers our pings), unreadable, closed, cut, protocol (we left, because
-    of what it sends, or does not read), or the name of the source's own error, e.g.
+    silent, half-open (nobody answers our pings), unreadable, closed, cut, protocol (we left,
+    because of what it sends, or does not read), or the name of the source's own error, e.g.
     ConsumerTooSlow; error, if the protocols do not know that name. A handshake may be refused by
     such a name as well.
     """

@@ -8,7 +8,7 @@ import msgspec
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from server.core.config import Config
-from server.core.errors import BadRequest, XrpcError
+from server.core.errors import BadRequest, FeedNotReady, XrpcError
 from server.core.feed import Feed, FeedCursor, to_skeleton
 from server.core.interactions import furthest_seen, make_req_id
 from server.identity.cache import IdentityCache
@@ -22,10 +22,10 @@ from server.storage.timeline import TimelinePage, timeline_page
 from server.web import reading_place
 from server.web.auth import requester
 from server.web.feed_check import FeedChecks
-from server.web.first_load import NEW_US, FirstLoads
+from server.web.first_load import NEW_US, NOT_READY, PATIENCE_US, FirstLoads
 from server.web.limits import ViewerLimits
 from server.web.parameters import SkeletonParameters, feed_of, parse_skeleton
-from server.web.sightings import Sightings
+from server.web.sightings import Sighting, Sightings
 from server.web.spent_tokens import SpentTokens
 from server.web.standing import Standings
 
@@ -77,11 +77,9 @@ def get_feed_skeleton() -> Response:
     is_new = wanted.is_first_page and now_us - viewer.first_us < NEW_US
     _wait_for_first_page(wanted, viewer.number, is_new, now_us)
     skeleton = _skeleton(wanted, viewer.number, now_us)
-    notice = ours.config.notice_post_uri
-    # Polls for news (`limit=1`) never see it: they would call it a new post.
-    may_tell = notice is not None and wanted.is_first_page and not skeleton["feed"]
-    if may_tell and _is_to_come(wanted, viewer.number):
-        skeleton["feed"] = [{"post": notice}]
+    # Polls for news (`limit=1`) are told nothing: they would call the notice a new post.
+    if wanted.is_first_page and not skeleton["feed"]:
+        skeleton = _instead_of_nothing(wanted, viewer, now_us)
     # Flask's own encoder takes ten times as long.
     response = Response(msgspec.json.encode(skeleton), mimetype="application/json")
     response.headers["Cache-Control"] = "private, no-store"
@@ -101,11 +99,32 @@ def _wait_for_first_page(
         service().first_loads.wait_until(lambda: all(has_come() for has_come in waits_for))
 
 
+def _instead_of_nothing(
+    wanted: SkeletonParameters, viewer: Sighting, now_us: int
+) -> dict[str, object]:
+    """What somebody gets whose first page is empty. Raises FeedNotReady."""
+    if _is_to_come(wanted, viewer.number):
+        notice = service().config.notice_post_uri
+        if notice is not None:
+            return {"feed": [{"post": notice}]}
+        if _is_worth_waiting(wanted, viewer, now_us):
+            raise FeedNotReady(NOT_READY)
+    # What was still to come may have come after the page was read.
+    return _skeleton(wanted, viewer.number, now_us)
+
+
 def _is_to_come(wanted: SkeletonParameters, viewer: int) -> bool:
     """Whether an empty page is empty because something is still being fetched."""
     if not viewers.readiness(viewer).has_first_page:
         return True
     return wanted.feed.filter.authors == "mutual" and not follow_backs.are_tried(viewer)
+
+
+def _is_worth_waiting(wanted: SkeletonParameters, viewer: Sighting, now_us: int) -> bool:
+    """Whether what is to come can be expected soon; somebody who is told so asks again by hand."""
+    if now_us - viewer.first_us < PATIENCE_US:
+        return True
+    return wanted.feed.filter.authors == "mutual" and follow_backs.want(viewer.number, now_us)
 
 
 def _skeleton(wanted: SkeletonParameters, viewer: int, now_us: int) -> dict[str, object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 
 from feeds import FEEDS
-from simnet import Account, Network, PatientClock
+from simnet import Account, FeedFailed, Network, PatientClock
 from simnet.repo import Ref
 from simnet.traffic import Traffic
 from tests.system.service import Service
@@ -36,7 +36,12 @@ class Place:
 
     def open_feed(self, account: Account) -> int:
         """What an app does when somebody opens the feed; how many items come."""
-        return len(self.net.get_feed(account, self.feed(), 30).items)
+        try:
+            return len(self.net.get_feed(account, self.feed(), 30).items)
+        except FeedFailed as failed:
+            if failed.error != "FeedNotReady":
+                raise
+            return 0
 
     def like(self, account: Account) -> Ref:
         """Tap the heart on the feed's page; the like."""

@@ -21,7 +21,7 @@ from itertools import groupby, pairwise
 from server.core.syntax import tid_to_int, tid_us
 from tests.devnet.client import Network, XrpcFailed
 from tests.devnet.feed_rules import Rule, rules
-from tests.devnet.reading import Seen, feed_page, whole_feed, whole_timeline
+from tests.devnet.reading import Seen, open_feed, whole_feed, whole_timeline
 from tests.devnet.service import Service
 from tests.devnet.world import Person, World
 
@@ -71,7 +71,7 @@ class Judge:
     def _open_all(self, viewer: Person) -> None:
         """As somebody who uses them would: what a feed needs to know is looked up from now on."""
         for rkey in self._rules(viewer):
-            feed_page(viewer.account, self.service, rkey)
+            open_feed(viewer.account, self.service, rkey)
 
     def _rules(self, viewer: Person) -> dict[str, Rule]:
         """Of those that leave something out each viewer reads every other one: time is dear."""

@@ -70,6 +70,15 @@ def feed_page(
     return _page(viewer.query("app.bsky.feed.getFeed", feed=uri, limit=limit, cursor=cursor))
 
 
+def open_feed(viewer: Account, service: Service, rkey: str) -> None:
+    """As the app does when somebody comes for the first time; there may be nothing yet."""
+    try:
+        feed_page(viewer, service, rkey)
+    except XrpcFailed as failed:
+        if failed.name != "FeedNotReady":
+            raise
+
+
 def timeline_page(viewer: Account, limit: int, cursor: str | None = None) -> Page:
     return _page(viewer.query("app.bsky.feed.getTimeline", limit=limit, cursor=cursor))
 

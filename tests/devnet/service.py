@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import requests
 
 from tests.devnet.client import Account, generator_record
@@ -104,6 +105,18 @@ class Service:
         self._process.wait()
         self._wait_until_port_is_free()
         self._process = None
+
+    @contextmanager
+    def nothing_is_fetched(self) -> Iterator[None]:
+        """The half that reads and fetches stands still meanwhile; the other one answers."""
+        assert self._process is not None
+        children = psutil.Process(self._process.pid).children()
+        (ingest,) = (child for child in children if child.cmdline()[-1] == "ingest")
+        ingest.suspend()
+        try:
+            yield
+        finally:
+            ingest.resume()
 
     def stop(self) -> int | None:
         """End it politely; its exit status. None if it was not running."""

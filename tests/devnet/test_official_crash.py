@@ -13,7 +13,7 @@ from tests.devnet.client import Network
 from tests.devnet.crowd import Crowd
 from tests.devnet.judge import Judge
 from tests.devnet.network import OfficialNetwork
-from tests.devnet.reading import feed_page, texts, wait_for, whole_feed
+from tests.devnet.reading import open_feed, texts, wait_for, whole_feed
 from tests.devnet.service import Service
 from tests.devnet.world import Person, World
 
@@ -42,7 +42,7 @@ def history(world: World, network: Network, seed: int) -> Crowd:
 def open_feeds(world: World, service: Service) -> None:
     for person in world.people:
         if not person.is_gone:
-            feed_page(person.account, service, "everything")
+            open_feed(person.account, service, "everything")
 
 
 def assert_equal_to_official(

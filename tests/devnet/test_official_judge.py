@@ -21,7 +21,7 @@ from tests.devnet.client import Network
 from tests.devnet.crowd import BATCHED, Crowd
 from tests.devnet.judge import Judge
 from tests.devnet.network import OfficialNetwork
-from tests.devnet.reading import feed_page
+from tests.devnet.reading import open_feed
 from tests.devnet.service import Service
 from tests.devnet.world import Person, World
 
@@ -82,7 +82,7 @@ def play(network: Network, service: Service, rounds: int, actions: int) -> tuple
     for person in world.people[:VIEWERS]:
         if person.is_gone:
             continue
-        feed_page(person.account, service, "everything")
+        open_feed(person.account, service, "everything")
     judge(Judge(network, world, service), 0)
 
     crowd.future_dates = True

@@ -63,7 +63,7 @@ class Stage:
         child = self.forks.start("ingest")
         self.web.wait_until_ready()
         for viewer in self.troubles.viewers:
-            self.reader.read(viewer)
+            self.reader.open(viewer)
         child.kill()
 
     def act(self, points, deaths):
@@ -239,7 +239,7 @@ def test_death_between_any_two_durable_steps_loses_and_doubles_nothing(stage, ki
     newcomers = [stage.newcomer(point) for point in WEB_POINTS]
     stage.troubles.viewers += newcomers
     for viewer in newcomers:
-        stage.reader.read(viewer)
+        stage.reader.open(viewer)
     compared += stage.compare()
     for line in told(stage, kind, compared):
         report(line)

@@ -104,7 +104,7 @@ def run_campaign(net, clock, database, make_service, kills, seed):
     reader = Reader(net, service, publisher)
     service.start()
     for viewer in campaign.viewers:
-        reader.read(viewer)
+        reader.open(viewer)
     stop = threading.Event()
     crowd = campaign.traffic.start(EVENTS_A_SECOND, stop)
     wild = -(-kills // 2)

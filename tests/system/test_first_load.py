@@ -1,10 +1,13 @@
-"""How long somebody waits who opens a feed for the first time. Measured, and bounded generously."""
+"""Somebody opens a feed for the first time: how long they wait, and what they are told meanwhile.
+
+How long is measured, and bounded generously.
+"""
 
 import time
 
 import pytest
 
-from simnet import Network, Write
+from simnet import FeedFailed, Network, Write
 from simnet.clock import iso
 from simnet.expected import expected_everything
 from simnet.tid import tid_at
@@ -30,6 +33,32 @@ def write_history(account, number, now_us):
     account.apply(writes, emit=False)
 
 
+def first_page(net, viewer, uri):
+    """Keys of the items that are shown; None while the feed is not ready."""
+    try:
+        page = net.get_feed(viewer, uri, PAGE_ITEMS)
+    except FeedFailed as failed:
+        if failed.error != "FeedNotReady":
+            raise
+        return None
+    return [item.repost_uri or item.uri for item in page.items]
+
+
+def test_nobody_is_told_to_wait_for_hosts_that_are_gone(place):
+    ann = place.net.create_account("ann", pds=1)
+    post = ann.post("by ann")
+    place.net.faults.arm("http-drop", times=None, where={"host": "pds1"})
+    viewer = place.viewer("viewer", ann)
+
+    def shown():
+        return first_page(place.net, viewer, place.reader.uri())
+
+    wait_until(lambda: shown() == [], 10, place.service.log_text)
+    assert place.net.faults.fired["http-drop"]
+    place.net.faults.disarm("http-drop")
+    wait_until(lambda: shown() == [post.uri], 20, place.service.log_text)
+
+
 @pytest.mark.slow
 def test_the_first_page_of_many_follows_on_slow_hosts_comes_soon(tmp_path, make_service, report):
     with Network(seed=3, pds=HOSTS) as net:
@@ -52,17 +81,16 @@ def test_the_first_page_of_many_follows_on_slow_hosts_comes_soon(tmp_path, make_
         times = sort_times_ms(net)
         wanted = expected_everything(net.world, viewer.did)
 
-        def first_page():
-            page = net.get_feed(viewer, reader.uri(), PAGE_ITEMS)
-            return [item.repost_uri or item.uri for item in page.items]
+        def shown():
+            return first_page(net, viewer, reader.uri()) or []
 
         began = time.monotonic()
-        first = first_page()
+        first = shown()
         answered_s = time.monotonic() - began
         assert answered_s < APPVIEW_SECONDS
         wait_until(
             lambda: (
-                in_comparable_order(first_page(), times)
+                in_comparable_order(shown(), times)
                 == in_comparable_order(wanted[:PAGE_ITEMS], times)
             ),
             30,
@@ -74,7 +102,7 @@ def test_the_first_page_of_many_follows_on_slow_hosts_comes_soon(tmp_path, make_
         assert net.faults.fired["http-slow"] >= 3 * FOLLOWS
         assert service.stop() == 0
     report(
-        f"first load, {FOLLOWS} follows on {HOSTS} hosts of {DELAY_SECONDS * 1000:.0f} ms: first"
-        f" answer {answered_s:.1f} s with {len(first)} of {PAGE_ITEMS} items, true first page"
+        f"first load, {FOLLOWS} follows on {HOSTS} hosts of {DELAY_SECONDS * 1000:.0f} ms:"
+        f" first answer {answered_s:.1f} s with {len(first)} of {PAGE_ITEMS} items, true first page"
         f" {page_s:.1f} s, all {len(wanted)} items {whole_s:.1f} s"
     )

@@ -96,7 +96,7 @@ def test_a_stop_does_not_wait_for_hosts_that_hang(world, net):
     service, reader, viewer, _ = world
     service.start()
     net.faults.arm("http-hang", times=None, where={"host": "pds0"})
-    reader.read(viewer)
+    reader.open(viewer)
     wait_until(lambda: net.faults.fired["http-hang"], 10, "a request hangs")
     net.relay.stream.stall()
     assert service.stop() == 0

@@ -1,12 +1,17 @@
 """The feeds that need more than a filter, from the relay's socket to the app's page."""
 
+from simnet import FeedFailed
 from tests.system.waiting import wait_until
 
 SOON_SECONDS = 10.0
 
 
 def texts(place, viewer, rkey):
-    page = place.net.get_feed(viewer, place.reader.uri(rkey), 100)
+    """What is shown; a feed that is not ready shows that."""
+    try:
+        page = place.net.get_feed(viewer, place.reader.uri(rkey), 100)
+    except FeedFailed as failed:
+        return [str(failed)]
     return [item.text for item in page.items]
 
 

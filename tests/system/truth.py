@@ -55,6 +55,14 @@ class Reader:
             if cursor is None:
                 return reading
 
+    def open(self, viewer: Account) -> None:
+        """As an app does when somebody comes for the first time; there may be nothing yet."""
+        try:
+            self.read(viewer)
+        except FeedFailed as failed:
+            if failed.error != "FeedNotReady":
+                raise
+
     def problem(self, viewer: Account, limit: int = 100) -> str | None:
         """What differs from the truth now; None if nothing does."""
         try:

@@ -11,7 +11,7 @@ from server.app import create_app
 from server.core.config import UNPUBLISHED_DID, load_config
 from server.core.interactions import SEEN
 from server.identity.service_auth import ServiceToken
-from server.storage import read_positions, viewers
+from server.storage import follow_backs, read_positions, viewers
 from server.storage.database import execute
 from server.storage.forget import forget
 from server.web import xrpc
@@ -200,6 +200,8 @@ def test_a_cursor_of_ones_own_making_moves_the_place_no_further_than_now(reader)
 
 
 def test_feeds_read_from_the_top_ask_for_nothing(reader):
+    # Nobody waits for a look-up that nobody does here.
+    follow_backs.want(number_of("viewer"), 1)
     for feed in FEEDS:
         page = reader.page(feed=feed)
         is_asking = "reqId" in page

@@ -56,9 +56,10 @@ def test_what_is_missing_is_said(web):
     assert web.get("/ready").json() == {"status": "ready"}
 
 
-def test_without_ingest_feeds_are_still_served(web):
-    answer = web.skeleton("feed=" + web.reader.uri())
-    assert answer.json() == {"feed": []}
+def test_without_ingest_feeds_are_still_served_and_new_viewers_told_to_wait(web):
+    feed = "feed=" + web.reader.uri()
+    assert web.skeleton(feed).error() == (503, "FeedNotReady")
+    assert web.skeleton(f"{feed}&limit=1").json() == {"feed": []}
 
 
 def test_a_database_that_is_broken_is_a_503_in_json(web):
@@ -70,7 +71,9 @@ def test_a_database_that_is_broken_is_a_503_in_json(web):
         assert b"viewers" not in answer.body
     finally:
         web.database.rows("ALTER TABLE hidden RENAME TO viewers")
-    wait_until(lambda: web.skeleton("feed=" + web.reader.uri()).status == 200, 10, "it heals")
+    # A poll, since nobody here fetches what the first page of a new viewer would show.
+    poll = f"feed={web.reader.uri()}&limit=1"
+    wait_until(lambda: web.skeleton(poll).status == 200, 10, "it heals")
     text = web.service.log_path.read_text()
     assert "database failed" in text
     assert "Traceback" not in text

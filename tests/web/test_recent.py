@@ -8,7 +8,7 @@ from server.core.config import UNPUBLISHED_DID, load_config
 from server.core.metrics import WebMetrics
 from server.core.syntax import FOLLOW
 from server.identity.service_auth import ServiceToken
-from server.storage import viewers
+from server.storage import follow_backs, viewers
 from server.web import xrpc
 from tests.builders import NOW_MS, Stream, did, drop, follow, number_of, post, tid, track
 
@@ -57,6 +57,8 @@ def stream(db, lease):
 
 def test_first_pages_come_out_of_memory_and_others_from_the_database(stream, monkeypatch):
     app = App(monkeypatch)
+    # Nobody waits for a look-up that nobody does here.
+    follow_backs.want(number_of("vera"), NOW_MS)
     for rkey in FEED:
         place = "memory" if rkey in OUT_OF_MEMORY else "primary"
         assert app.page("vera", rkey)[1] == place, rkey
