@@ -11,7 +11,7 @@ from simnet import FeedFailed, Network, Write
 from simnet.clock import iso
 from simnet.expected import expected_everything
 from simnet.tid import tid_at
-from tests.system.databases import SqliteFile
+from tests.system.databases import KINDS
 from tests.system.truth import Reader, in_comparable_order, sort_times_ms
 from tests.system.waiting import wait_until
 
@@ -60,7 +60,10 @@ def test_nobody_is_told_to_wait_for_hosts_that_are_gone(place):
 
 
 @pytest.mark.slow
-def test_the_first_page_of_many_follows_on_slow_hosts_comes_soon(tmp_path, make_service, report):
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_page_of_many_follows_on_slow_hosts_comes_soon(
+    tmp_path, make_database, make_service, report, kind
+):
     with Network(seed=3, pds=HOSTS) as net:
         publisher = net.create_account("publisher")
         viewer = net.create_account("viewer")
@@ -73,7 +76,7 @@ def test_the_first_page_of_many_follows_on_slow_hosts_comes_soon(tmp_path, make_
             net.faults.arm(
                 "http-slow", times=None, where={"host": f"pds{host}"}, delay_s=DELAY_SECONDS
             )
-        database = SqliteFile(tmp_path / "feeds.db")
+        database = make_database(kind, tmp_path)
         environ = {"FEED_PUBLISHER_DID": publisher.did, "BACKFILL_WORKERS": "32"}
         service = make_service(net, database, environ=environ)
         reader = Reader(net, service, publisher)
@@ -102,7 +105,7 @@ def test_the_first_page_of_many_follows_on_slow_hosts_comes_soon(tmp_path, make_
         assert net.faults.fired["http-slow"] >= 3 * FOLLOWS
         assert service.stop() == 0
     report(
-        f"first load, {FOLLOWS} follows on {HOSTS} hosts of {DELAY_SECONDS * 1000:.0f} ms:"
+        f"first load, {kind}, {FOLLOWS} follows on {HOSTS} hosts of {DELAY_SECONDS * 1000:.0f} ms:"
         f" first answer {answered_s:.1f} s with {len(first)} of {PAGE_ITEMS} items, true first page"
         f" {page_s:.1f} s, all {len(wanted)} items {whole_s:.1f} s"
     )
