@@ -17,7 +17,8 @@ from server.core.projection import (
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid
 from server.storage import authors, follow_counts, jobs, leases, pages, repos
 from server.storage.authors import author_ids
-from server.storage.changes import Batch, BatchResult, RepoCommit, commit_batch
+from server.storage.batch import Batch, BatchResult, RepoCommit
+from server.storage.changes import commit_batch
 from server.storage.cursors import StreamCursor
 from server.storage.database import execute, write_transaction
 from server.storage.jobs import Job

@@ -18,7 +18,8 @@ from benchmarks.rig.timeline_world import END_MS, TimelineWorld, did_of
 from server.core.projection import REPLY, RecordRef, SaveItem
 from server.core.syntax import POST, REPOST, int_to_tid
 from server.storage import leases
-from server.storage.changes import Batch, RepoCommit, commit_batch
+from server.storage.batch import Batch, RepoCommit
+from server.storage.changes import commit_batch
 from server.storage.cursors import StreamCursor
 from server.storage.opening import open_database
 

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from server.core.events import UNTOLD, Account, Commit, Event, Identity, Info, Skipped, Sync
 from server.ingest.comparison import Comparison
 from server.storage import repos
-from server.storage.changes import Batch, RepoCommit
+from server.storage.batch import Batch, RepoCommit
 
 HOLD_SECONDS = 5.0
 REORDER_SECONDS = 2.0
@@ -145,8 +145,8 @@ class Merge:
             count += 1
             rev, is_chained = one.commit.rev, one.commit.since != UNTOLD
             if rev < last_rev and not is_vouched and self._is_covered(one.time_ms, now_ms):
-                batch.late.add(repo)
-            batch.commits.append(one.commit)
+                batch.add_late(repo)
+            batch.add_commit(one.commit)
             if rev > last_rev or (rev == last_rev and is_chained):
                 self.passed[repo] = (rev, is_chained)
         self.held[repo] = waiting[count:]

@@ -17,7 +17,8 @@ from server.core.projection import Change, project_op
 from server.ingest.merge import Merge
 from server.ingest.place import Place
 from server.ingest.tracked import TrackedSet
-from server.storage.changes import INACTIVE, Batch, RepoCommit, commit_batch, commit_gap
+from server.storage.batch import Batch, RepoCommit
+from server.storage.changes import commit_batch, commit_gap
 from server.storage.cursors import StreamCursor
 from server.storage.stalls import DatabaseWait
 
@@ -66,10 +67,10 @@ class BatchWriter:
             case Commit():
                 self._add_commit(place, event, time_ms)
             case Account() if event.repo in wants:
-                self.batch.tell(event.repo, event.active, event.status)
+                self.batch.add_status(event.repo, event.active, event.status)
                 self._grow(1)
             case Sync() if event.repo in wants:
-                self.batch.resets.add(event.repo)
+                self.batch.add_sync(event.repo)
                 self._grow(1)
             case Identity() if event.repo in wants:
                 self.batch.identities.add(event.repo)
@@ -80,11 +81,9 @@ class BatchWriter:
     def _add_commit(self, place: Place, event: Commit, time_ms: int) -> None:
         # Most commits of whoever is tracked are likes: only their place in the chain counts.
         kept = self._changes(event, time_ms) if event.ops else ()
-        # Said now: a commit may be held back, and statuses are not.
-        hole = INACTIVE if self.batch.is_told_absent(event.repo) else event.hole
-        commit = RepoCommit(event.repo, event.rev, event.since, kept, hole)
+        commit = RepoCommit(event.repo, event.rev, event.since, kept, event.hole)
         if self.merge is None:
-            self.batch.commits.append(commit)
+            self.batch.add_commit(commit)
         else:
             reached_ms = place.event_ms(time.time_ns() // 1_000_000)
             self.merge.hold(place.source.name, event, commit, time.monotonic(), reached_ms)

@@ -17,13 +17,13 @@ rev that we have, and would be passed over even if another source told it now.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 from server.core.events import UNTOLD
 from server.core.projection import Change, DropRecord, SaveFollow, SaveItem
 from server.core.syntax import FOLLOW
 from server.storage import authors, follow_backs, gaps, items, leases, repos, tombstones
+from server.storage.batch import Batch, BatchResult, RepoCommit
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.cursors import StreamCursor, save_cursor
@@ -34,61 +34,6 @@ from server.storage.repos import LIVE, PENDING, Repo
 
 # Why an author is fetched again whose commit came after the word that the account is not there.
 INACTIVE = "commit of an inactive account"
-
-
-class RepoCommit(NamedTuple):
-    """What one commit does to our tables. `hole`: why part of it could not be read.
-
-    `is_earlier`: it was told before the last word on its account, which may be saved already.
-    """
-
-    repo: str
-    rev: int
-    since: int
-    changes: Sequence[Change]
-    hole: str | None
-    is_earlier: bool = False
-
-
-@dataclass(slots=True)
-class Batch:
-    """What the stream brought since the last commit, in its order."""
-
-    commits: list[RepoCommit] = field(default_factory=list)
-    # Account status by repo, the last word of each.
-    statuses: dict[str, tuple[bool, str | None]] = field(default_factory=dict)
-    # Whether they were said to be active before that, word by word.
-    earlier: dict[str, list[bool]] = field(default_factory=dict)
-    # Repos that have to be fetched again: after a #sync, and because something came too late.
-    resets: set[str] = field(default_factory=set)
-    late: set[str] = field(default_factory=set)
-    identities: set[str] = field(default_factory=set)
-
-    def tell(self, did: str, is_active: bool, status: str | None) -> None:
-        """Take in what is said of an account, after all that was said before."""
-        if did in self.statuses:
-            self.earlier.setdefault(did, []).append(self.statuses[did][0])
-        self.statuses[did] = (is_active, status)
-
-    def is_told_absent(self, did: str) -> bool:
-        """Whether the last word on the account is that it is not there."""
-        return did in self.statuses and not self.statuses[did][0]
-
-    def __bool__(self) -> bool:
-        return bool(self.commits or self.statuses or self.resets or self.late or self.identities)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """How many rows a batch wrote, and which authors have to be fetched again, and why.
-
-    `already_seen`: commits that were passed over, because a replay or a backfill had them.
-    """
-
-    saved: int
-    dropped: int
-    already_seen: int
-    holes: dict[int, str]
 
 
 @retry_conflicts
@@ -104,34 +49,48 @@ def commit_batch(
 
     `beside` are the cursors of other sources that the batch came from as well.
     """
-    changes = [change for commit in batch.commits for change in commit.changes]
-    dids = {c.repo for c in batch.commits} | batch.resets | batch.late | batch.statuses.keys()
-    dids |= batch.identities
+    parts = list(batch.parts())
+    changes = [change for part in parts for commit in part.commits for change in commit.changes]
+    dids = {did for part in parts for did in part.accounts()}
     names = items.name(changes, dids)
     crash_point("batch: accounts numbered")
     with write_transaction():
         leases.fence(epoch)
+        # All at once, so that they are locked in the order in which everybody locks them.
         locked = repos.load_repos(names.authors[did] for did in dids)
-        # The reader may not know yet that one of them was let go.
-        known = {number: repo for number, repo in locked.items() if repo.state != repos.LET_GO}
-        work = _Work(names, known)
-        for commit in batch.commits:
-            work.add(commit)
-        for did in batch.resets:
-            work.hole(names.authors[did], "sync")
-        for did in batch.late:
-            work.hole(names.authors[did], "told late")
-        result = work.write(now_us)
-        seen = work.seen_of_holes({names.authors[did] for did in batch.resets})
-        _apply_statuses(batch, names, known, result.holes)
-        if batch.identities:
-            authors.outdate_identities(batch.identities, now_us)
-        gaps.open_for_authors(result.holes.items(), cursor.host, cursor.event_ms, now_us)
-        repos.require_revs(seen)
+        result = BatchResult()
+        for part in parts:
+            result.add(_apply(part, names, locked, cursor, now_us))
+            if part.then:
+                locked = repos.load_repos(names.authors[did] for did in part.then.accounts())
         crash_point("batch: inside")
         for place in (cursor, *beside):
             save_cursor(place, now_us)
     crash_point("batch: committed")
+    return result
+
+
+def _apply(
+    part: Batch, names: Names, locked: dict[int, Repo], cursor: StreamCursor, now_us: int
+) -> BatchResult:
+    # The reader may not know yet that one of them was let go.
+    known = {number: repo for number, repo in locked.items() if repo.state != repos.LET_GO}
+    work = _Work(names, known)
+    for commit in part.commits:
+        work.add(commit)
+    for did in part.resets:
+        work.hole(names.authors[did], "sync")
+    for did in part.late:
+        work.hole(names.authors[did], "told late")
+    result = work.write(now_us)
+    statuses = _statuses(part, names, known, result.holes)
+    seen = work.seen_of_holes({names.authors[did] for did in part.resets})
+    if part.identities:
+        authors.outdate_identities(part.identities, now_us)
+    gaps.open_for_authors(result.holes.items(), cursor.host, cursor.event_ms, now_us)
+    repos.require_revs(seen)
+    # After the holes, which take what was said before them for a PDS's word.
+    repos.set_statuses(statuses)
     return result
 
 
@@ -272,21 +231,18 @@ class _Work:
         tombstones.forget(settled)
 
 
-def _apply_statuses(
-    batch: Batch, names: Names, known: dict[int, Repo], holes: dict[int, str]
-) -> None:
-    """Hide and show accounts. One that comes back is fetched again: it may have changed unseen."""
+def _statuses(
+    part: Batch, names: Names, known: dict[int, Repo], holes: dict[int, str]
+) -> list[tuple[int, bool, str | None]]:
+    """Whom to hide and show. One that comes back is fetched again: it may have changed unseen."""
     said: list[tuple[int, bool, str | None]] = []
-    for did, (is_active, status) in batch.statuses.items():
+    for did, (is_active, status) in part.statuses.items():
         number = names.authors[did]
         repo = known.get(number)
         if repo is None:
             continue
         # A backfill under way may have been told that the account is not there.
-        is_there = bool(repo.is_active and repo.state == LIVE)
-        for is_said_active in (*batch.earlier.get(did, ()), is_active):
-            if is_said_active and not is_there:
-                holes.setdefault(number, "reactivated")
-            is_there = is_said_active
+        if is_active and not (repo.is_active and repo.state == LIVE):
+            holes.setdefault(number, "reactivated")
         said.append((number, is_active, status))
-    repos.set_statuses(said)
+    return said

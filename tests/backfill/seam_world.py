@@ -21,7 +21,8 @@ from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid
 from server.identity.did import Identity
 from server.ingest.tracked import TrackedSet
 from server.storage import jobs, leases, repos
-from server.storage.changes import Batch, RepoCommit, commit_batch, commit_gap
+from server.storage.batch import Batch, RepoCommit
+from server.storage.changes import commit_batch, commit_gap
 from server.storage.cursors import StreamCursor
 from server.storage.database import rows, value, write_transaction
 from server.storage.jobs import Job

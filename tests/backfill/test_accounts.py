@@ -8,7 +8,7 @@ from server.backfill import accounts, pds
 from server.backfill.accounts import Accounts
 from server.storage import departures, repos, viewers
 from server.storage.authors import author_ids, load_identity, outdate_identities
-from server.storage.changes import Batch
+from server.storage.batch import Batch
 from server.storage.database import execute, value
 from tests.backfill.accounts import fetch, reset, state, stored, track, truth
 from tests.backfill.watching import findings, stream_is_at

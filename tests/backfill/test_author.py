@@ -13,7 +13,8 @@ from server.core.projection import project_op
 from server.core.syntax import tid_to_int
 from server.storage import gaps, leases, repos
 from server.storage.authors import outdate_identities
-from server.storage.changes import Batch, RepoCommit, commit_batch
+from server.storage.batch import Batch, RepoCommit
+from server.storage.changes import commit_batch
 from server.storage.cursors import StreamCursor
 from server.storage.database import execute, value, write_transaction
 from server.storage.jobs import due, fail

@@ -8,7 +8,7 @@ from server.core.projection import DropRecord
 from server.core.syntax import tid_to_int
 from server.storage import discrepancies, follows, gaps, repos
 from server.storage.authors import author_ids
-from server.storage.changes import Batch, RepoCommit
+from server.storage.batch import Batch, RepoCommit
 from server.storage.database import execute, rows, value, write_transaction
 from tests.backfill.accounts import fetch, reset, state, stored, truth
 from tests.backfill.watching import findings, look_and_let_the_stream_pass, stream_is_at

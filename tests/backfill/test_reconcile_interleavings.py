@@ -8,7 +8,8 @@ from server.backfill import author, look, pds, reconcile
 from server.backfill.reconcile import Reconcile
 from server.core.events import UNTOLD
 from server.storage import discrepancies
-from server.storage.changes import Batch, void_chains
+from server.storage.batch import Batch
+from server.storage.changes import void_chains
 from server.storage.database import value
 from server.storage.gaps import open_gaps
 from server.storage.repos import FOLLOWS, LIVE

@@ -16,7 +16,7 @@ from server.identity.upkeep import IdentityUpkeep
 from server.schedule import Schedule
 from server.storage import departures, repos, retention, rounds, stalls, viewers
 from server.storage.authors import author_ids, load_identity, outdate_identities
-from server.storage.changes import Batch
+from server.storage.batch import Batch
 from server.storage.database import database, execute, value
 from server.storage.stalls import DatabaseWait
 from tests.backfill.accounts import fetch, reset, stored, track

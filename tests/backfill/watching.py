@@ -4,7 +4,8 @@ import time
 
 from server.backfill import reconcile
 from server.storage import gaps
-from server.storage.changes import Batch, commit_batch
+from server.storage.batch import Batch
+from server.storage.changes import commit_batch
 from server.storage.cursors import StreamCursor
 from tests.builders import HOST, NOW_US
 

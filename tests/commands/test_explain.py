@@ -6,7 +6,7 @@ from feeds import FEEDS
 from server.commands.verdict import Record, judge
 from server.core.syntax import POST, REPOST, tid_to_int
 from server.storage import follows, gaps, jobs, viewers
-from server.storage.changes import Batch
+from server.storage.batch import Batch
 from server.storage.database import write_transaction
 from server.storage.ledger import Window
 from tests.builders import (

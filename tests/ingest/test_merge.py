@@ -12,7 +12,7 @@ from server.ingest import comparison, merge
 from server.ingest.comparison import JUDGE_SECONDS, REPORT_SECONDS, Comparison
 from server.ingest.counters import SourceCounters
 from server.ingest.merge import HOLD_SECONDS, MEMORY_SECONDS, REORDER_SECONDS, Merge
-from server.storage.changes import Batch, RepoCommit
+from server.storage.batch import Batch, RepoCommit
 from tests.builders import NOW_MS, did, tid
 
 ALICE = did("alice")

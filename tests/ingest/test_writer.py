@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from server.core.events import UNTOLD, Account, Commit, RecordOp
+from server.core.events import UNTOLD, Account, Commit, RecordOp, Sync
 from server.core.metrics import IngestMetrics
 from server.core.syntax import POST
 from server.ingest import merge
@@ -15,15 +15,33 @@ from server.ingest.place import Place
 from server.ingest.source import source_of
 from server.ingest.tracked import TrackedSet
 from server.ingest.writer import BatchWriter
-from server.storage.changes import Batch
+from server.storage import pages
+from server.storage.batch import Batch
 from server.storage.database import rows
-from tests.builders import NOW_MS, Stream, did, iso, make_live, new_epoch, raw_cid, tid, track, wipe
+from server.storage.jobs import Progress
+from server.storage.pages import Page, Snapshot
+from tests.builders import (
+    NOW_MS,
+    NOW_US,
+    Stream,
+    did,
+    iso,
+    job_of,
+    make_live,
+    new_epoch,
+    raw_cid,
+    tid,
+    track,
+    wipe,
+)
 
 RELAY = "wss://relay.test/xrpc/com.atproto.sync.subscribeRepos"
-# What is told of an account: it is away, it is there, a commit, one that cannot be read.
-EVENTS = ("gone", "back", "commit", "hole")
+# What is told of an account: it is away, it is there, a commit, one that cannot be read, that no
+# commit continues the repo.
+EVENTS = ("gone", "back", "commit", "hole", "sync")
 BEFORE = ("live", "away", "pending")
 STORIES = tuple(itertools.product(BEFORE, itertools.product(EVENTS, repeat=3)))
+LIVE_STORIES = [story for story in STORIES if story[0] == "live"]
 
 
 class Told:
@@ -49,6 +67,8 @@ class Told:
         if what in ("gone", "back"):
             status = "takendown" if what == "gone" else None
             return Account(self.seq, NOW_MS + self.seq, repo, what == "back", status)
+        if what == "sync":
+            return Sync(self.seq, NOW_MS, repo)
         since = self.revs.get(repo, 1)
         self.revs[repo] = since + 1
         record = {"$type": POST, "text": "", "createdAt": iso(NOW_MS)}
@@ -76,13 +96,10 @@ def begin(names, merge=None):
 
 
 def outcome():
-    """By account: how complete, hidden or not and why, with a gap or not, and which posts.
-
-    Not who said it that hides: after a hole it is one's word who may be asked (repos.reset).
-    """
+    """By account: how complete, hidden or not and who says so, with a gap or not, what posts."""
     return {
-        repo: (state, is_active, (status or "").removeprefix("pds:"), is_open, items)
-        for repo, state, is_active, status, is_open, items in rows(
+        repo: told
+        for repo, *told in rows(
             "SELECT a.did, r.state, r.is_active, r.status,"
             " (SELECT count(*) FROM gaps g WHERE g.author_id = a.id AND g.closed_us IS NULL),"
             " (SELECT count(*) FROM feed_items f WHERE f.author_id = a.id)"
@@ -91,10 +108,22 @@ def outcome():
     }
 
 
-@pytest.mark.usefixtures("db")
-def test_one_batch_means_what_several_mean():
-    names = {story: f"a{number}" for number, story in enumerate(STORIES)}
-    found = {}
+def read_anew(told, names, behind):
+    """Fetch who has to be fetched, from a PDS that lacks so many commits."""
+    for name in names.values():
+        job = job_of(name, told.epoch)
+        if job is None:
+            continue
+        rev = max(1, told.revs.get(did(name), 1) - behind)
+        if pages.store_snapshot(job, rev, told.epoch) is Snapshot.STORED:
+            has = Page(POST, [], {tid(number) for number in range(1, rev)}, None, None)
+            assert pages.commit_page(job, has, Progress(), 0, told.epoch, NOW_US)
+            assert pages.finish(job, 0, told.epoch, NOW_US)
+
+
+def in_every_way(stories, look):
+    """What `look` finds of each story, by which of the events but the last end a batch."""
+    names = {story: f"a{number}" for number, story in enumerate(stories)}
     for ends in itertools.product((False, True), repeat=2):
         wipe()
         told = begin(names)
@@ -103,11 +132,48 @@ def test_one_batch_means_what_several_mean():
                 told.tell(name, events[turn])
             if ends_here:
                 told.writer.commit()
-        found[ends] = outcome()
-    each_alone = found.pop((True, True))
-    for ends, one in found.items():
-        wrong = {story: (one[did(name)], each_alone[did(name)]) for story, name in names.items()}
+        found = look(told, names)
+        yield ends, {story: found[did(name)] for story, name in names.items()}
+
+
+def each_means_the_same(ways):
+    *ways, (_, each_alone) = ways
+    for ends, found in ways:
+        wrong = {story: (one, each_alone[story]) for story, one in found.items()}
         assert {story: two for story, two in wrong.items() if two[0] != two[1]} == {}, ends
+
+
+@pytest.mark.usefixtures("db")
+def test_one_batch_means_what_several_mean():
+    each_means_the_same(in_every_way(STORIES, lambda told, names: outcome()))
+
+
+@pytest.mark.usefixtures("db")
+def test_one_batch_means_what_several_mean_once_all_is_read_anew():
+    def look(told, names):
+        read_anew(told, names, behind=0)
+        return outcome()
+
+    each_means_the_same(in_every_way(LIVE_STORIES, look))
+
+
+@pytest.mark.usefixtures("db")
+def test_a_pds_that_is_behind_takes_nothing_away_wherever_a_batch_ends():
+    def look(told, names):
+        before = outcome()
+        read_anew(told, names, behind=1)
+        return {repo: before[repo][-1] - items for repo, (*_, items) in outcome().items()}
+
+    for ends, lost in in_every_way(LIVE_STORIES, look):
+        stories = {story for story, count in lost.items() if count}
+        assert {story for story in stories if not may_be_put_back(story)} == set(), ends
+
+
+def may_be_put_back(story):
+    """A #sync may tell of a repo that was put back to an earlier state than its last commit."""
+    _, events = story
+    words = [what for what in events if what in ("commit", "hole", "sync")]
+    return words[-1:] == ["sync"]
 
 
 @pytest.mark.usefixtures("db")

@@ -5,7 +5,8 @@ import pytest
 from server.core.errors import LeaseLost
 from server.core.events import UNTOLD
 from server.storage import discrepancies
-from server.storage.changes import Batch, commit_batch, void_chains
+from server.storage.batch import Batch
+from server.storage.changes import commit_batch, void_chains
 from server.storage.cursors import StreamCursor, load_cursor, load_position
 from server.storage.database import rows, value
 from server.storage.pages import Snapshot, store_snapshot

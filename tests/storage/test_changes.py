@@ -6,7 +6,8 @@ from server.core.errors import LeaseLost
 from server.core.projection import MEDIA, RecordRef, SaveItem, sort_key
 from server.core.syntax import POST, REPOST
 from server.storage import changes, items, jobs, leases, pages
-from server.storage.changes import Batch, commit_batch, commit_gap
+from server.storage.batch import Batch
+from server.storage.changes import commit_batch, commit_gap
 from server.storage.cursors import StreamCursor, load_cursor
 from server.storage.database import DatabaseError, execute, rows, value
 from server.storage.gaps import open_gaps

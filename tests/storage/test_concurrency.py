@@ -7,7 +7,8 @@ import pytest
 from feeds import FEEDS
 from server.core.syntax import FOLLOW
 from server.storage import departures, jobs, pages, repos, viewers
-from server.storage.changes import Batch, commit_gap
+from server.storage.batch import Batch
+from server.storage.changes import commit_gap
 from server.storage.database import value, write_transaction
 from server.storage.forget import forget
 from server.storage.group_commit import GroupCommit

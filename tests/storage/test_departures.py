@@ -17,7 +17,8 @@ from server.storage import (
     retention,
     viewers,
 )
-from server.storage.changes import Batch, commit_gap
+from server.storage.batch import Batch
+from server.storage.changes import commit_gap
 from server.storage.database import execute, rows, value
 from server.storage.jobs import Progress
 from server.storage.timeline import timeline_page

@@ -6,7 +6,7 @@ import pytest
 
 from server.core.syntax import tid_to_int
 from server.storage import follow_backs, gaps, viewers
-from server.storage.changes import Batch
+from server.storage.batch import Batch
 from server.storage.database import execute, rows, write_transaction
 from server.storage.follow_backs import LAG_US, LAPSED_US, ROUND_US, STALE_US
 from server.storage.forget import forget

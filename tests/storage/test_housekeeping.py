@@ -13,7 +13,8 @@ from server.storage.authors import (
     outdate_identities,
     save_identity,
 )
-from server.storage.changes import Batch, commit_gap
+from server.storage.batch import Batch
+from server.storage.changes import commit_gap
 from server.storage.database import execute, rows, value, write_transaction
 from server.storage.jobs import Progress
 from server.storage.rkeys import decode_rkeys, encode_rkeys

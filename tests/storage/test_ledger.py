@@ -6,7 +6,7 @@ import pytest
 
 from server.core.syntax import tid_to_int
 from server.storage import gaps, jobs, ledger, pages, repos
-from server.storage.changes import Batch
+from server.storage.batch import Batch
 from server.storage.database import execute, rows, write_transaction
 from server.storage.ledger import Window
 from server.storage.many_rows import insert_rows

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from server.storage import authors, pages
-from server.storage.changes import Batch
+from server.storage.batch import Batch
 from server.storage.database import value
 from server.storage.group_commit import GroupCommit
 from server.storage.jobs import Progress

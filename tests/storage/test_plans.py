@@ -10,7 +10,7 @@ from server.core.feed import QUIET_DAYS
 from server.core.projection import MEDIA, QUOTE, REPLY
 from server.core.syntax import POST
 from server.storage import departures, discrepancies, many_rows, pages, repos, retention
-from server.storage.changes import Batch
+from server.storage.batch import Batch
 from server.storage.database import (
     current,
     execute,

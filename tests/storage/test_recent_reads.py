@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from server.storage import recent_memory, viewers
-from server.storage.changes import Batch
+from server.storage.batch import Batch
 from server.storage.database import database
 from server.storage.recent_items import Beside, RecentItems
 from server.storage.recent_memory import Memory

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from server.storage import replica, replicas
-from server.storage.changes import Batch
+from server.storage.batch import Batch
 from server.storage.database import close_database, database, rows, value
 from server.storage.reader import reader
 from server.storage.replica_connection import CANCELLED, LAGGING, SILENT, UNREACHABLE

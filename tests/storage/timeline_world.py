@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from server.core.feed import QUIET_DAYS, QUIET_ITEMS, Feed, TimelineItem
 from server.core.syntax import POST, REPOST, tid_to_int
 from server.storage import authors, follow_backs, outside_posts, pages, viewers
-from server.storage.changes import Batch
+from server.storage.batch import Batch
 from server.storage.database import rows
 from server.storage.outside_posts import MISSING, THERE, UNKNOWN
 from server.storage.rkeys import decode_rkeys

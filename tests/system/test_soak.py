@@ -9,7 +9,8 @@ from websockets.exceptions import ConnectionClosed
 from server.core.setting_values import RELAY_PATH
 from server.storage import leases, repos
 from server.storage.authors import author_ids
-from server.storage.changes import Batch, commit_batch
+from server.storage.batch import Batch
+from server.storage.changes import commit_batch
 from server.storage.cursors import StreamCursor
 from server.storage.database import value, write_transaction
 from server.storage.gaps import open_gaps
