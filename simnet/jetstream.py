@@ -51,10 +51,9 @@ class Jetstream:
         self.server = LoopbackServer(name, self._handle, faults)
         # Times that it has forgotten are refused, where the real ones begin at the oldest instead.
         self.refuses_old_times = False
-        self.dictionary = _dictionary()
+        self.dictionary = _dictionary(77)
         self._listens = threading.Event()
         self._listens.set()
-        self._data = zstandard.ZstdCompressionDict(self.dictionary)
         self._faults = faults
         self._world = world
         self._clock = clock
@@ -95,6 +94,8 @@ class Jetstream:
             options = _options(request, is_v2=is_v2)
         except ValueError as error:
             return xrpc_error(400, "InvalidRequest", str(error))
+        if request.query.get("zstdDictionary") not in (None, str(_id_of(self.dictionary))):
+            return xrpc_error(400, "UnknownZstdDictionary", "no such dictionary, or retired")
         cursor = int(request.query.get("cursor", 0))
         if 0 < cursor < LEAST_TIME:
             return xrpc_error(400, "CursorTooOld", "only times are kept here")
@@ -106,6 +107,11 @@ class Jetstream:
         first = [serialize(_V2_OUTDATED)] if is_v2 and self.stream.is_outdated(cursor) else []
         # Cursors of a Jetstream are inclusive.
         return self.stream.take_in(cursor - 1 if cursor else None, client, first)
+
+    def retire_dictionary(self) -> None:
+        """From now on another one is handed out, and whoever asks for this one is refused."""
+        self._faults.count("retired-dictionary")
+        self.dictionary = _dictionary(_id_of(self.dictionary) + 1)
 
     def turn_away(self) -> None:
         """Hear nothing of what clients say, until `turn_back`; go on telling."""
@@ -123,7 +129,8 @@ class Jetstream:
     def _compressor(self, request: Request) -> zstandard.ZstdCompressor | None:
         query = request.query
         is_asked = query.get("compress") == "true" or "zstdDictionary" in query
-        return zstandard.ZstdCompressor(dict_data=self._data) if is_asked else None
+        data = zstandard.ZstdCompressionDict(self.dictionary)
+        return zstandard.ZstdCompressor(dict_data=data) if is_asked else None
 
 
 class _Client:
@@ -253,7 +260,7 @@ _V2_OUTDATED = json.dumps(
 )
 
 
-def _dictionary() -> bytes:
+def _dictionary(number: int) -> bytes:
     """A dictionary trained on what a network like this one says."""
     samples = [
         message_v2(
@@ -261,5 +268,9 @@ def _dictionary() -> bytes:
         )
         for n in range(2000)
     ]
-    data = zstandard.train_dictionary(4096, [sample.encode() for sample in samples], dict_id=77)
-    return data.as_bytes()
+    texts = [sample.encode() for sample in samples]
+    return zstandard.train_dictionary(4096, texts, dict_id=number).as_bytes()
+
+
+def _id_of(dictionary: bytes) -> int:
+    return zstandard.ZstdCompressionDict(dictionary).dict_id()

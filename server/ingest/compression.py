@@ -1,7 +1,8 @@
 """zstd with a dictionary: how a Jetstream makes its messages small. A third of the bytes remain.
 
-Version 2 hands its dictionary out (getZstdDictionary), so it is asked for it before connecting, and
-again after a connection was refused, for dictionaries retire. A server without one is read without.
+Version 2 hands its dictionary out (getZstdDictionary), and is asked for it before each connection,
+also of those that only ask what time it is: dictionaries retire, and a server refuses who names one
+that did. A server without one is read without.
 The dictionary of version 1 is a file of its source code, which nobody hands out: an operator who
 wants compression there gives us the file (JETSTREAM_DICTIONARY).
 

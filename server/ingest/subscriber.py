@@ -176,12 +176,7 @@ class Subscriber:
                 await self._wait(source, broken, turn, is_well=is_well)
 
     async def _find_start(self, source: Source, useless: str | None) -> Start:
-        if source.dictionary is not None:
-            expander = None
-            # One that does not come in time is done without.
-            with contextlib.suppress(TimeoutError):
-                expander = await aside(source.dictionary.prepare)
-            source.dictionary.use(expander)
+        await _prepare(source)
         now_ms = time.time_ns() // 1_000_000
         return await find_start(source, self.user_agent, now_ms, useless)
 
@@ -273,6 +268,7 @@ class Subscriber:
         for source in sources:
             answers = 0
             try:
+                await unless(turn.is_over, _prepare(source))
                 while await unless(turn.is_over, probe(source, self.user_agent, None)):
                     answers += 1
                     if answers == PREFERRED_PROBES:
@@ -286,6 +282,16 @@ class Subscriber:
         until = time.monotonic() + seconds
         while not turn.is_over() and (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, REFRESH_SECONDS))
+
+
+async def _prepare(source: Source) -> None:
+    """Get the dictionary to ask for: the one of the last connection may have retired."""
+    if source.dictionary is not None:
+        expander = None
+        # One that does not come in time is done without.
+        with contextlib.suppress(TimeoutError):
+            expander = await aside(source.dictionary.prepare)
+        source.dictionary.use(expander)
 
 
 async def _all(work: Sequence[Coroutine[object, object, None]]) -> None:

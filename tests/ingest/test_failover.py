@@ -1,6 +1,7 @@
 """A change of source: whoever is read next goes on where the last one was, and leaves no hole."""
 
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -87,34 +88,63 @@ def test_a_source_that_does_not_reach_back_opens_a_gap_first(
     assert queued() == {alice.did, bob.did}
 
 
+@contextmanager
+def chatter(net):
+    """Something happens all the time, and nothing of it counts."""
+    over, somebody = threading.Event(), net.account("somebody")
+
+    def talk():
+        while not over.wait(0.02):
+            somebody.delete(somebody.post("forget it"))
+
+    talking = threading.Thread(target=talk, name="chatter")
+    talking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        talking.join()
+
+
 def test_the_preferred_source_gets_its_turn_back(net, alice, at_rest, reading):
     second = net.relays[1]
-    outage, over = Outage(net, net.relay), threading.Event()
-
-    def chatter():
-        somebody = net.account("somebody")
-        while not over.wait(0.02):
-            somebody.like(first)
-
-    first = alice.post("first")
-    talking = threading.Thread(target=chatter, name="chatter")
+    outage = Outage(net, net.relay)
+    alice.post("first")
     with reading(net.relay.url, second.url) as running:
         wait_for_all(net)
         outage.begin()
         wait_until(lambda: is_read(second))
-        talking.start()
-        alice.post("at the second")
-        wait_until(lambda: item_count() == 2)
-        outage.end()
-        alice.post("between")
-        wait_until(lambda: is_read(net.relay) and second.stream.readers == 0)
-        alice.post("at home")
-        wait_until(lambda: item_count() == 4)
-        over.set()
-        talking.join()
+        with chatter(net):
+            alice.post("at the second")
+            wait_until(lambda: item_count() == 2)
+            outage.end()
+            alice.post("between")
+            wait_until(lambda: is_read(net.relay) and second.stream.readers == 0)
+            alice.post("at home")
+            wait_until(lambda: item_count() == 4)
     assert holes() == []
     assert running.subscriber.metrics.source_changes._value.get() >= 2
     assert load_position().host == f"127.0.0.1:{net.relay.server.port}"
+
+
+@pytest.mark.parametrize("retired", [0, 1])
+def test_a_preferred_jetstream_with_a_new_dictionary_gets_its_turn_back(
+    net, alice, at_rest, reading, retired
+):
+    """A server refuses whoever asks for a dictionary that retired while another source was read."""
+    first, second = net.jetstreams[0], net.relays[1]
+    outage = Outage(net, first)
+    with reading(first.v2_url, second.url), chatter(net):
+        wait_until(lambda: is_read(first))
+        outage.begin()
+        wait_until(lambda: is_read(second))
+        for _ in range(retired):
+            first.retire_dictionary()
+        outage.end()
+        wait_until(lambda: is_read(first) and second.stream.readers == 0)
+        alice.post("at home")
+        wait_until(item_count)
+    assert net.faults.fired["retired-dictionary"] == retired
 
 
 def test_likes_that_a_jetstream_left_out_break_no_chain(net, alice, bob, at_rest, reading):
