@@ -12,10 +12,11 @@ one would make the lost one old before the slower source brings it. So:
   on without a chain to vouch for it, is not applied out of order: its author is fetched again.
 
 What happened to an account is told with a time, which is that of its host and may be wrong, and in
-an order, which is true of one source. So an event that nobody told yet is taken from a source that
-told the last one as well, whatever the time; from one that did not (it lost that one, or is behind
-and says what is forgotten here), only if it is not older. Such an event waits for nothing, so it
-overtakes the commits that do: they are marked, or they would speak against it.
+an order, which is true of one source, and is that of its numbers. So an event that nobody told yet
+is taken from a source that told the last one under a lower number, whatever the time; from one that
+did not (it lost that one, or says again what is forgotten here), only if it is not older. What is
+refused to one source counts as not told: another may be right to tell it. Such an event waits for
+nothing, so it overtakes the commits that do: they are marked, or they would speak against it.
 
 What waits is not saved, so the cursor of its source stays below it (`held_seq`). So does the time
 up to which any of them vouches (`held_ms`): what one told first is dropped when the others tell it,
@@ -56,11 +57,11 @@ class _Held:
 
 @dataclass(slots=True)
 class _Word:
-    """The last that was said of an account, and who said it."""
+    """The last that was said of an account, and who said it under which number."""
 
     key: tuple[object, ...]
     time_ms: int
-    tellers: set[str]
+    tellers: dict[str, int]
 
 
 class Merge:
@@ -87,25 +88,25 @@ class Merge:
             is_covered = self._is_covered(event.time_ms, now_ms)
             self.comparison.hear(source, event, now_s, may_begin=is_covered)
         if isinstance(event, Account):
-            time_ms = min(event.time_ms, now_ms)
-            return self._is_last_word(source, event.repo, key, time_ms, is_new=is_new)
+            return self._is_last_word(source, event, key, now_ms, is_new=is_new)
         return is_new
 
     def _is_last_word(
-        self, source: str, repo: str, key: tuple[object, ...], time_ms: int, *, is_new: bool
+        self, source: str, event: Account, key: tuple[object, ...], now_ms: int, *, is_new: bool
     ) -> bool:
         """Whether this changes what was last said of the account."""
-        last = self.words.get(repo)
+        last, time_ms = self.words.get(event.repo), min(event.time_ms, now_ms)
         if last is not None and last.key == key:
-            last.tellers.add(source)
+            last.tellers[source] = event.seq
             return False
         if not is_new:
             return False
-        if last is not None and source not in last.tellers and time_ms < last.time_ms:
+        if last is not None and time_ms < last.time_ms and not _goes_on(last, source, event.seq):
+            del self.seen[key]
             return False
-        self.words.pop(repo, None)
-        self.words[repo] = _Word(key, time_ms, {source})
-        for one in self.held.get(repo, ()):
+        self.words.pop(event.repo, None)
+        self.words[event.repo] = _Word(key, time_ms, {source: event.seq})
+        for one in self.held.get(event.repo, ()):
             one.commit = one.commit._replace(is_earlier=True)
         return True
 
@@ -170,6 +171,11 @@ class Merge:
         for memory in (self.passed, self.words):
             while len(memory) > MAX_EVENTS:
                 del memory[next(iter(memory))]
+
+
+def _goes_on(last: _Word, source: str, seq: int) -> bool:
+    """Whether the source told the last word, and this after it."""
+    return source in last.tellers and last.tellers[source] <= seq
 
 
 def _has_turn(one: _Held, last_rev: int, now_s: float) -> bool:

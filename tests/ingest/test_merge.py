@@ -141,12 +141,12 @@ def test_news_of_an_account_are_taken_once():
     assert told.merge.is_new("two", back, 3.0, NOW_MS)
 
 
-def hidden(at_s):
-    return Account(1, NOW_MS + int(at_s * 1000), ALICE, False, "deactivated")
+def hidden(at_s, seq=1):
+    return Account(seq, NOW_MS + int(at_s * 1000), ALICE, False, "deactivated")
 
 
-def shown(at_s):
-    return Account(1, NOW_MS + int(at_s * 1000), ALICE, True, None)
+def shown(at_s, seq=1):
+    return Account(seq, NOW_MS + int(at_s * 1000), ALICE, True, None)
 
 
 def is_shown_after(told, *said):
@@ -178,6 +178,28 @@ def test_in_one_source_the_order_counts_whatever_the_clocks_say():
     said = [("two", hidden(60), 61.0), ("one", hidden(60), 62.0), ("one", shown(5), 63.0)]
     assert is_shown_after(Told(), *said, ("two", shown(5), 64.0))
     assert not is_shown_after(Told(), *said, ("two", hidden(90), 90.0))
+
+
+def test_what_is_refused_to_one_that_lost_the_last_word_is_taken_from_one_that_told_it():
+    """The new host's clock is behind, and "two" lost the going."""
+    said = [("one", hidden(60), 60.5), ("two", shown(5), 61.0), ("one", shown(5), 61.2)]
+    assert is_shown_after(Told(), *said)
+    assert not is_shown_after(Told(), *said[:2], ("two", shown(5), 61.2))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_source_that_tells_the_same_again_and_again_hides_nobody(is_first):
+    """Of what it tells, only the older half is forgotten here."""
+    back_s, late_s = MEMORY_SECONDS * 0.8, MEMORY_SECONDS * 1.1
+    said = [("one", hidden(0, seq=7), late_s), ("one", shown(back_s, seq=8), late_s)]
+    told = Told()
+    for teller in ("one", "two") if is_first else ("two",):
+        is_shown_after(
+            told, (teller, hidden(0, seq=7), 0.0), (teller, shown(back_s, seq=8), back_s)
+        )
+    told.release(late_s)
+    assert len(told.merge.seen) == 1
+    assert is_shown_after(told, *said, *said)
 
 
 def test_a_clock_that_is_ahead_has_the_last_word_only_until_it_is_that_late():
