@@ -18,16 +18,17 @@ did not (it lost that one, or says again what is forgotten here), only if it is 
 refused to one source counts as not told: another may be right to tell it. Such an event waits for
 nothing, so it overtakes the commits that do: they are marked, or they would speak against it.
 
-What waits is not saved, so the cursor of its source stays below it (`held_seq`). So does the time
-up to which any of them vouches (`held_ms`): what one told first is dropped when the others tell it,
-and at the speed at which the past is read, they are hours further before it has its turn. A source
-that comes back repeats what others told meanwhile; whatever is older than MEMORY_SECONDS is then
-left to the revs in the database, which drop what they have seen.
+What waits is not saved, so the cursors of all who told it stay below it (`held_seq`), whoever was
+first: after a crash any of them may be the one that is there. So does the time up to which they
+vouch for others (`held_ms`): at the speed at which the past is read, they are hours further before
+what waits has its turn. A source that comes back repeats what others told meanwhile; whatever is
+older than MEMORY_SECONDS is then left to the revs in the database, which drop what they have seen.
 
 Bounds: MEMORY_SECONDS of tracked authors' events, MAX_EVENTS of them; the oldest are forgotten, and
 nothing is judged by what is not remembered.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from server.core.events import UNTOLD, Account, Commit, Event, Identity, Info, Skipped, Sync
@@ -47,11 +48,11 @@ CLOCK_SKEW_MS = 10_000
 @dataclass(slots=True)
 class _Held:
     commit: RepoCommit
-    source: str
-    seq: int
+    # Who told it, under which number.
+    tellers: dict[str, int]
     time_ms: int
     since_s: float
-    # How far its source had been read.
+    # How far the first to tell it had been read.
     reached_ms: int
 
 
@@ -71,7 +72,7 @@ class Merge:
         self.comparison = comparison
         self.covered_from_ms = now_ms
         self.seen: dict[tuple[object, ...], float] = {}
-        self.held: dict[str, list[_Held]] = {}
+        self.held: dict[str, dict[tuple[object, ...], _Held]] = {}
         # The newest rev of each repo that was passed on, and whether a chain vouches for it.
         self.passed: dict[str, tuple[int, bool]] = {}
         self.words: dict[str, _Word] = {}
@@ -87,6 +88,9 @@ class Merge:
         if isinstance(event, Commit):
             is_covered = self._is_covered(event.time_ms, now_ms)
             self.comparison.hear(source, event, now_s, may_begin=is_covered)
+            held = self.held.get(event.repo, {}).get(key)
+            if held is not None:
+                held.tellers[source] = event.seq
         if isinstance(event, Account):
             return self._is_last_word(source, event, key, now_ms, is_new=is_new)
         return is_new
@@ -106,7 +110,7 @@ class Merge:
             return False
         self.words.pop(event.repo, None)
         self.words[event.repo] = _Word(key, time_ms, {source: event.seq})
-        for one in self.held.get(event.repo, ()):
+        for one in self.held.get(event.repo, {}).values():
             one.commit = one.commit._replace(is_earlier=True)
         return True
 
@@ -114,17 +118,20 @@ class Merge:
         self, source: str, event: Commit, commit: RepoCommit, now_s: float, reached_ms: int
     ) -> None:
         """Take a commit in until its turn has come; its source has been read to `reached_ms`."""
-        held = _Held(commit, source, event.seq, event.time_ms, now_s, reached_ms)
-        self.held.setdefault(event.repo, []).append(held)
+        held = _Held(commit, {source: event.seq}, event.time_ms, now_s, reached_ms)
+        self.held.setdefault(event.repo, {})[_key(event)] = held
 
     def held_seq(self, source: str) -> int | None:
-        """The first event of the source that is not passed on yet."""
-        seqs = [one.seq for held in self.held.values() for one in held if one.source == source]
+        """The first event that the source told and that is not passed on yet, whoever was first."""
+        seqs = [one.tellers[source] for one in self._waiting() if source in one.tellers]
         return min(seqs, default=None)
 
     def held_ms(self) -> int | None:
         """How far the sources had been read when the first of what still waits was told."""
-        return min((one.reached_ms for held in self.held.values() for one in held), default=None)
+        return min((one.reached_ms for one in self._waiting()), default=None)
+
+    def _waiting(self) -> Iterator[_Held]:
+        return (one for held in self.held.values() for one in held.values())
 
     def release(self, batch: Batch, now_s: float, now_ms: int) -> None:
         """Pass on whatever has its turn."""
@@ -137,21 +144,20 @@ class Merge:
         self._forget(now_s, now_ms)
 
     def _release_repo(self, repo: str, batch: Batch, now_s: float, now_ms: int) -> None:
-        waiting = sorted(self.held[repo], key=lambda one: (one.commit.rev, one.since_s))
-        count = 0
-        for one in waiting:
+        held = self.held[repo]
+        waiting = sorted(held.items(), key=lambda item: (item[1].commit.rev, item[1].since_s))
+        for key, one in waiting:
             last_rev, is_vouched = self.passed[repo]
             if not _has_turn(one, last_rev, now_s):
                 break
-            count += 1
+            del held[key]
             rev, is_chained = one.commit.rev, one.commit.since != UNTOLD
             if rev < last_rev and not is_vouched and self._is_covered(one.time_ms, now_ms):
                 batch.add_late(repo)
             batch.add_commit(one.commit)
             if rev > last_rev or (rev == last_rev and is_chained):
                 self.passed[repo] = (rev, is_chained)
-        self.held[repo] = waiting[count:]
-        if not self.held[repo]:
+        if not held:
             del self.held[repo]
 
     def _is_covered(self, time_ms: int, now_ms: int) -> bool:

@@ -7,6 +7,7 @@ import pytest
 
 from server.core.events import UNTOLD, Commit, RecordOp
 from server.core.metrics import IngestMetrics
+from server.core.setting_values import RELAY_PATH
 from server.core.syntax import POST
 from server.ingest import merge
 from server.ingest.comparison import Comparison
@@ -18,15 +19,30 @@ from server.ingest.start import find_start
 from server.ingest.tracked import TrackedSet
 from server.ingest.writer import BatchWriter
 from server.storage.cursors import load_cursor, load_position
-from tests.builders import did, tid, track
+from tests.builders import did, make_live, tid, track
 
 pytestmark = pytest.mark.usefixtures("db")
 
 ONE, TWO, THREE = (
     source_of(f"wss://{host}.test/subscribe", "Gapless/test") for host in ("one", "two", "three")
 )
+RELAYS = tuple(
+    source_of(f"wss://{host}.test{RELAY_PATH}", "Gapless/test") for host in ("one", "two")
+)
 MINUTE_MS = 60_000
 MINUTES = 60
+
+
+def writer_of(epoch, sources, saved_ms):
+    """What reads these together; everything before `saved_ms` is saved."""
+    tracked, metrics = TrackedSet(), IngestMetrics()
+    tracked.refresh()
+    counters = {source.name: SourceCounters() for source in sources}
+    merging = Merge(Comparison(counters, metrics, time.monotonic()), saved_ms)
+    writer = BatchWriter(tracked, epoch, metrics, merging)
+    for source in sources:
+        writer.places[source.name] = Place(source, None, saved_ms)
+    return writer
 
 
 class Past:
@@ -35,13 +51,7 @@ class Past:
     def __init__(self, epoch):
         track("alice")
         self.begin_ms = time.time_ns() // 1_000_000 - MINUTES * MINUTE_MS
-        tracked, metrics = TrackedSet(), IngestMetrics()
-        tracked.refresh()
-        counters = {source.name: SourceCounters() for source in (ONE, TWO)}
-        merging = Merge(Comparison(counters, metrics, time.monotonic()), self.begin_ms)
-        self.writer = BatchWriter(tracked, epoch, metrics, merging)
-        for source in (ONE, TWO):
-            self.writer.places[source.name] = Place(source, None, self.begin_ms)
+        self.writer = writer_of(epoch, (ONE, TWO), self.begin_ms)
 
     def tell(self, source, *minutes):
         place = self.writer.places[source.name]
@@ -73,6 +83,31 @@ def test_what_waits_is_told_again_after_a_crash_however_fast_the_past_was_read(p
     for source in (ONE, TWO, THREE):
         begun = asyncio.run(find_start(source, "Gapless/test", now_ms))
         assert begun.cursor <= past.begin_ms * 1000
+
+
+def test_what_waits_is_told_again_whichever_of_its_tellers_is_there_after_a_crash(
+    lease, monkeypatch
+):
+    """Both lost what comes before it, so nothing later would show that it is missing either."""
+    track("alice")
+    make_live("alice", epoch=lease.epoch, rev=1)
+    now_ms = time.time_ns() // 1_000_000
+    writer = writer_of(lease.epoch, RELAYS, now_ms)
+    for source, seq in zip(RELAYS, (103, 903), strict=True):
+        place = writer.places[source.name]
+        ops = (RecordOp(POST, tid(3), None, None),)
+        for number, rev in ((seq, 3), (seq + 1, 4)):
+            place.note(number, now_ms)
+            commit = Commit(number, now_ms, did("alice"), rev, rev - 1, ops)
+            writer.add(place, commit, now_ms)
+    begun = []
+    for hold_s in (merge.HOLD_SECONDS, 0):
+        monkeypatch.setattr(merge, "HOLD_SECONDS", hold_s)
+        writer.commit()
+        begun.append(
+            [asyncio.run(find_start(one, "Gapless/test", now_ms)).cursor for one in RELAYS]
+        )
+    assert begun == [[102, 902], [104, 904]]
 
 
 def test_what_had_its_turn_is_vouched_for(past, monkeypatch):
