@@ -137,7 +137,8 @@ class _Search:
             heads = [(newest[place], place) for place in followed.places if newest[place] >= 0]
         heads.sort(reverse=True)
         if heads and heads[0][0] == UNKNOWN:
-            unread = [place for place in followed.places if newest[place] == UNKNOWN]
+            # As they were found: another page may be reading them at this moment.
+            unread = [place for key, place in heads if key == UNKNOWN]
             if followed.reach == HIGHEST or len(unread) > MOST_AT_ONCE:
                 raise _NotReadError(lambda: self.recent.read_newest(self.memory, unread))
             # Those who were touched since the last page, and probably stand on this one.

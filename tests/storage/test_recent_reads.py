@@ -204,6 +204,26 @@ def test_whatever_another_page_reads_of_those_followed_is_looked_after(scene, mo
     assert len(looks) == 3
 
 
+def test_whom_another_page_reads_at_this_moment_is_no_hindrance(scene):
+    recent, is_walked = scene.recent, []
+    for name in ("eve", VIEWER):
+        scene.stream.say(name, post(tid(9), NOW_MS - 500))
+    scene.page()
+    recent_page(recent, scene.other, EVERYTHING, 2)
+    scene.stream.say("dan", post(tid(9), NOW_MS + 1))
+
+    class Overtaken(list):
+        def __iter__(self):
+            yield from list.__iter__(self)
+            if not is_walked:
+                is_walked.append(True)
+                recent_page(recent, scene.other, EVERYTHING, 2)
+
+    followed = recent.memory.followed[scene.viewer]
+    followed.places = Overtaken(followed.places)
+    assert (scene.page(), is_walked) == (scene.from_the_database(), [True])
+
+
 def test_what_another_page_reads_of_others_costs_no_look(scene, monkeypatch):
     recent = scene.recent
     scene.page()
