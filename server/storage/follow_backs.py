@@ -181,8 +181,12 @@ def doubt_all(now_us: int) -> None:
     execute(_DOUBT, _stale(now_us))
 
 
+@retry_conflicts
 def expire(now_us: int) -> int:
-    """Let lapsed viewers go, and forget what nobody has asked about or told for so long."""
+    """Let lapsed viewers go, and forget what nobody has asked about or told for so long.
+
+    Two transactions: to make the first one again changes nothing.
+    """
     execute(
         "UPDATE viewers SET mutuals_due_us = NULL, mutuals_tried_us = NULL"
         " WHERE mutuals_due_us IS NOT NULL AND last_us < ?",

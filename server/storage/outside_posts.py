@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from server.storage import repos
+from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.database import execute, rows, step_at_the_end, write_transaction
 from server.storage.many_rows import insert_rows, rows_in
@@ -120,6 +121,7 @@ def postpone(post: OutsidePost, not_before_us: int) -> None:
     )
 
 
+@retry_conflicts
 def expire(before_key: int) -> int:
     """Forget those that only replies from before this key hang on."""
     with write_transaction():

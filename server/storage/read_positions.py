@@ -1,5 +1,6 @@
 """How far a viewer has read in a feed that is read from the bottom: one row a viewer and feed."""
 
+from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute, value
 
 
@@ -21,6 +22,7 @@ def advance(viewer_id: int, feed: str, sort_key: int, now_us: int) -> None:
     )
 
 
+@retry_conflicts
 def expire(before_us: int) -> int:
     """Forget positions that have not moved since: everything there was then is gone."""
     return execute("DELETE FROM read_positions WHERE written_us < ?", (before_us,))

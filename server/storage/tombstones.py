@@ -6,6 +6,7 @@ wins over the page, and what it said at an earlier one does not: hence a rev bes
 
 from collections.abc import Iterable, Mapping
 
+from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute
 from server.storage.items import RECORD, Key
 from server.storage.many_rows import delete_rows, insert_rows, rows_by_key
@@ -42,6 +43,7 @@ def forget_alive(author_id: int) -> None:
     execute("DELETE FROM tombstones WHERE author_id = ? AND is_alive = 1", (author_id,))
 
 
+@retry_conflicts
 def expire(before_us: int) -> int:
     """Forget what was deleted before then, longer ago than anything could bring it back."""
     return execute("DELETE FROM tombstones WHERE written_us < ?", (before_us,))

@@ -1,13 +1,25 @@
-"""The order in which locks are taken (storage/conflicts.py): who keeps it need not be run again."""
+"""The order in which locks are taken (storage/conflicts.py): who keeps it need not be run again.
+
+And who keeps none is.
+"""
 
 import threading
+from contextlib import closing
 from functools import partial
 
+import psycopg2
 import pytest
 
-from server.storage import authors, pages
+from server.storage import (
+    authors,
+    follow_backs,
+    outside_posts,
+    pages,
+    read_positions,
+    tombstones,
+)
 from server.storage.batch import Batch
-from server.storage.database import value
+from server.storage.database import execute, value
 from server.storage.group_commit import GroupCommit
 from server.storage.jobs import Progress
 from server.storage.pages import Page
@@ -127,3 +139,54 @@ def test_a_batch_and_a_group_never_wait_for_each_other(stream, together, monkeyp
 
     together(run, tell, lambda: ask(0, write_first, *of_first), lambda: ask(1, *second))
     assert is_told.is_set()
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "expire"),
+    [
+        ("outside_posts", "(author_id, rkey, newest_key) VALUES (?, 1, 1)", outside_posts.expire),
+        (
+            "tombstones",
+            "(author_id, collection, rkey, rev, is_alive, written_us) VALUES (?, 0, 1, 1, 0, 1)",
+            tombstones.expire,
+        ),
+        (
+            "follow_backs",
+            "(author_id, viewer_id, checked_us) VALUES (?, 1, 1)",
+            follow_backs.expire,
+        ),
+        (
+            "read_positions",
+            "(viewer_id, feed, sort_key, written_us) VALUES (?, 'bottom', 1, 1)",
+            read_positions.expire,
+        ),
+    ],
+)
+def test_what_is_old_goes_also_when_others_hold_it_in_another_order(
+    postgresql, together, table, row, expire
+):
+    """The schedule deletes it in the order of the table; it is the one that sees the deadlock."""
+    for number in (1, 2, 3):
+        execute(f"INSERT INTO {table} {row}", (number,))
+    hold = f"SELECT 1 FROM {table} WHERE {row[1:].partition(',')[0]} = %s FOR UPDATE"  # noqa: S608
+
+    def let_go():
+        execute("SET deadlock_timeout = '10ms'")
+        expire(NOW_US)
+
+    with closing(psycopg2.connect(postgresql)) as second, closing(second.cursor()) as of_second:
+        other = psycopg2.connect(postgresql, options="-c deadlock_timeout=60s")
+        of_second.execute(hold, (2,))
+        other.cursor().execute(hold, (3,))
+
+        def want_the_first():
+            with closing(other):
+                wait_until(lambda: value(WAITING) >= 1)
+                other.cursor().execute(hold, (1,))
+
+        def let_the_second_go():
+            wait_until(lambda: value(WAITING) >= 2)
+            second.rollback()
+
+        together(let_go, want_the_first, let_the_second_go)
+    assert value(f"SELECT count(*) FROM {table}") == 0  # noqa: S608
