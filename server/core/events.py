@@ -14,13 +14,15 @@ UNTOLD = -1
 class RecordOp(NamedTuple):
     """One change in a commit. `record` and `cid` are None for a delete.
 
-    `cid` is the raw CID, 36 bytes (version 1, DAG-CBOR, SHA-256).
+    `cid` is the raw CID, 36 bytes (version 1, DAG-CBOR, SHA-256). `is_edit`: the record was there
+    before, and said something else.
     """
 
     collection: str
     rkey: str
     cid: bytes | None
     record: object
+    is_edit: bool = False
 
 
 class Commit(NamedTuple):

@@ -238,7 +238,7 @@ def _read_op(op: _Op) -> RecordOp | None:
     except _UNREADABLE:
         # The record itself is what is wrong: nobody can index it, and fetching it won't help.
         record = None
-    return RecordOp(collection, rkey, cid, record)
+    return RecordOp(collection, rkey, cid, record, op.operation == "update")
 
 
 def _raw_cid(text: object) -> bytes | None:

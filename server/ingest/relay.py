@@ -141,7 +141,7 @@ def _commit(body: Mapping[str, Any], seq: int, time_ms: int, wants: Mapping[str,
 
 def _read_ops(ops: list[Any], blocks: object) -> list[RecordOp]:
     """The ops on collections that we keep. Raises BadFrame when one of them cannot be read."""
-    listed: list[tuple[str, str, bytes | None]] = []
+    listed: list[tuple[str, str, bytes | None, bool]] = []
     for op in ops:
         path = op.get("path") if isinstance(op, dict) else None
         if not isinstance(path, str):
@@ -149,12 +149,12 @@ def _read_ops(ops: list[Any], blocks: object) -> list[RecordOp]:
         collection, _, rkey = path.partition("/")
         if collection not in WANTED_COLLECTIONS or not is_rkey(rkey):
             continue
-        listed.append((collection, rkey, _cid_of(op)))
-    cids = {cid for _, _, cid in listed if cid is not None}
+        listed.append((collection, rkey, _cid_of(op), op.get("action") == "update"))
+    cids = {cid for _, _, cid, _ in listed if cid is not None}
     records = _find_records(blocks, cids) if cids else {}
     return [
-        RecordOp(collection, rkey, cid, None if cid is None else records[cid])
-        for collection, rkey, cid in listed
+        RecordOp(collection, rkey, cid, None if cid is None else records[cid], is_edit)
+        for collection, rkey, cid, is_edit in listed
     ]
 
 

@@ -31,9 +31,12 @@ class TrackedSet:
         # Only now: many repos share a version, and half of them would be taken for all.
         self.version = version
 
-    def concerns(self, repo: str, change: Change) -> bool:
-        """Whether a change of a tracked repo is for us: of a follow, if a viewer is at one end."""
-        if not isinstance(change, SaveFollow):
+    def concerns(self, repo: str, change: Change, *, is_edit: bool = False) -> bool:
+        """Whether a change of a tracked repo is for us: of a follow, if a viewer is at one end.
+
+        One that was edited or undone may have had a viewer there, and only the database knows.
+        """
+        if is_edit or not isinstance(change, SaveFollow):
             return True
         wants = self.wants.get(repo, 0) | self.wants.get(change.subject, 0)
         return bool(wants & repos.FOLLOWS)

@@ -91,11 +91,12 @@ class BatchWriter:
 
     def _changes(self, event: Commit, time_ms: int) -> Sequence[Change]:
         """What the ops of a commit mean, as far as it is for us."""
-        changes = [project_op(op, time_ms) for op in event.ops]
-        valid = [change for change in changes if change is not None]
+        changes = [(project_op(op, time_ms), op.is_edit) for op in event.ops]
+        valid = [(change, is_edit) for change, is_edit in changes if change is not None]
         if len(valid) < len(changes):
             self.metrics.drops.labels("bad_record").inc(len(changes) - len(valid))
-        return [change for change in valid if self.tracked.concerns(event.repo, change)]
+        concerns = self.tracked.concerns
+        return [change for change, edit in valid if concerns(event.repo, change, is_edit=edit)]
 
     def _grow(self, changes: int) -> None:
         if self.changes == 0:

@@ -81,7 +81,8 @@ def _slow_ops(told: Any) -> list[RecordOp]:
             ops.append(RecordOp(collection, rkey, None, None))
         else:
             raw = bytes(Cid.parse(str(op.cid)))
-            ops.append(RecordOp(collection, rkey, raw, blocks[str(op.cid)]))
+            is_edit = op.action == "update"
+            ops.append(RecordOp(collection, rkey, raw, blocks[str(op.cid)], is_edit))
     return ops
 
 

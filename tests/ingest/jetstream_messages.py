@@ -182,7 +182,8 @@ def _slow_ops(body: dict[str, Any]) -> tuple[tuple[RecordOp, ...] | None, str | 
     if "record" not in body:
         return (), "a record is missing"
     raw = base64.b32decode(cid[1:].upper() + "======")
-    return (RecordOp(collection, rkey, raw, body["record"]),), None
+    is_edit = body.get("operation") == "update"
+    return (RecordOp(collection, rkey, raw, body["record"], is_edit),), None
 
 
 def _inner_ms(body: Any, time_us: int) -> int:

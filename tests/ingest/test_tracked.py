@@ -108,6 +108,8 @@ def test_follows_concern_us_when_a_viewer_is_at_one_end():
     assert tracked.concerns(did("ann"), follow(tid(1), "viewer"))
     assert not tracked.concerns(did("ann"), follow(tid(1), "ben"))
     assert not tracked.concerns(did("ann"), follow(tid(1), "anybody"))
+    # Whom an edited one named before, nobody here knows.
+    assert tracked.concerns(did("ann"), follow(tid(1), "anybody"), is_edit=True)
     # Whom a deleted follow named is not known here.
     for change in (unfollow(tid(1)), post(tid(1)), drop(tid(1))):
         assert tracked.concerns(did("ann"), change)

@@ -6,7 +6,7 @@ import pytest
 
 from server.core.events import UNTOLD, Account, Commit, RecordOp, Sync
 from server.core.metrics import IngestMetrics
-from server.core.syntax import POST
+from server.core.syntax import FOLLOW, POST
 from server.ingest import merge
 from server.ingest.comparison import Comparison
 from server.ingest.counters import SourceCounters
@@ -15,7 +15,7 @@ from server.ingest.place import Place
 from server.ingest.source import source_of
 from server.ingest.tracked import TrackedSet
 from server.ingest.writer import BatchWriter
-from server.storage import pages
+from server.storage import pages, viewers
 from server.storage.batch import Batch
 from server.storage.database import rows
 from server.storage.jobs import Progress
@@ -71,8 +71,10 @@ class Told:
             return Sync(self.seq, NOW_MS, repo)
         since = self.revs.get(repo, 1)
         self.revs[repo] = since + 1
-        record = {"$type": POST, "text": "", "createdAt": iso(NOW_MS)}
-        op = RecordOp(POST, tid(since), raw_cid(since), record)
+        op = what
+        if not isinstance(op, RecordOp):
+            record = {"$type": POST, "text": "", "createdAt": iso(NOW_MS)}
+            op = RecordOp(POST, tid(since), raw_cid(since), record)
         hole = "tooBig" if what == "hole" else None
         told_since = since if self.has_chain else UNTOLD
         return Commit(self.seq, NOW_MS, repo, since + 1, told_since, (op,), hole)
@@ -218,3 +220,32 @@ def test_a_word_that_overtakes_a_commit_is_not_doubted_for_it(monkeypatch, event
     assert rows("SELECT count(*) FROM feed_items") == [(events.count("commit"),)]
     assert [reason for (reason,) in rows("SELECT reason FROM gaps")] == reasons
     assert rows(status) == [(0, "pds:takendown" if reasons else "takendown")]
+
+
+def follow_op(name, *, is_edit):
+    record = {"$type": FOLLOW, "subject": did(name), "createdAt": iso(NOW_MS)}
+    return RecordOp(FOLLOW, tid(1), raw_cid(name), record, is_edit)
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize("whom", ["will", "nobody here"])
+def test_a_follow_that_is_edited_names_its_viewer_no_more_whomever_it_names_now(whom):
+    for viewer in ("vera", "will"):
+        viewers.welcome(did(viewer), NOW_US)
+    told = begin({("live", ()): "ann"})
+    for op in (follow_op("vera", is_edit=False), follow_op(whom, is_edit=True)):
+        told.tell("ann", op)
+        told.writer.commit()
+    found = rows(
+        "SELECT a.did FROM follow_backs b JOIN authors a ON a.id = b.viewer_id"
+        " WHERE b.rkey IS NOT NULL"
+    )
+    assert found == ([(did(whom),)] if whom == "will" else [])
+
+
+@pytest.mark.usefixtures("db")
+def test_follows_among_others_are_passed_over():
+    told = begin({("live", ()): "ann"})
+    told.tell("ann", follow_op("nobody here", is_edit=False))
+    told.writer.commit()
+    assert rows("SELECT count(*) FROM authors") == [(1,)]
