@@ -14,8 +14,8 @@ _NOTE = (
     " SELECT {account}, coalesce(max(place), 0) + 1, '{what}' FROM touched"
 )
 _CHANGED = (
-    " WHEN (NEW.state, NEW.is_active, NEW.horizon_rkey, NEW.newest_id)"
-    " IS NOT (OLD.state, OLD.is_active, OLD.horizon_rkey, OLD.newest_id)"
+    " WHEN (NEW.state, NEW.is_active, NEW.horizon_rkey, NEW.newest_id, NEW.loud_id)"
+    " IS NOT (OLD.state, OLD.is_active, OLD.horizon_rkey, OLD.newest_id, OLD.loud_id)"
 )
 # What happens to which rows, and whose part of pages that is.
 _EVENTS = [

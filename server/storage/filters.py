@@ -5,7 +5,7 @@ key from which on a quiet author's items are counted. Each fragment is answered 
 an index an item or an author, however much there is.
 """
 
-from server.core.feed import QUIET_ITEMS, TimelineFilter
+from server.core.feed import TimelineFilter
 from server.core.projection import QUOTE, REPLY
 from server.storage import outside_posts, repos
 from server.storage.newest import MEDIA_POST
@@ -21,14 +21,10 @@ _FOLLOWS_BACK = (
     " WHERE w.viewer_id = {account} AND w.subject_id = :viewer))"
 )
 
-# One item more than a quiet author may have, counted from the oldest: entries of the index only.
-_IS_QUIET = (
-    "(SELECT q.id FROM feed_items q WHERE q.author_id = {account} AND q.id >= :quiet"
-    f" ORDER BY q.id LIMIT 1 OFFSET {QUIET_ITEMS}) IS NULL"
-)
-
-# What somebody followed has to be, and whether the viewer's own items are shown.
-_OF_THEM = {"followed": EVERY_ITEM, "mutual": _FOLLOWS_BACK, "quiet": _IS_QUIET}
+# What somebody followed has to be, what their repo `r`, and whether the viewer's own items are
+# shown.
+_OF_THEM = {"followed": EVERY_ITEM, "mutual": _FOLLOWS_BACK, "quiet": EVERY_ITEM}
+_OF_REPO = {"followed": "", "mutual": "", "quiet": " AND r.loud_id < :quiet"}
 _WITH_OWN = {"followed": True, "mutual": True, "quiet": False}
 
 # LIMIT makes it a probe of the index also in PostgreSQL, which could read all follows otherwise.
@@ -109,7 +105,10 @@ THREAD_COLUMNS = (
 
 
 def authors_sql(shown: TimelineFilter) -> str:
-    """A SELECT of the accounts whose items a feed shows to :viewer, each once."""
+    """A SELECT of the accounts whose items a feed shows to :viewer, each once.
+
+    If their repos are such as `repo_sql` says.
+    """
     # In the order of the index, however many follow records name one.
     followed = "SELECT DISTINCT subject_id FROM follows"
     of_them = _OF_THEM[shown.authors].format(account="f.subject_id")
@@ -121,10 +120,15 @@ def authors_sql(shown: TimelineFilter) -> str:
 
 
 def author_sql(shown: TimelineFilter, account: str) -> str:
-    """The condition that an account is one of them."""
+    """The condition that an account is one of these."""
     other = f"{account} <> :viewer AND {_FOLLOWS} AND {_OF_THEM[shown.authors]}"
     own = f"{account} = :viewer" if _WITH_OWN[shown.authors] else "1 = 0"
     return f"({own} OR ({other.format(account=account)}))"
+
+
+def repo_sql(shown: TimelineFilter) -> str:
+    """The condition on the repo `r` of one of them that its items are shown."""
+    return f"r.is_active = 1{_OF_REPO[shown.authors]}"
 
 
 def kind_sql(shown: TimelineFilter) -> str:

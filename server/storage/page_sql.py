@@ -24,7 +24,14 @@ from functools import cache
 
 from server.core.feed import TimelineFilter
 from server.storage.database import is_sqlite
-from server.storage.filters import EVERY_ITEM, author_sql, authors_sql, items_sql, kind_sql
+from server.storage.filters import (
+    EVERY_ITEM,
+    author_sql,
+    authors_sql,
+    items_sql,
+    kind_sql,
+    repo_sql,
+)
 from server.storage.newest import MEDIA_POST
 
 COLUMNS = ("id", "author_id", "rkey", "collection", "subject_id", "subject_rkey")
@@ -40,11 +47,12 @@ _EVERY_COLUMN = (
 # What a repo `r` names as its newest, by the condition on items.
 _NEWEST = {EVERY_ITEM: "r.newest_id", MEDIA_POST: "r.newest_media_id"}
 
-# Whether an account's items are shown to anybody. As a value, and not EXISTS, so that PostgreSQL
+# Whether the items of an account's repo are shown. As a value, and not EXISTS, so that PostgreSQL
 # does not read all such accounts to answer it; and only of whoever is followed, as most are not.
 _IS_SHOWN = (
     "CASE WHEN {is_followed}"
-    " THEN (SELECT g.is_active FROM repos g WHERE g.author_id = i.author_id) ELSE 0 END = 1"
+    " THEN (SELECT CASE WHEN {is_shown} THEN 1 ELSE 0 END FROM repos r"
+    " WHERE r.author_id = i.author_id) ELSE 0 END = 1"
 )
 
 
@@ -91,7 +99,7 @@ def page_sql(shown: TimelineFilter, oldest_first: bool) -> PageSql:
 def _page_sql(shown: TimelineFilter, oldest_first: bool, for_sqlite: bool) -> PageSql:
     way = _OLDEST_FIRST if oldest_first else _NEWEST_FIRST
     condition = items_sql(shown)
-    repos_of = _repos_of(authors_sql(shown), for_sqlite)
+    repos_of = f"{_repos_of(authors_sql(shown), for_sqlite)} AND {repo_sql(shown)}"
     return PageSql(
         near=_merged(repos_of, way, kind_sql(shown), f", CASE WHEN {condition} THEN 1 ELSE 0 END"),
         heads=_merged(repos_of, way, condition, ""),
@@ -135,7 +143,7 @@ def _merged(repos_of: str, way: _Way, condition: str, verdict: str) -> str:
     has_any = way.has_any.format(newest=named or "r.newest_id")
     return (
         f"WITH h AS MATERIALIZED (SELECT r.author_id AS author, {head} AS head"
-        f" {repos_of} AND r.is_active = 1 AND {has_any}"
+        f" {repos_of} AND {has_any}"
         f" ORDER BY head {way.onward} LIMIT :wanted),"
         f" l AS MATERIALIZED (SELECT CASE WHEN count(*) < :wanted THEN {way.end}"
         f" ELSE {way.furthest}(head) END AS last FROM h),"
@@ -150,11 +158,13 @@ def _merged(repos_of: str, way: _Way, condition: str, verdict: str) -> str:
 
 
 def _window(shown: TimelineFilter, way: _Way) -> str:
+    of_them = _IS_SHOWN.format(
+        is_followed=author_sql(shown, "i.author_id"), is_shown=repo_sql(shown)
+    )
     return (
         "WITH w AS MATERIALIZED (SELECT coalesce((SELECT i.id FROM feed_items i"
         f" WHERE i.id {way.beyond} :beyond ORDER BY i.id {way.onward} LIMIT 1 OFFSET :window),"
         f" {way.end}) AS place) SELECT {_columns('i')}, (SELECT place FROM w) FROM feed_items i"
         f" WHERE i.id {way.beyond} :beyond AND i.id {way.back}= (SELECT place FROM w)"
-        f" AND {_IS_SHOWN.format(is_followed=author_sql(shown, 'i.author_id'))}"
-        f" AND {items_sql(shown)} ORDER BY i.id {way.onward} LIMIT :wanted"
+        f" AND {of_them} AND {items_sql(shown)} ORDER BY i.id {way.onward} LIMIT :wanted"
     )

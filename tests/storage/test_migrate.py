@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from server.core.errors import ConfigError
+from server.core.feed import QUIET_ITEMS
 from server.storage.database import DatabaseError, close_database, current, execute, rows, value
+from server.storage.many_rows import insert_rows
 from server.storage.migrate import DIRECTORY, check_schema, migrate
 from server.storage.opening import open_database
 from tests.conftest import DATABASES
@@ -16,6 +18,7 @@ from tests.conftest import DATABASES
 MIGRATE = """
 import sys
 from server.storage.opening import open_database
+from server.storage.many_rows import insert_rows
 from server.storage.migrate import migrate
 open_database(sys.argv[1])
 print(len(migrate()))
@@ -46,6 +49,23 @@ def test_every_step_is_applied_once(new_database):
     assert migrate() == steps
     assert migrate() == []
     assert value("SELECT value FROM counters WHERE name = 'tracked'") == 0
+
+
+def test_who_was_loud_before_it_was_written_down_is_known(new_database):
+    migrate()
+    keys = "author_id, state, wants, epoch, tracked_version, newest_id"
+    written = {1: 0, 2: QUIET_ITEMS, 3: QUIET_ITEMS + 1, 4: 3 * QUIET_ITEMS}
+    insert_rows(f"INSERT INTO repos ({keys})", [(n, 3, 1, 1, 1, m - 1) for n, m in written.items()])
+    insert_rows(
+        "INSERT INTO feed_items (id, author_id, rkey, collection, flags)",
+        [(m * 10 + n, n, m, 0, 0) for n, count in written.items() for m in range(count)],
+    )
+    execute("ALTER TABLE repos DROP COLUMN loud_id")
+    history = next(name for name in _tables() if "migration" in name)
+    execute(f"DELETE FROM {history} WHERE name = '0003_loud_id'")  # noqa: S608
+    assert migrate() == ["0003_loud_id"]
+    found = rows("SELECT loud_id FROM repos ORDER BY author_id")
+    assert found == [(-1,), (-1,), (3,), ((2 * QUIET_ITEMS - 1) * 10 + 4,)]
 
 
 def test_processes_that_start_together_migrate_once(new_url):

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from feeds import FEEDS
+from server.core.feed import QUIET_DAYS, QUIET_ITEMS
 from server.core.syntax import POST
 from server.storage import retention, timeline, viewers
 from server.storage.database import rows
@@ -188,25 +189,55 @@ def test_the_newest_item_and_picture_of_each_author_are_known_whatever_happens(
     db, seeds, monkeypatch
 ):
     monkeypatch.setattr(retention, "KEPT_ITEMS", 3)
-    trimmed = differing = 0
+    trimmed = differing = are_loud = 0
     for seed in seeds[:10]:
         world = TimelineWorld(seed)
         for _ in range(30):
             world.deed()
             if world.rng.random() < 0.2:
                 trimmed += retention.trim(number_of(world.rng.choice(TRACKED)), NOW_MS + 100)
-            found = rows(
-                "SELECT r.newest_id, coalesce(max(i.id), -1), r.newest_media_id,"
-                " coalesce(max(CASE WHEN i.collection = 0 AND i.flags & 2 <> 0 THEN i.id END), -1)"
-                " FROM repos r LEFT JOIN feed_items i ON i.author_id = r.author_id"
-                " GROUP BY r.author_id, r.newest_id, r.newest_media_id"
-            )
-            assert len(found) == len(TRACKED)
-            for item, newest_item, picture, newest_picture in found:
-                assert (item, picture) == (newest_item, newest_picture), f"seed {seed}"
-                differing += 0 <= picture < item
+            named = rows("SELECT author_id, newest_id, newest_media_id, loud_id FROM repos")
+            assert len(named) == len(TRACKED)
+            for author, newest, picture, loud in named:
+                items = _newest_first(author)
+                pictures = [key for key, is_picture in items if is_picture]
+                assert newest == (items[0][0] if items else -1), f"seed {seed}"
+                assert picture == (pictures[0] if pictures else -1), f"seed {seed}"
+                beyond = items[QUIET_ITEMS:]
+                assert loud == (beyond[0][0] if beyond else -1), f"seed {seed}"
+                differing += 0 <= picture < newest
+                are_loud += loud >= 0
     assert trimmed
     assert differing
+    assert are_loud
+
+
+def test_who_is_loud_is_quiet_again_when_one_item_is_deleted_or_old_enough(db):
+    stream = Stream(new_epoch())
+    viewers.welcome(did(VIEWER), NOW_US)
+    track("ann")
+    stream.say(VIEWER, follow(tid(1), "ann"))
+    stream.say("ann", *(post(tid(n), NOW_MS + n) for n in range(QUIET_ITEMS + 1)))
+    quiet, viewer = BY_RKEY["quiet"].filter, number_of(VIEWER)
+
+    def shown(ms):
+        return len(timeline_page(viewer, quiet, None, 100, ms * 1000).items)
+
+    month_ms = QUIET_DAYS * 86_400_000
+    assert [shown(NOW_MS + month_ms), shown(NOW_MS + month_ms + 1)] == [0, QUIET_ITEMS + 1]
+    stream.say("ann", drop(tid(7)))
+    assert shown(NOW_MS) == QUIET_ITEMS
+    stream.say("ann", post(tid(7), NOW_MS + 7))
+    assert shown(NOW_MS) == 0
+
+
+def _newest_first(author):
+    """Keys of somebody's items, each with whether it is a picture."""
+    return rows(
+        "SELECT id, collection = 0 AND flags & 2 <> 0 FROM feed_items WHERE author_id = ?"
+        " ORDER BY id DESC",
+        (author,),
+    )
 
 
 def test_a_feed_of_nobody_is_an_empty_last_page(db):
