@@ -63,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.writes % BATCHES_A_SECOND:
         parser.error(f"--writes must be a multiple of {BATCHES_A_SECOND}")
-    world = TimelineWorld(options.items, options.viewers)
+    world = TimelineWorld(options.items, options.viewers, sizes=())
     with ExitStack() as stack:
         urls = {}
         for kind in options.stores:

@@ -1,9 +1,10 @@
 """Those who ask for pages: each contender has client processes, which wait until they are told.
 
 Ours is `timeline_page` as the service calls it, and where first pages may come out of memory,
-`recent_page` before it, with the bounds that are the default. The official one is what its
-`getTimeline` asks its database: the newest items of those followed, by a join in the order of time,
-and at most ten of the viewer's own, merged. All end with the URIs of posts and reposts.
+`recent_page` before it, with the bounds that are the default. A feed that is read from the bottom
+begins where its viewer stopped. The official one is what its `getTimeline` asks its database: the
+newest items of those followed, by a join in the order of time, and at most ten of the viewer's own,
+merged. All end with the URIs of posts and reposts.
 """
 
 import multiprocessing
@@ -12,22 +13,33 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from multiprocessing.connection import Connection
 from typing import Any
 
 import psycopg2
 
-from benchmarks.rig.timeline_world import END_MS, did_of
+from benchmarks.rig.timeline_world import END_MS, MONTH_MS, did_of
 from server.core.config import DEFAULTS
-from server.core.feed import TimelineFilter
+from server.core.feed import Feed
+from server.core.projection import sort_key
 from server.storage.opening import open_database
 from server.storage.recent_items import RecentItems
 from server.storage.recent_page import recent_page
 from server.storage.timeline import timeline_page
+from server.web import reading_place
 
 # Post, and the repost that brought it.
 Shown = tuple[str, str | None]
-Page = Callable[[int, int], list[Shown]]
+# What is shown, and where the next page begins, if there is one.
+Found = tuple[list[Shown], int | None]
+# The page of a viewer that has at most so many items, and begins beyond a place (None: the first).
+Page = Callable[[int, int, int | None], Found]
+
+NOW_US = END_MS * 1000
+# Pages that one viewer turns. Every other one begins halfway from where the last one ended to the
+# end of the month: the second is where people are, and the last one deep in the past.
+TURNS = 8
 
 # An item newer than all.
 _ITEMS = (
@@ -43,26 +55,30 @@ _MOST_OWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Who answers, from which database; `shown` is the filter of our feed (None: official).
+    """Who answers, from which database; `feed` is ours (None: official).
 
     `remembers`: pages come out of memory, as in a web process, where it can tell.
     """
 
     name: str
     url: str
-    shown: TimelineFilter | None
+    feed: Feed | None
     remembers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Ask for pages of these viewers, in turn, for so long; at least `least` of them."""
+    """Ask for pages of these viewers, in turn, for so long; at least `least` of them.
+
+    First pages; `is_later`: those that they turn to.
+    """
 
     viewers: tuple[int, ...]
     limit: int
     seconds: float
     seed: int = 0
     least: int = 1
+    is_later: bool = False
 
 
 class Clients:
@@ -117,9 +133,13 @@ class Clients:
 
 
 def _serve(end: Connection, contender: Contender) -> None:
-    page = _official(contender.url) if contender.shown is None else _ours(contender)
+    page = _official(contender.url) if contender.feed is None else _ours(contender)
     while (asked := end.recv()) is not None:
-        end.send(_run(page, asked) if isinstance(asked, Task) else page(*asked))
+        if isinstance(asked, Task):
+            end.send(_run(page, asked))
+        else:
+            viewer, limit = asked
+            end.send(page(viewer, limit, None)[0])
 
 
 def _run(page: Page, task: Task) -> list[float]:
@@ -127,24 +147,61 @@ def _run(page: Page, task: Task) -> list[float]:
     random.Random(task.seed).shuffle(viewers)
     times: list[float] = []
     until = time.monotonic() + task.seconds
-    while len(times) < task.least or time.monotonic() < until:
-        viewer = viewers[len(times) % len(viewers)]
-        began = time.perf_counter()
-        page(viewer, task.limit)
-        times.append(time.perf_counter() - began)
+    for asked, viewer in enumerate(cycle(viewers)):
+        if asked == len(viewers) and not times:
+            # Nobody has more than one page.
+            break
+        if task.is_later:
+            times += _turned(page, viewer, task.limit)
+        else:
+            times.append(_timed(page, viewer, task.limit, None)[0])
+        if len(times) >= task.least and time.monotonic() >= until:
+            break
     return times
+
+
+def _turned(page: Page, viewer: int, limit: int) -> list[float]:
+    """How long the pages after the first one took; none where there are none."""
+    times: list[float] = []
+    _, following = page(viewer, limit, None)
+    for turn in range(1, TURNS):
+        if following is None:
+            break
+        took_s, last = _timed(page, viewer, limit, following)
+        times.append(took_s)
+        following = last if last is None or turn % 2 else _further(following, last)
+    return times
+
+
+def _further(before: int, last: int) -> int:
+    end_ms = END_MS if last > before else END_MS - MONTH_MS
+    return (last + sort_key(end_ms, 0)) // 2
+
+
+def _timed(page: Page, viewer: int, limit: int, beyond: int | None) -> tuple[float, int | None]:
+    began = time.perf_counter()
+    _, following = page(viewer, limit, beyond)
+    return time.perf_counter() - began, following
 
 
 def _ours(contender: Contender) -> Page:
     open_database(contender.url, max_connections=2)
-    shown = contender.shown
-    assert shown is not None
+    feed = contender.feed
+    assert feed is not None
+    order = feed.oldest_first
     recent = RecentItems(int(DEFAULTS["RECENT_ITEMS"])) if contender.remembers else None
 
-    def page(viewer: int, limit: int) -> list[Shown]:
-        found = recent_page(recent, viewer, shown, limit) if recent else None
-        found = found or timeline_page(viewer, shown, None, limit, END_MS * 1000)
-        return [(item.post_uri, item.repost_uri) for item in found.items]
+    def page(viewer: int, limit: int, beyond: int | None) -> Found:
+        if beyond is None and order:
+            beyond = reading_place.begin(viewer, feed, limit, NOW_US)
+        found = None
+        if recent is not None and beyond is None:
+            found = recent_page(recent, viewer, feed.filter, limit)
+        found = found or timeline_page(
+            viewer, feed.filter, beyond, limit, NOW_US, oldest_first=order
+        )
+        shown: list[Shown] = [(item.post_uri, item.repost_uri) for item in found.items]
+        return shown, found.items[-1].key if found.has_more else None
 
     return page
 
@@ -152,11 +209,12 @@ def _ours(contender: Contender) -> Page:
 def _official(url: str) -> Page:
     run = _runner(url)
 
-    def page(viewer: int, limit: int) -> list[Shown]:
+    def page(viewer: int, limit: int, beyond: int | None) -> Found:
+        assert beyond is None, "first pages only"
         did = did_of(viewer)
         found = [*run(_FOLLOWED, (did, limit)), *run(_OWN, (did, min(limit, _MOST_OWN)))]
         found.sort(key=lambda row: (row[2], row[3]), reverse=True)
-        return [(post, None if uri == post else uri) for uri, post, _, _ in found[:limit]]
+        return [(post, None if uri == post else uri) for uri, post, _, _ in found[:limit]], None
 
     return page
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg2
 
-from benchmarks.rig.timeline_world import POST_KIND, Item, TimelineWorld, did_of
+from benchmarks.rig.timeline_world import END_MS, POST_KIND, Item, TimelineWorld, Viewer, did_of
 from server.core.syntax import POST, REPOST, int_to_tid
 from server.storage import outside_posts, repos
 from server.storage.database import close_database
@@ -160,6 +160,7 @@ def _put_ours(put: Put, world: TimelineWorld) -> None:
     for viewer in viewers:
         rows = [(viewer.number, rkey, who) for rkey, who in enumerate(viewer.follows)]
         put("follows", ("viewer_id", "rkey", "subject_id"), rows)
+    _put_viewers_state(put, viewers)
     columns = ("id", "author_id", "rkey", "collection", "flags")
     refs = ("subject_id", "subject_rkey", "root_id", "root_rkey")
     outside: set[tuple[int, int]] = set()
@@ -173,6 +174,19 @@ def _put_ours(put: Put, world: TimelineWorld) -> None:
         outside.update(ref for item in chunk for ref in _hanging_on_strangers(item, world))
     names = ("author_id", "rkey", "state", "newest_key")
     put("outside_posts", names, [(*ref, outside_posts.THERE, 0) for ref in sorted(outside)])
+
+
+def _put_viewers_state(put: Put, viewers: Sequence[Viewer]) -> None:
+    """What Mutuals and Catch up go by."""
+    now_us = END_MS * 1000
+    for viewer in viewers:
+        rows = [
+            (viewer.number, author, rkey if viewer.is_followed_back(author) else None, now_us)
+            for rkey, author in enumerate(sorted(viewer.follows))
+        ]
+        put("follow_backs", ("viewer_id", "author_id", "rkey", "checked_us"), rows)
+    places = [(viewer.number, "catch-up", viewer.read_to, now_us) for viewer in viewers]
+    put("read_positions", ("viewer_id", "feed", "sort_key", "written_us"), places)
 
 
 def _hanging_on_strangers(item: Item, world: TimelineWorld) -> Iterator[tuple[int, int]]:

@@ -2,14 +2,15 @@
 
 Each item has a millisecond of its own, so that every contender has the same order. Three in ten
 authors are quiet: they wrote nothing for the last three weeks. One is a bot with a hundredth of all
-items. Follows go to whoever is active rather than to anybody.
+items. Follows go to whoever is active rather than to anybody; one in four of those followed, of
+whatever kind, follows back. Each viewer has read Catch up to a place of the last day.
 """
 
 import base64
 import hashlib
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -18,7 +19,8 @@ from server.core.projection import MEDIA, QUOTE, REPLY, sort_key
 
 END_MS = 1_795_000_000_000
 DAYS, SILENT_DAYS = 30, 21
-MONTH_MS, SILENT_MS = DAYS * 86_400_000, SILENT_DAYS * 86_400_000
+DAY_MS = 86_400_000
+MONTH_MS, SILENT_MS = DAYS * DAY_MS, SILENT_DAYS * DAY_MS
 ITEMS_AN_AUTHOR = 56
 # There have to be enough quiet ones for somebody who follows 50,000 of them.
 LEAST_AUTHORS = 180_000
@@ -26,6 +28,9 @@ BOT, BOT_SHARE, QUIET_OF_TEN = 1, 0.01, 3
 # Follows as people have them: median 156, mean 415, one in a hundred over 4,000.
 FOLLOWS_MEDIAN, FOLLOWS_SPREAD, FOLLOWS_MOST = 156, 1.4, 20_000
 SIZES, KINDS = (50, 500, 5_000, 50_000), ("normal", "quiet", "bot")
+# Viewers of each size and kind: a p99 over fewer would be that of one of them.
+OF_EACH = 20
+FOLLOWS_BACK_OF = 4
 CHUNK = 20_000
 # How far back replies and reposts reach, in items.
 RECENT = 100_000
@@ -57,12 +62,22 @@ class Viewer:
     group: str
     follows: tuple[int, ...]
 
+    def is_followed_back(self, author: int) -> bool:
+        """Whether somebody they follow follows them."""
+        # Primes: an author's last digit, which says who is quiet, says nothing about this.
+        return (author * 7_919 + self.number) % 1_009 % FOLLOWS_BACK_OF == 0
+
+    @property
+    def read_to(self) -> int:
+        """The sort key that they have read Catch up to."""
+        return sort_key(END_MS - 1 - self.number * 7_919_000 % DAY_MS, 0)
+
 
 class TimelineWorld:
     """`items` of `authors` (numbered from 1), of strangers and of viewers (numbered after)."""
 
-    def __init__(self, items: int, mixed: int, seed: int = 1) -> None:
-        self.count, self.mixed, self.seed = items, mixed, seed
+    def __init__(self, items: int, mixed: int, sizes: Sequence[int] = SIZES, seed: int = 1) -> None:
+        self.count, self.mixed, self.sizes, self.seed = items, mixed, sizes, seed
         self.authors = max(LEAST_AUTHORS, items // ITEMS_AN_AUTHOR)
         self.strangers = range(self.authors + 1, self.authors + self.authors // 2)
         self.start_ms = END_MS - MONTH_MS
@@ -95,7 +110,7 @@ class TimelineWorld:
             yield chunk
 
     def viewers(self) -> list[Viewer]:
-        """The mixed ones, and three of each size and kind (one of the largest)."""
+        """The mixed ones, and OF_EACH of each size and kind."""
         rng = random.Random(self.seed + 2)
         number = self.strangers.stop
         popular = list(accumulate(math.sqrt(weight) for weight in self.weights))
@@ -105,9 +120,9 @@ class TimelineWorld:
             size = int(rng.lognormvariate(math.log(FOLLOWS_MEDIAN), FOLLOWS_SPREAD))
             follows = self._popular(rng, popular, min(max(size, 1), FOLLOWS_MOST))
             found.append(Viewer(number + len(found), "mix", follows))
-        for size in SIZES:
+        for size in self.sizes:
             for kind in KINDS:
-                for _ in range(1 if size == max(SIZES) else 3):
+                for _ in range(OF_EACH):
                     if kind == "normal":
                         follows = self._popular(rng, popular, size)
                     else:
