@@ -37,6 +37,8 @@ from server.storage.newest import MEDIA_POST
 COLUMNS = ("id", "author_id", "rkey", "collection", "subject_id", "subject_rkey")
 # Pictures and video are one item in seven.
 ITEMS_A_PICTURE = 7
+# Nearly half of what people show are reposts.
+ITEMS_A_POST = 2
 # Lower and higher than any key.
 LOWEST, HIGHEST = -1, 2**63 - 1
 
@@ -60,7 +62,8 @@ _IS_SHOWN = (
 class PageSql:
     """The three statements of a feed; `is_whole`: it shows all that `near` finds.
 
-    `one_in`: about so many items have one among them that `near` would find.
+    `one_in`: about so many items have one among them that `near` would find. `found_for_one`: about
+    so many that it finds have one among them that is shown, if no more is left out than replies.
     """
 
     near: str
@@ -68,6 +71,7 @@ class PageSql:
     window: str
     is_whole: bool
     one_in: int
+    found_for_one: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ def _page_sql(shown: TimelineFilter, oldest_first: bool, for_sqlite: bool) -> Pa
         window=_window(shown, way),
         is_whole=condition == kind_sql(shown),
         one_in=ITEMS_A_PICTURE if shown.media_only else 1,
+        found_for_one=1 if shown.reposts or shown.media_only else ITEMS_A_POST,
     )
 
 

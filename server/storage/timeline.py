@@ -92,6 +92,7 @@ class _Search:
             if 0 < window < follows and not self.is_done:
                 window = self._look_in_window(window)
         margin = MARGIN if follows < MANY_FOLLOWS else MARGIN_OF_MANY
+        margin *= self.sql.found_for_one
         count = self._missing() if self.sql.is_whole else int(self._missing() * margin) + A_FEW
         for _ in range(MAX_LOOKS):
             if 0 < count <= MOST_NEAR and not self.is_done:

@@ -20,6 +20,7 @@ from tests.builders import (
     new_epoch,
     number_of,
     post,
+    repost,
     tid,
     track,
 )
@@ -183,6 +184,22 @@ def test_what_goes_between_two_looks_does_not_end_the_feed(db, monkeypatch):
     rest = timeline_page(number, shown, page.items[-1].key, 50, NOW_US)
     found = {item.post_uri for item in (*page.items, *rest.items)}
     assert len(found | gone) == 3 * len(names)
+
+
+@pytest.mark.parametrize("rkey", ["posts-only", "no-reposts"])
+def test_a_page_without_reposts_takes_one_look(db, monkeypatch, rkey):
+    viewers.welcome(did(VIEWER), NOW_US)
+    track("ann")
+    stream = Stream(new_epoch())
+    stream.say(VIEWER, follow(tid(1), "ann"))
+    posts = [post(tid(n), NOW_MS + n) for n in range(0, 100, 2)]
+    reposts = [repost(tid(n), ("sam", tid(n)), NOW_MS + n) for n in range(1, 100, 2)]
+    stream.say("ann", *posts, *reposts)
+    look, looks = timeline.prepared_rows, []
+    monkeypatch.setattr(timeline, "prepared_rows", lambda *a: looks.append(a) or look(*a))
+    shown = BY_RKEY[rkey].filter
+    page = timeline_page(number_of(VIEWER), shown, None, 30, NOW_US)
+    assert (len(page.items), page.has_more, len(looks)) == (30, True, 1)
 
 
 def test_the_newest_item_and_picture_of_each_author_are_known_whatever_happens(
