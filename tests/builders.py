@@ -21,7 +21,7 @@ from server.storage.batch import Batch, BatchResult, RepoCommit
 from server.storage.changes import commit_batch
 from server.storage.cursors import StreamCursor
 from server.storage.database import execute, write_transaction
-from server.storage.jobs import Job
+from server.storage.jobs import Job, Progress
 from server.storage.touched import touch_everybody
 
 # A fixed moment for everything that takes the time as an argument.
@@ -145,12 +145,17 @@ def job_of_did(author: str, epoch: int, now_us: int = NOW_US * 2) -> Job | None:
     return next((job for job in due if job.did == author), None)
 
 
+def store_snapshot(job: Job, rev: int, epoch: int) -> pages.Snapshot:
+    """The rev that a PDS gives at the beginning of a job, nothing being known of how far down."""
+    return pages.store_snapshot(job, rev, Progress(), epoch, NOW_US)
+
+
 def make_live(*names: str, epoch: int = 1, rev: int = 0, horizon: int = 0) -> None:
     """End the authors' backfills with what is there: complete from `horizon` up, at `rev`."""
     for name in names:
         job = job_of(name, epoch)
         assert job is not None
-        assert pages.store_snapshot(job, rev, epoch) is pages.Snapshot.STORED
+        assert store_snapshot(job, rev, epoch) is pages.Snapshot.STORED
         assert pages.finish(job, horizon, epoch, NOW_US)
 
 

@@ -116,7 +116,7 @@ class Backfill:
             self._begin(page.collection, page.lower)
         job, epoch = self.job, self.sources.epoch
         if not newest:
-            return pages.store_snapshot(job, rev, epoch)
+            return pages.store_snapshot(job, rev, self.progress, epoch, _now_us())
         return pages.open_repo(job, rev, newest, self.progress, epoch, _now_us())
 
     def _begin(self, collection: str, lower: str | None) -> None:

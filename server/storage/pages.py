@@ -64,15 +64,18 @@ class Snapshot(Enum):
 
 
 @retry_conflicts
-def store_snapshot(job: Job, rev: int, epoch: int) -> Snapshot:
-    """Every page read from now on is at least as new as `rev`.
+def store_snapshot(job: Job, rev: int, progress: Progress, epoch: int, now_us: int) -> Snapshot:
+    """Every page read from now on is at least as new as `rev`, and `progress` says how far down.
 
     BEHIND says that this cannot do: a commit is missing between `rev` and what the stream showed,
     or is written already and would be taken away again. It is not said for ever: from a job that
     has failed BEHIND_ATTEMPTS times, `rev` is taken as it is.
     """
     with write_transaction():
-        return _store_snapshot(job, _locked(job, epoch), rev)
+        stored = _store_snapshot(job, _locked(job, epoch), rev)
+        if stored is Snapshot.STORED:
+            jobs.save_progress(job, progress, job.priority, now_us)
+    return stored
 
 
 @retry_conflicts

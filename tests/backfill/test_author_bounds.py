@@ -5,6 +5,7 @@ import time
 import pytest
 
 from server.backfill import pds
+from server.core.errors import FetchFailed
 from server.core.syntax import tid_to_int
 from server.storage import follows, ledger, pages, repos
 from server.storage.authors import author_ids
@@ -59,6 +60,25 @@ def test_a_history_without_end_is_cut_and_complete_since_then(
     assert state(alice) == (repos.LIVE, 1, None)
     assert value("SELECT horizon_rkey FROM repos") == tid_to_int(made[-6].rkey)
     assert "history cut" in caplog.text
+
+
+def test_follows_that_fail_do_not_send_the_listing_of_posts_below_the_floor(
+    net, sources, monkeypatch
+):
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 5)
+    viewer = net.create_account("viewer")
+    viewer.follow(net.create_account("friend"))
+    day_us = 86_400_000_000
+    for age in range(39, -1, -1):
+        viewer.post(str(age), at_us=net.clock() - age * day_us)
+    track(viewer, repos.ITEMS | repos.FOLLOWS)
+    net.faults.arm("http-500", where={"method": "com.atproto.repo.listRecords"})
+    with pytest.raises(FetchFailed):
+        fetch(viewer, sources)
+    fetch(viewer, sources)
+    assert net.faults.fired["http-500"] == 1
+    # The seven days that are wanted, and what else was on their last page.
+    assert len(stored(viewer)) == 10
 
 
 def test_keys_that_say_nothing_of_when_are_cut_like_others(net, alice, sources, monkeypatch):

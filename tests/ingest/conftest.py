@@ -19,7 +19,7 @@ from server.storage.database import database, write_transaction
 from server.storage.gaps import open_gaps
 from server.storage.leases import Lease
 from simnet import Account, Network
-from tests.builders import NOW_US, job_of_did
+from tests.builders import NOW_US, job_of_did, store_snapshot
 
 WAIT_SECONDS = 10.0
 
@@ -119,7 +119,7 @@ def tracked(lease: Lease) -> Callable[..., None]:
             job = job_of_did(account.did, lease.epoch)
             assert job is not None
             rev = tid_to_int(account.state.repo.head.rev)
-            assert pages.store_snapshot(job, rev, lease.epoch)
+            assert store_snapshot(job, rev, lease.epoch)
             assert pages.finish(job, 0, lease.epoch, NOW_US)
         leases.confirm(lease.epoch, -1)
 

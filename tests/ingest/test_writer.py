@@ -30,6 +30,7 @@ from tests.builders import (
     make_live,
     new_epoch,
     raw_cid,
+    store_snapshot,
     tid,
     track,
     wipe,
@@ -117,7 +118,7 @@ def read_anew(told, names, behind):
         if job is None:
             continue
         rev = max(1, told.revs.get(did(name), 1) - behind)
-        if pages.store_snapshot(job, rev, told.epoch) is Snapshot.STORED:
+        if store_snapshot(job, rev, told.epoch) is Snapshot.STORED:
             has = Page(POST, [], {tid(number) for number in range(1, rev)}, None, None)
             assert pages.commit_page(job, has, Progress(), 0, told.epoch, NOW_US)
             assert pages.finish(job, 0, told.epoch, NOW_US)

@@ -9,7 +9,7 @@ from server.storage.batch import Batch
 from server.storage.changes import commit_batch, void_chains
 from server.storage.cursors import StreamCursor, load_cursor, load_position
 from server.storage.database import rows, value
-from server.storage.pages import Snapshot, store_snapshot
+from server.storage.pages import Snapshot
 from server.storage.repos import CHAINED, RECHAINED, UNCHAINED, known_revs
 from tests.builders import (
     HOST,
@@ -22,6 +22,7 @@ from tests.builders import (
     job_of,
     make_live,
     post,
+    store_snapshot,
     tid,
     track,
 )

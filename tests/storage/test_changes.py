@@ -11,7 +11,7 @@ from server.storage.changes import commit_batch, commit_gap
 from server.storage.cursors import StreamCursor, load_cursor
 from server.storage.database import DatabaseError, execute, rows, value
 from server.storage.gaps import open_gaps
-from server.storage.pages import Snapshot, finish, store_snapshot
+from server.storage.pages import Snapshot, finish
 from tests.builders import (
     HOST,
     NOW_MS,
@@ -25,6 +25,7 @@ from tests.builders import (
     number_of,
     post,
     repost,
+    store_snapshot,
     tid,
     track,
 )

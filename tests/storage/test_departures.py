@@ -35,6 +35,7 @@ from tests.builders import (
     make_live,
     number_of,
     post,
+    store_snapshot,
     tid,
     track,
     unfollow,
@@ -200,7 +201,7 @@ def test_a_viewer_who_comes_back_is_new_and_keeps_what_is_listed(stream, small_s
     assert job.wants == repos.ITEMS | repos.FOLLOWS
     listed = [follow(tid(n), f"friend{n}") for n in (1, 4)]
     page = pages.Page(FOLLOW, listed, {one.rkey for one in listed}, None, None)
-    pages.store_snapshot(job, 99, stream.epoch)
+    store_snapshot(job, 99, stream.epoch)
     assert pages.commit_page(job, page, Progress(), 0, stream.epoch, later_us)
     assert value("SELECT count(*) FROM follows") == 2
 

@@ -15,6 +15,7 @@ from tests.builders import (
     follow,
     new_epoch,
     post,
+    store_snapshot,
     tid,
     unfollow,
     wipe,
@@ -86,7 +87,7 @@ class Crowd:
         confirm_all(self.epoch)
         for job in jobs.due(2 * self.now_us, 1, ()):
             name = next(n for n in (*self.VIEWERS, *self.AUTHORS) if did(n) == job.did)
-            pages.store_snapshot(job, self.stream.revs[name], self.epoch)
+            store_snapshot(job, self.stream.revs[name], self.epoch)
             if job.wants & repos.FOLLOWS:
                 listed = [follow(rkey, of) for rkey, of in self.follows[name].items()]
                 page = pages.Page(FOLLOW, listed, {one.rkey for one in listed}, None, None)

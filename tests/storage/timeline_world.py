@@ -22,6 +22,7 @@ from tests.builders import (
     number_of,
     post,
     repost,
+    store_snapshot,
     tid,
     track,
     unfollow,
@@ -190,7 +191,7 @@ class TimelineWorld:
         horizon = self.rng.choice((None, HALFWAY))
         job = job_of(name, self.stream.epoch)
         assert job is not None
-        pages.store_snapshot(job, 0, self.stream.epoch)
+        store_snapshot(job, 0, self.stream.epoch)
         number = 0 if horizon is None else authors_tid(horizon)
         pages.finish(job, number, self.stream.epoch, NOW_US)
         self.world.people[name].complete_from = horizon or ""
