@@ -1,8 +1,9 @@
 """What has to happen now and then, by APScheduler, in the process that leads.
 
 Promises. A job that is late runs at once, and once only, however often it was missed. None waits
-for longer than its interval, also when the clock is set back. Jobs have threads of their own: that
-of the schedule never waits for the database, and says when others do (storage/stalls.py).
+for longer than its interval, also when the clock is set back; then what is queued elsewhere is
+brought forward within a minute (storage/set_back.py). Jobs have threads of their own: that of the
+schedule never waits for the database, and says when others do (storage/stalls.py).
 """
 
 import logging
@@ -33,6 +34,7 @@ from server.storage import (
     read_positions,
     retention,
     rounds,
+    set_back,
     tombstones,
     touched,
     viewers,
@@ -97,6 +99,7 @@ class Schedule:
             seconds=history.SAMPLE_SECONDS,
             next_run_time=datetime.now(UTC),
         )
+        scheduler.add_job(self._guarded(self._bring_forward), "interval", seconds=MINUTE)
         scheduler.add_job(self._guarded(self._trim), "interval", seconds=MINUTE)
         scheduler.add_job(self._guarded(self._let_go), "interval", seconds=MINUTE)
         scheduler.add_job(self._guarded(self._forget_touched), "interval", seconds=MINUTE)
@@ -148,6 +151,11 @@ class Schedule:
 
     def _note(self) -> None:
         history.note(sum(self.metrics.frames.copy().values()), _now_us())
+
+    def _bring_forward(self) -> None:
+        brought = set_back.bring_forward(_now_us())
+        if brought:
+            log.warning("the clock was set back, what waits is brought forward count=%d", brought)
 
     def _trim(self) -> None:
         before_ms = _now_us() // 1000 - self.config.retention_days * DAY_MS

@@ -48,7 +48,8 @@ PATIENT_SHARE = 4
 # One worker in so many more, for what somebody waits for while the others do what nobody does.
 RESERVE_SHARE = 8
 POLL_SECONDS = 0.05
-FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 5.0, 3600.0
+FIRST_DELAY_SECONDS = 5.0
+LONGEST_DELAY_SECONDS = jobs.LONGEST_DELAY_US / 1_000_000
 
 
 class BackfillWorkers:

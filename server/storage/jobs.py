@@ -7,7 +7,8 @@ from dataclasses import astuple, dataclass, field
 from server.storage import leases, repos
 from server.storage.database import execute, rows, value
 
-# A job that keeps failing stays, and is tried at least this often.
+# A job that keeps failing stays, and is tried at least this often. No host is left alone for longer
+# than that either (identity/hosts.py).
 LONGEST_DELAY_US = 3600 * 1_000_000
 
 

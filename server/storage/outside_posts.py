@@ -16,6 +16,9 @@ from server.storage.database import execute, rows, step_at_the_end, write_transa
 from server.storage.many_rows import insert_rows, rows_in
 from server.storage.touched import touch
 
+# So long a look-up that failed is put off at most.
+LONGEST_DELAY_US = 3600 * 1_000_000
+
 WANTED, THERE, MISSING, UNKNOWN = 0, 1, 2, 3
 
 # What is known of the post already stands.

@@ -17,7 +17,7 @@ from server.schedule import Schedule
 from server.storage import departures, repos, retention, rounds, stalls, viewers
 from server.storage.authors import author_ids, load_identity, outdate_identities
 from server.storage.batch import Batch
-from server.storage.database import database, execute, value
+from server.storage.database import database, execute, value, write_transaction
 from server.storage.stalls import DatabaseWait
 from tests.backfill.accounts import fetch, reset, stored, track
 from tests.backfill.watching import findings, stream_is_at
@@ -135,6 +135,19 @@ def test_what_is_due_is_done_also_when_the_clock_is_set_back(scheduled, clock):
         clock.ahead = timedelta(hours=hours)
         set_us = time.time_ns() // 1000
         wait_until(lambda set_us=set_us: rounds.load("trim").began_us > set_us + 200_000)
+    assert errors == []
+
+
+def test_what_was_queued_before_the_clock_was_set_back_is_brought_forward(net, scheduled, caplog):
+    start, errors = scheduled
+    now_us = time.time_ns() // 1000
+    with write_transaction():
+        numbers = author_ids([net.create_account("dora").did]).values()
+        repos.track(numbers, repos.ITEMS, now_us + 100 * 3_600_000_000)
+    start()
+    waits_us = "SELECT not_before_us - ? FROM backfill_jobs"
+    wait_until(lambda: value(waits_us, (now_us,)) < 60_000_000, "the job is due")
+    assert "the clock was set back" in caplog.text
     assert errors == []
 
 

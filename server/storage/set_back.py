@@ -1,0 +1,31 @@
+"""What was queued by a clock that was ahead, and would wait until the right one has caught up.
+
+Promises. Once `bring_forward` has run, nothing waits for longer than twice the longest delay that
+we ever give it: what is due later than that can only mean a time that the clock showed by mistake.
+It is due now; but a departure begins anew, for who is on that list has a day to be followed again.
+
+Bounds: a statement for each of four tables, which changes nothing while the clock is right.
+"""
+
+from server.storage import departures, follow_backs, jobs, outside_posts
+from server.storage.conflicts import retry_conflicts
+from server.storage.database import execute
+
+
+def bring_forward(now_us: int) -> int:
+    """Look at all that waits, and bring forward what waits for no time of this clock; how much."""
+    return (
+        _bring("backfill_jobs", "not_before_us", now_us, jobs.LONGEST_DELAY_US)
+        + _bring("outside_posts", "not_before_us", now_us, outside_posts.LONGEST_DELAY_US)
+        + _bring("viewers", "mutuals_due_us", now_us, follow_backs.ROUND_US)
+        + _bring("departures", "due_us", now_us, departures.LONELY_US, departures.LONELY_US)
+    )
+
+
+@retry_conflicts
+def _bring(table: str, column: str, now_us: int, longest_us: int, then_us: int = 0) -> int:
+    # Small steps of a clock are nothing to act on: hence twice as long.
+    return execute(
+        f"UPDATE {table} SET {column} = ? WHERE {column} > ?",
+        (now_us + then_us, now_us + 2 * longest_us),
+    )

@@ -1,0 +1,70 @@
+"""A clock that was ahead, and is set back: what was queued meanwhile does not wait for it."""
+
+import pytest
+
+from server.core.projection import sort_key
+from server.storage import departures, follow_backs, jobs, outside_posts, viewers
+from server.storage.database import value, write_transaction
+from server.storage.set_back import bring_forward
+from tests.builders import NOW_MS, NOW_US, confirm_all, did, job_of, make_live, number_of, track
+
+# When the clock was set back, by a month.
+THEN_US = NOW_US + 30 * 86_400_000_000
+
+
+@pytest.fixture
+def alice(db, lease):
+    track("alice", now_us=THEN_US)
+    return number_of("alice")
+
+
+def test_a_job_runs(alice, lease):
+    confirm_all(lease.epoch)
+    assert jobs.due(NOW_US, 9, ()) == []
+    assert bring_forward(NOW_US) == 1
+    assert [job.did for job in jobs.due(NOW_US, 9, ())] == [did("alice")]
+
+
+def test_a_job_that_waits_for_a_time_of_this_clock_goes_on_waiting(alice, lease):
+    job = job_of("alice", lease.epoch)
+    jobs.fail(job, "it asks for rest", NOW_US + jobs.LONGEST_DELAY_US)
+    # The clock is put right now and then, by a little.
+    assert bring_forward(NOW_US - 1_000_000) == 0
+    assert jobs.due(NOW_US, 9, ()) == []
+
+
+def test_a_post_of_a_stranger_is_looked_up(db):
+    with write_transaction():
+        outside_posts.want([(number_of("sam"), 7, sort_key(NOW_MS, 0))])
+    (post,) = outside_posts.due(THEN_US, 9)
+    outside_posts.postpone(post, THEN_US)
+    assert outside_posts.due(NOW_US, 9) == []
+    bring_forward(NOW_US)
+    assert len(outside_posts.due(NOW_US, 9)) == 1
+
+
+def test_who_opens_a_feed_of_mutuals_is_looked_up(db, lease):
+    viewer = viewers.welcome(did("vera"), THEN_US)
+    make_live("vera", epoch=lease.epoch)
+    follow_backs.want(viewer, THEN_US)
+    assert follow_backs.due(NOW_US) is None
+    bring_forward(NOW_US)
+    assert follow_backs.due(NOW_US) == (viewer, did("vera"))
+
+
+def test_who_is_on_the_list_of_departures_stays_on_it_for_a_day(alice, lease):
+    make_live("alice", epoch=lease.epoch)
+    departures.note_lonely(0, 9, THEN_US)
+    assert bring_forward(NOW_US) == 1
+    assert departures.due(NOW_US + departures.LONELY_US - 1, 9) == []
+    assert departures.due(NOW_US + departures.LONELY_US, 9) == [alice]
+
+
+def test_where_the_clock_is_right_nothing_changes(db, lease):
+    track("alice", now_us=NOW_US)
+    viewer = viewers.welcome(did("vera"), NOW_US)
+    follow_backs.want(viewer, NOW_US)
+    follow_backs.done(viewer, NOW_US + follow_backs.ROUND_US, NOW_US)
+    departures.note_lonely(0, 9, NOW_US)
+    assert value("SELECT count(*) FROM departures") == 1
+    assert bring_forward(NOW_US) == 0
