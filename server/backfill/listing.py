@@ -10,8 +10,10 @@ order the collection is read to its end first, and is one page here, the last: w
 tells how to go to a key, from just below the floor that the caller names, or further down for as
 many records as are wanted.
 
-Bounds: MAX_PAGES and MAX_SECONDS for what is read to its end, each page with a record that was not
-there before. Beyond that it raises FetchFailed, as for all that a PDS says and that cannot be.
+Bounds: for what is read to its end MAX_SECONDS, however often it goes further down, and the request
+that is under way then; MAX_PAGES from wherever it begins, each with a record that was not there
+before. Beyond that the last floor that was reached stands; if there is none it raises FetchFailed,
+as for all that a PDS says and that cannot be.
 """
 
 import time
@@ -57,7 +59,7 @@ class Listed:
 class Listing:
     """One collection of one repo. `before_each` is called before each request, and may raise.
 
-    `seconds`: for what has to be read to its end.
+    `seconds`: for all of what has to be read to its end.
     """
 
     fetcher: Fetcher
@@ -91,10 +93,12 @@ class Listing:
 
     def _whole(self, first: RawPage, floor: str | None, least: int) -> Listed:
         """All there is from the floor on, in whatever order it comes."""
-        best = None
+        best, ends_s = None, time.monotonic() + self.seconds
         while best is None or (best.lower is not None and len(best.records) < least):
+            if time.monotonic() > ends_s:
+                break
             lower = self._seek(first, floor)
-            found = self._to_the_end(first, lower)
+            found = self._to_the_end(first, lower, ends_s)
             if found is None:
                 break
             best = Listed(found, None, lower, is_last=True)
@@ -103,12 +107,11 @@ class Listing:
             raise FetchFailed("listRecords goes by no key, or upwards, and has no end")
         return best
 
-    def _to_the_end(self, page: RawPage, lower: str | None) -> Records | None:
+    def _to_the_end(self, page: RawPage, lower: str | None, ends_s: float) -> Records | None:
         """All records from this page on, or from a key; None: there are too many."""
         if lower is not None:
             page = self._ask(self._cursor_at(page, lower))
         records = self._project(page.records)
-        ends_s = time.monotonic() + self.seconds
         for _ in range(MAX_PAGES):
             if page.cursor is None:
                 return records

@@ -132,6 +132,26 @@ def test_what_has_no_end_is_given_up(manner, monkeypatch):
         read_down(Peer({key_of_age(1, number) for number in range(2_000)}, manner), key_of_age(30))
 
 
+@pytest.mark.parametrize("takes_s", [9, 19])
+def test_what_drips_is_given_up_however_often_it_goes_further_down(takes_s, monkeypatch):
+    # A few more below each floor, so that there are never enough.
+    ages = [days for floor in (7, 28, 112, 448, 1792) for days in range(floor, floor + 20)]
+    peer = Peer({key_of_age(days) for days in ages}, "upwards")
+    clock, get_json = [0.0], peer.get_json
+
+    def drip(url, params, **bounds):
+        clock[0] += takes_s
+        return get_json(url, {**params, "limit": "5"}, **bounds)
+
+    peer.get_json = drip
+    monkeypatch.setattr(listing_module.time, "monotonic", lambda: clock[0])
+    listing = Listing(peer, "https://pds.example.com", ALICE, POST)
+    page = listing.page(floor=key_of_age(7), least=10_000)
+    # The first page, and the one that was asked for in time; then the last floor that was reached.
+    assert clock[0] <= listing_module.MAX_SECONDS + 2 * takes_s
+    assert page.records.keys() == {key for key in map(key_of_age, ages) if key >= page.lower}
+
+
 def test_pages_that_repeat_are_given_up():
     peer = Peer({key_of_age(days) for days in range(300)}, "official")
     get_json = peer.get_json
