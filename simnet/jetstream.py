@@ -268,8 +268,9 @@ def _dictionary(number: int) -> bytes:
         )
         for n in range(2000)
     ]
-    texts = [sample.encode() for sample in samples]
-    return zstandard.train_dictionary(4096, texts, dict_id=number).as_bytes()
+    return zstandard.train_dictionary(
+        4096, [sample.encode() for sample in samples], dict_id=number
+    ).as_bytes()
 
 
 def _id_of(dictionary: bytes) -> int:
