@@ -60,7 +60,8 @@ class JetstreamTemplate:
         return tables.saved_rows()
 
     async def _open(self) -> ClientConnection:
-        return await connect(self.url, max_size=None)
+        # A pong comes after all that was sent before it: with pings, a slow reader is cut off.
+        return await connect(self.url, max_size=None, ping_interval=None)
 
     async def _read(self) -> None:
         assert self.socket is not None
