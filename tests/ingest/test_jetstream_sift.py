@@ -66,15 +66,25 @@ def test_an_unusual_form_is_left_to_the_decoder(decode, make):
 
 
 @VERSIONS
+@pytest.mark.parametrize(
+    "author", [STRANGER, "did:web:odd.test%3A8080", f"did:web:{'long.' * 49}test"]
+)
 def test_a_record_nested_deeper_than_we_read_is_a_hole_of_its_author_and_of_nobody_else(
-    decode, make
+    decode, make, author
 ):
-    deep = compact(make()).replace(b'"hello"', b"[" * 5000 + b"]" * 5000)
+    deep = compact(make(did=author)).replace(b'"hello"', b"[" * 5000 + b"]" * 5000)
     for message in (deep, deep.decode()):
-        assert decode(message, {STRANGER: ITEMS}) == Sync(NOW_US, NOW_MS, STRANGER)
+        assert decode(message, {author: ITEMS}) == Sync(NOW_US, NOW_MS, author)
         assert decode(message, WANTS) == Skipped(NOW_US, NOW_MS)
     with pytest.raises(BadFrame):
-        decode(deep.replace(b"did:plc:", b"did:"), WANTS)
+        decode(deep.replace(author.encode(), b"did:"), WANTS)
+
+
+@pytest.mark.parametrize("author", [STRANGER, "did:web:odd.test"])
+def test_what_time_it_was_is_not_for_the_author_to_say(author):
+    said = compact(v2(did=author, time=...)).replace(b'"hello"', b"[" * 5000 + b"]" * 5000)
+    said = said.replace(b'"record":{', b'"record":{"time":"2126-01-01T00:00:00.000000Z",')
+    assert decode_v2(said, WANTS) == Skipped(0, 0)
 
 
 def test_a_word_of_the_source_itself_is_kept():
