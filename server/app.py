@@ -25,6 +25,7 @@ from server.storage.ledger import Window
 from server.storage.opening import open_database, patiently
 from server.storage.recent_items import RecentItems
 from server.storage.replicas import Replicas
+from server.storage.spare_writes import SpareWrites
 from server.version import VERSION, user_agent
 from server.web.errors import register_error_handlers
 from server.web.feed_check import FeedChecks
@@ -66,6 +67,7 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
         make_checks(config),
         make_replicas(config, metrics),
         make_recent(config, metrics),
+        SpareWrites(),
     )
     for blueprint in (xrpc, well_known, ops, pages):
         app.register_blueprint(blueprint)

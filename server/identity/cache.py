@@ -5,7 +5,8 @@ usable for USABLE_S while the directory fails us. Failures are remembered. Stran
 a budget: whoever sends tokens with made-up issuers uses that up, and nobody else's time. Look-ups
 and those who wait for them hold MAX_WAITING threads at most, however slow the directory is. What
 the database learned (of a changed document, of another process's look-up) is noticed within a
-minute. Nothing here starts a thread; a look-up happens in the thread that asks.
+minute. Where nothing can be written, memory is enough. Nothing here starts a thread; a look-up
+happens in the thread that asks.
 """
 
 import threading
@@ -20,6 +21,7 @@ from server.core.syntax import is_did
 from server.identity.did import Directory, Identity
 from server.identity.entry import Entry, again
 from server.storage.authors import StoredIdentity
+from server.storage.spare_writes import SpareWrites
 
 # Identities in memory, about half a kilobyte each.
 MAX_IDENTITIES = 20_000
@@ -90,13 +92,14 @@ class IdentityCache:
         self._plc_strangers = Budget(*PLC_STRANGERS)
         self._web_strangers = Budget(*WEB_STRANGERS)
         self._refreshes = Budget(*REFRESHES)
+        self._writes = SpareWrites()
 
     def get(self, did: str, *, is_stranger: bool = True) -> Identity:
         """The identity of an account, from the nearest place that has it.
 
         `is_stranger=False` spares an account the budget: it is for callers that have the DID from
         our own tables. Raises NotFound if the account does not exist, FetchFailed if that cannot
-        be said; what the database raises goes through.
+        be said; what the database raises when it is read goes through.
         """
         now_us = self._now_us()
         entry = self._entry(did, now_us)
@@ -213,7 +216,8 @@ class IdentityCache:
             self._remember_failure(did, error)
             raise
         self._remember(did, Entry(found, asked_us, compared_us=asked_us))
-        self._store.save_identity(did, found.handle, found.pds_url, found.signing_key, asked_us)
+        kept = (did, found.handle, found.pds_url, found.signing_key, asked_us)
+        self._writes.attempt("an identity", lambda: self._store.save_identity(*kept))
         return found
 
     def _remember_failure(self, did: str, error: FetchFailed) -> None:

@@ -3,20 +3,17 @@
 A viewer is written down at first sight (which queues the fetching of their follows), and later once
 in TOUCH_SECONDS. One who was let go meanwhile is a stranger, whatever the memory says. The memory
 holds MAX_VIEWERS and forgets whoever came least recently: then the database is asked again, and
-nothing is wrong. Where nothing can be written (a full disk, or somebody else who writes and does
-not end), known viewers are shown what there is, and only new ones are told to come later.
+nothing is wrong. Where nothing can be written (storage/spare_writes.py), known viewers are shown
+what there is, and only new ones are told to come later.
 """
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from server.storage import viewers
-from server.storage.database import DatabaseError
-
-log = logging.getLogger(__name__)
+from server.storage.spare_writes import SpareWrites
 
 TOUCH_SECONDS = 600
 MAX_VIEWERS = 100_000
@@ -38,8 +35,7 @@ class Sightings:
         """`count` is told for each question whether the answer was in memory."""
         self._count = count
         self._seen: OrderedDict[str, Sighting] = OrderedDict()
-        # When it was last said that nothing can be written.
-        self._told_us = 0
+        self._writes = SpareWrites()
         self._lock = threading.Lock()
 
     def see(self, did: str, now_us: int) -> Sighting:
@@ -74,11 +70,8 @@ class Sightings:
 
     def _touch(self, did: str, number: int, now_us: int) -> bool:
         """Write down that the viewer is here; False if they were let go."""
-        try:
-            return viewers.touch(number, now_us)
-        except DatabaseError as error:
-            if now_us - self._told_us > TOUCH_SECONDS * 1_000_000:
-                self._told_us = now_us
-                log.warning("who is here cannot be written down: %s", error)
+        is_here = self._writes.attempt("who is here", lambda: viewers.touch(number, now_us))
+        if is_here is not None:
+            return is_here
         known = viewers.find(did)
         return known is not None and known.number == number

@@ -18,6 +18,7 @@ from server.storage import follow_backs, read_positions, viewers
 from server.storage.recent_items import RecentItems
 from server.storage.recent_page import recent_page, suits
 from server.storage.replicas import Replicas
+from server.storage.spare_writes import SpareWrites
 from server.storage.timeline import TimelinePage, timeline_page
 from server.web import reading_place
 from server.web.auth import requester
@@ -53,6 +54,7 @@ class Service:
     checks: FeedChecks
     replicas: Replicas
     recent: RecentItems | None
+    spare_writes: SpareWrites
 
 
 def service() -> Service:
@@ -93,10 +95,17 @@ def _wait_for_first_page(
     if is_new:
         waits_for.append(lambda: viewers.readiness(viewer).has_first_page)
     needs_mutuals = wanted.is_first_page and wanted.feed.filter.authors == "mutual"
-    if needs_mutuals and follow_backs.want(viewer, now_us):
+    if needs_mutuals and _want_mutuals(viewer, now_us):
         waits_for.append(lambda: follow_backs.are_tried(viewer))
     if waits_for:
         service().first_loads.wait_until(lambda: all(has_come() for has_come in waits_for))
+
+
+def _want_mutuals(viewer: int, now_us: int) -> bool | None:
+    """Have them looked up; whether it makes sense to wait for that."""
+    return service().spare_writes.attempt(
+        "whose mutuals are to be looked up", lambda: follow_backs.want(viewer, now_us)
+    )
 
 
 def _instead_of_nothing(
@@ -134,7 +143,10 @@ def _skeleton(wanted: SkeletonParameters, viewer: int, now_us: int) -> dict[str,
         if cursor is None:
             began = reading_place.begin(viewer, feed, limit, now_us)
         else:
-            reading_place.turn_page(viewer, feed, cursor, limit, now_us)
+            service().spare_writes.attempt(
+                "how far somebody has read",
+                lambda: reading_place.turn_page(viewer, feed, cursor, limit, now_us),
+            )
     page = _page(feed, viewer, began, limit, now_us)
     following = None
     # A cursor on the last page would make the app ask for an empty one.

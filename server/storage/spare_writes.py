@@ -1,0 +1,36 @@
+"""What a request writes beside its answer, and can do without where nothing can be written.
+
+A full disk looks like that, a file system that has turned read-only, or somebody else who writes
+and does not end. Whoever asks is shown what there is; what is to be read for it raises for itself
+if the database is gone. It is said in the log, once in TELL_SECONDS.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from server.storage.database import DatabaseError
+
+log = logging.getLogger(__name__)
+
+TELL_SECONDS = 600.0
+
+R = TypeVar("R")
+
+
+class SpareWrites:
+    """Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._silent_until = 0.0
+
+    def attempt(self, what: str, write: Callable[[], R]) -> R | None:
+        """Do a write of its own, `what` in words; its result, or None where it could not be."""
+        try:
+            return write()
+        except DatabaseError as error:
+            if time.monotonic() >= self._silent_until:
+                self._silent_until = time.monotonic() + TELL_SECONDS
+                log.warning("%s cannot be written down: %s", what, error)
+            return None

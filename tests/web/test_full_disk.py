@@ -1,0 +1,79 @@
+"""Where nothing can be written, known viewers are shown what there is: every page of every feed."""
+
+import logging
+import time
+
+import pytest
+
+from feeds import FEEDS
+from server.app import create_app
+from server.core.config import UNPUBLISHED_DID, load_config
+from server.identity.cache import IdentityCache
+from server.identity.service_auth import ServiceToken
+from server.storage import authors, viewers
+from server.web import first_load, xrpc
+from tests.builders import Stream, did, follow, make_live, post, tid, track
+from tests.identity.builders import NOW_S, make_document
+from tests.identity.conftest import FakeDirectory
+from tests.web.test_sightings import refuse_writes
+
+POSTS = 9
+
+
+@pytest.fixture
+def client(db, lease, monkeypatch):
+    """Asks for a viewer of yesterday, who follows ann and is followed by her; tokens are made up.
+
+    Nobody has asked for these feeds before.
+    """
+    now_us = time.time_ns() // 1000
+    viewers.welcome(did("viewer"), now_us - 86_400_000_000)
+    track("ann")
+    make_live("viewer", "ann")
+    stream = Stream(lease.epoch)
+    stream.say("viewer", follow(tid(1), "ann"))
+    stream.say("ann", follow(tid(2), "viewer"))
+    posts = (post(tid(n), now_us // 1000 - 1000 * n, media=True) for n in range(POSTS))
+    stream.say("ann", *posts)
+    token = ServiceToken(did("viewer"), "did:web:x", "", 0, 0, None)
+    monkeypatch.setattr(xrpc, "requester", lambda *_: token)
+    client = create_app(load_config({})).test_client()
+    refuse_writes()
+    yield client
+    refuse_writes(False)
+
+
+def pages(client, feed):
+    """The posts of each page."""
+    found, cursor = [], ""
+    while cursor is not None:
+        query = {"feed": feed.uri(UNPUBLISHED_DID), "limit": 4, "cursor": cursor}
+        answer = client.get(f"/xrpc/{xrpc.GET_FEED_SKELETON}", query_string=query)
+        assert answer.status_code == 200, answer.json
+        found.append([item["post"].rpartition("/")[2] for item in answer.json["feed"]])
+        cursor = answer.json.get("cursor")
+    return found
+
+
+def test_every_page_of_every_feed_is_shown_at_once(client, monkeypatch, caplog):
+    monkeypatch.setattr(first_load.FirstLoads, "wait_until", lambda *_: pytest.fail("it waits"))
+    newest_first = [tid(n) for n in range(POSTS)]
+    with caplog.at_level(logging.WARNING):
+        for feed in FEEDS:
+            posts = newest_first[::-1] if feed.oldest_first else newest_first
+            assert pages(client, feed) == [posts[:4], posts[4:8], posts[8:]], feed.rkey
+    # Who is here, and once whatever else it was.
+    assert caplog.text.count("cannot be written down") == 2
+
+
+def test_whose_identity_is_old_is_known_by_what_the_directory_says(db):
+    directory = FakeDirectory()
+    authors.author_ids([did("viewer")])
+    authors.save_identity(did("viewer"), None, "https://old.example.com", "zOld", NOW_S)
+    directory.documents[did("viewer")] = make_document(did("viewer"))
+    refuse_writes()
+    cache = IdentityCache(directory, authors, lambda: NOW_S * 1_000_000)
+    for _ in range(2):
+        assert cache.get(did("viewer")).pds_url == "https://pds.example.com"
+    assert len(directory.asked) == 1
+    refuse_writes(False)
