@@ -133,7 +133,7 @@ def _is_worth_waiting(wanted: SkeletonParameters, viewer: Sighting, now_us: int)
     """Whether what is to come can be expected soon; somebody who is told so asks again by hand."""
     if now_us - viewer.first_us < PATIENCE_US:
         return True
-    return wanted.feed.filter.authors == "mutual" and follow_backs.want(viewer.number, now_us)
+    return wanted.feed.filter.authors == "mutual" and bool(_want_mutuals(viewer.number, now_us))
 
 
 def _skeleton(wanted: SkeletonParameters, viewer: int, now_us: int) -> dict[str, object]:
