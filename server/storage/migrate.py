@@ -15,6 +15,7 @@ from server.core.errors import ConfigError
 from server.storage import locks
 from server.storage.crash_points import crash_point
 from server.storage.database import close_database, current, is_sqlite, sqlite_path
+from server.storage.opening import patiently
 from server.storage.ownership import open_own
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,9 @@ def migrate() -> list[str]:
         runner = Runner(current(), str(DIRECTORY))
         _refuse_newer(runner)
         crash_point("migrate: locked")
-        applied = [str(name) for name in runner.up()]
+        # What goes through all rows may take longer than any statement of the service.
+        with patiently(0):
+            applied = [str(name) for name in runner.up()]
         crash_point("migrate: applied")
     finally:
         lock.release()

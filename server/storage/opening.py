@@ -106,12 +106,12 @@ def open_database(
 
 
 @contextmanager
-def patiently() -> Iterator[None]:
-    """Within it, this thread's statements may take STATEMENT_MS, also in a web process."""
+def patiently(statement_ms: int = STATEMENT_MS) -> Iterator[None]:
+    """Within it, this thread's statements may take so long, also in a web process; 0: any time."""
     if is_sqlite():
         yield
         return
-    execute(f"SET statement_timeout = {STATEMENT_MS}")
+    execute(f"SET statement_timeout = {int(statement_ms)}")
     try:
         yield
     finally:

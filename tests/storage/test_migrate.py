@@ -9,6 +9,8 @@ import pytest
 
 from server.core.errors import ConfigError
 from server.core.feed import QUIET_ITEMS
+from server.storage import migrate as migrations
+from server.storage import opening
 from server.storage.database import DatabaseError, close_database, current, execute, rows, value
 from server.storage.many_rows import insert_rows
 from server.storage.migrate import DIRECTORY, check_schema, migrate
@@ -66,6 +68,23 @@ def test_who_was_loud_before_it_was_written_down_is_known(new_database):
     assert migrate() == ["0003_loud_id"]
     found = rows("SELECT loud_id FROM repos ORDER BY author_id")
     assert found == [(-1,), (-1,), (3,), ((2 * QUIET_ITEMS - 1) * 10 + 4,)]
+
+
+def test_a_step_may_take_longer_than_a_statement_of_the_service(postgres, monkeypatch, tmp_path):
+    monkeypatch.setattr(opening, "STATEMENT_MS", 100)
+    monkeypatch.setattr(migrations, "DIRECTORY", tmp_path)
+    (tmp_path / "0001_slow.py").write_text(
+        "def up(migrator, db):\n    db.execute_sql('SELECT pg_sleep(0.3)')\n"
+    )
+    name = f"slow_{secrets.token_hex(4)}"
+    open_database(postgres.create(name))
+    try:
+        assert migrate() == ["0001_slow"]
+        with pytest.raises(DatabaseError, match="statement timeout"):
+            value("SELECT pg_sleep(0.3)")
+    finally:
+        close_database()
+        postgres.drop(name)
 
 
 def test_processes_that_start_together_migrate_once(new_url):
