@@ -5,10 +5,12 @@ gives them: it begins with the greatest key, and its cursor is the last key. Not
 by when a record came to it, so after an import by nothing that we know, with a cursor of its own;
 arroba (Bridgy Fed) and Cirrus begin with the least key, and their cursor is a path.
 
-Promises. A page whose keys go down, and whose cursor says so, is taken as it comes. Of any other
+Promises. What is not listed is taken away from our rows, so a page speaks only for what it proves.
+One whose keys go down, two at least, and whose cursor says so, is taken as it comes. Of any other
 order the collection is read to its end first, and is one page here, the last: where the cursor
 tells how to go to a key, from just below the floor that the caller names, or further down for as
-many records as are wanted.
+many records as are wanted. There the keys must go up; and before nothing at all is believed, a key
+that is known to be there must be found in the same way.
 
 Bounds: for what is read to its end MAX_SECONDS, however often it goes further down, and the request
 that is under way then; MAX_PAGES from wherever it begins, each with a record that was not there
@@ -81,15 +83,24 @@ class Listing:
 
         What is below `floor` need not be read, if there are `least` records without it.
         """
-        page = self._ask(upper, limit)
+        page = self._ask(upper, limit) if upper is not None else self._first(limit)
         if _goes_down(page, upper):
             return Listed(
                 self._project(page.records), upper, page.cursor, is_last=page.cursor is None
             )
         if upper is not None:
             # What came before in its order may have had gaps.
-            page = self._ask(None, limit)
+            page = self._first(limit)
         return self._whole(page, floor, least)
+
+    def _first(self, limit: int | None) -> RawPage:
+        """The page with which it begins, long enough to show an order if it goes on."""
+        page = self._ask(None, limit)
+        if page.cursor is None or len(page.records) > 1:
+            return page
+        # It is the only one, or the others are too large to come with it.
+        following = self._ask(page.cursor, limit)
+        return RawPage([*page.records, *following.records], following.cursor)
 
     def _whole(self, first: RawPage, floor: str | None, least: int) -> Listed:
         """All there is from the floor on, in whatever order it comes."""
@@ -101,6 +112,10 @@ class Listing:
             found = self._to_the_end(first, lower, ends_s)
             if found is None:
                 break
+            if lower is not None and not self._is_proved(found, first, lower):
+                # It knows no place by its key, and so what was found before was luck.
+                best, floor = None, None
+                continue
             best = Listed(found, None, lower, is_last=True)
             floor = _earlier(floor)
         if best is None:
@@ -132,6 +147,18 @@ class Listing:
         start = int_to_tid(tid_to_int(floor) - 1)
         is_upwards = keys == sorted(keys) and keys[0] < start
         return start if is_upwards and self._cursor_at(page, start) is not None else None
+
+    def _is_proved(self, found: Records, first: RawPage, lower: str) -> bool:
+        """Whether all there is from `lower` on is what was found there."""
+        if found:
+            keys = list(found)
+            return keys == sorted(keys) and keys[0] >= lower
+        # Who knows no such place gives nothing as well.
+        known = [tid_to_int(one.rkey) for one in first.records if is_tid(one.rkey)]
+        if not any(known):
+            return False
+        page = self._ask(self._cursor_at(first, int_to_tid(max(known) - 1)), 1)
+        return [record.rkey for record in page.records] == [int_to_tid(max(known))]
 
     def _cursor_at(self, page: RawPage, key: str) -> str | None:
         """The cursor for another key, where the page's own is its last key, or the path of that."""

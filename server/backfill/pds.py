@@ -48,7 +48,10 @@ class ListedRecord:
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
-    """Records in the order of the PDS, and its word for where to go on; None: there is no more."""
+    """Records in the order of the PDS, and its word for where to go on; None: there is no more.
+
+    There is a record where there is a cursor.
+    """
 
     records: list[ListedRecord]
     cursor: str | None
@@ -90,10 +93,12 @@ def list_records(
     if len({record.rkey for record in records}) < len(records):
         raise FetchFailed("listRecords gave a record twice")
     following = answer.get("cursor")
-    if not isinstance(following, str) or not following:
+    if following is None or following == "":
         return RawPage(records, None)
+    # Taken for the end, these would take away everything of ours below.
+    if not isinstance(following, str):
+        raise FetchFailed("listRecords gave a cursor that is no text")
     if not listed:
-        # Taken for the end, it would take away everything of ours below.
         raise FetchFailed("listRecords gave an empty page that is not the last")
     if len(following) > MAX_CURSOR_CHARS:
         raise FetchFailed("listRecords gave a cursor that is too long")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from server.backfill import listing as listing_module
 from server.backfill.listing import Listing
-from server.core.errors import FetchFailed
+from server.core.errors import FetchFailed, TooLarge
 from server.core.syntax import POST, int_to_tid
 from tests.builders import did, iso
 from tests.fuzzing import fuzz
@@ -108,6 +108,71 @@ def test_whatever_the_order_what_is_above_the_floor_is_what_the_repo_has(
     if manner.startswith("upwards"):
         # Four times as long ago, and again, until it is enough.
         assert lower is None or len(held - below) >= least
+
+
+@pytest.mark.parametrize("is_inclusive", [False, True])
+def test_one_record_alone_shows_no_order(is_inclusive):
+    # Upwards by key, and the least one is so large that no other comes with it.
+    keys = {key_of_age(days) for days in range(1, 30)}
+    peer = Peer(keys, "upwards by key")
+    if not is_inclusive:
+        peer.manner = "what comes after the cursor"
+    get_json = peer.get_json
+
+    def answer(url, params, **bounds):
+        page = get_json(url, params, **bounds)
+        if len(page["records"]) > 1 and page["records"][0] == peer.entry(min(keys)):
+            raise TooLarge("pds.example.com: the answer is too large")
+        return page
+
+    peer.get_json = answer
+    listing = Listing(peer, "https://pds.example.com", ALICE, POST)
+    if is_inclusive:
+        # It never comes any further, and says nothing of the others.
+        with pytest.raises(FetchFailed, match="again"):
+            listing.page(limit=30)
+    else:
+        page = listing.page(limit=30)
+        assert (page.records.keys(), page.lower) == (keys, None)
+
+
+def test_who_has_one_record_only_is_read_in_two_requests():
+    peer = Peer({key_of_age(3)}, "official")
+    held, lower = read_down(peer, key_of_age(60), held={key_of_age(4)})
+    assert (held, lower, peer.asked) == ({key_of_age(3)}, None, 2)
+
+
+# What a PDS may give for a cursor that it does not know, of all that it has in its order.
+STRAY = {"nothing": slice(0, 0), "its last page": slice(-50, None), "its first": slice(0, 50)}
+
+
+@pytest.mark.parametrize("stray", STRAY.values(), ids=STRAY)
+def test_who_knows_no_place_by_its_key_is_read_whole_or_takes_nothing_away(stray, monkeypatch):
+    # In the order in which they came: a hundred and fifty upwards, and the others the other way
+    # round. The cursor is the last key.
+    keys = {key_of_age(days / 10) for days in range(10, 600)}
+    peer = Peer(keys, "upwards by key")
+    peer.manner = "as they came"
+    peer.places[150:] = reversed(peer.places[150:])
+    get_json, known = peer.get_json, [name for name, _ in peer.places]
+
+    def answer(url, params, **bounds):
+        if params.get("cursor", known[0]) in known:
+            return get_json(url, params, **bounds)
+        return {"records": [peer.entry(key) for _, key in peer.places[stray]]}
+
+    peer.get_json = answer
+    assert read_down(peer, key_of_age(50), held=keys) == (keys, None)
+    monkeypatch.setattr(listing_module, "MAX_PAGES", 3)
+    with pytest.raises(FetchFailed, match="no end"):
+        read_down(peer, key_of_age(50), held=keys)
+
+
+def test_silence_is_believed_of_who_finds_what_is_there():
+    keys = {key_of_age(days) for days in range(300, 900)}
+    held, lower = read_down(Peer(keys, "upwards"), key_of_age(7), held={key_of_age(2)})
+    assert held == set()
+    assert lower is not None
 
 
 def test_upwards_only_what_is_wanted_is_read():

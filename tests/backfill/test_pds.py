@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from server.backfill import pds
 from server.backfill.pds import get_record, latest_rev, list_records
+from server.backfill.record_json import parse_page
 from server.core.errors import FetchFailed, TooLarge
 from server.storage import repos
 from tests.backfill.accounts import fetch, reset, state, stored, truth
@@ -76,6 +77,20 @@ def test_a_record_that_is_too_large_alone_is_a_failure():
     with pytest.raises(TooLarge):
         list_records(heavy, PDS, ALICE, POST, None, 30)
     assert heavy.limits == [30, 3, 1]
+
+
+@pytest.mark.parametrize("cursor", ["5", "false", '{"a": "b"}', '["b"]'])
+def test_a_cursor_that_is_no_text_is_not_the_end(cursor):
+    body = f'{{"records": [{{"uri": "{PREFIX}{tid(1)}"}}], "cursor": {cursor}}}'
+    with pytest.raises(FetchFailed, match="cursor"):
+        list_records(OneAnswer(parse_page(body.encode())), PDS, ALICE, POST, None)
+
+
+@pytest.mark.parametrize("cursor", ["null", '""'])
+def test_a_cursor_that_is_empty_is_the_end(cursor):
+    body = f'{{"records": [{{"uri": "{PREFIX}{tid(1)}"}}], "cursor": {cursor}}}'
+    page = list_records(OneAnswer(parse_page(body.encode())), PDS, ALICE, POST, None)
+    assert page.cursor is None
 
 
 @fuzz(100)

@@ -91,6 +91,8 @@ def test_a_listing_that_drips_is_compared_as_far_as_it_goes_in_time(
 
 def test_what_there_is_no_time_to_list_is_left_out(net, alice, watch, monkeypatch):
     monkeypatch.setattr(look, "LOOK_SECONDS", 0.1)
+    # One record alone would take another request to show its order.
+    alice.post("two")
     net.faults.arm("http-slow", times=None, where={"host": "pds0"}, delay_s=0.15)
     before = net.pds[0].requests[LISTING]
     watch(carries_chain=False).run()
