@@ -66,8 +66,8 @@ class Backfill:
         self.has_progress = False
         # To be remembered with the next rows that are written.
         self.looked_up: Home | None = None
-        # Collections of which the PDS tells nothing below what was read.
-        self.ended: set[str] = set()
+        # Collections whose page that was read last is the last one that can be asked for.
+        self.nothing_below: set[str] = set()
 
     def run(self) -> None:
         """Fetch what is due: a viewer's follows, then the newest pages, then the rest."""
@@ -113,22 +113,22 @@ class Backfill:
         floors = {name: self._floor(name) for name in (POST, REPOST)}
         self.progress = Progress(floors=floors, home=self.pds_url)
         for page in newest:
-            self._begin(page.collection, page.lower)
+            self._advance_from_newest(page.collection, page.lower)
         job, epoch = self.job, self.sources.epoch
         if not newest:
             return pages.store_snapshot(job, rev, self.progress, epoch, _now_us())
         return pages.open_repo(job, rev, newest, self.progress, epoch, _now_us())
 
-    def _begin(self, collection: str, lower: str | None) -> None:
+    def _advance_from_newest(self, collection: str, lower: str | None) -> None:
         """Where the second page begins."""
-        if collection not in self.ended:
+        if collection not in self.nothing_below:
             # The first one is too short to stop after: of everybody we want PAGE_RECORDS at least.
-            self.progress.cursors[collection] = lower
+            self.progress.go_on(collection, lower)
             return
         self._advance(collection, lower)
-        if self.progress.cursors[collection] is not None:
-            # Not low enough: once more, down to the floor that is known now.
-            del self.progress.cursors[collection]
+        if not self.progress.is_done(collection):
+            # Read upwards from a floor that was not low enough: once more, from the one known now.
+            self.progress.begin_anew(collection)
 
     def _floor(self, collection: str) -> str:
         """The key down to which a collection has to be listed."""
@@ -149,7 +149,7 @@ class Backfill:
         # Whom a viewer follows comes first: it decides what all others wait for.
         if job.wants & repos.FOLLOWS and not self._list_all(FOLLOW):
             return
-        if not (POST in self.progress.cursors and REPOST in self.progress.cursors):
+        if not self._is_begun():
             if not (self._list_page(POST) and self._list_page(REPOST)):
                 return
             is_current = self._write(lambda: pages.mark_partial(job, epoch))
@@ -164,14 +164,16 @@ class Backfill:
             self._write(lambda: pages.finish(job, horizon, epoch, _now_us()))
             crash_point("finish: live and gaps closed")
 
+    def _is_begun(self) -> bool:
+        return self.progress.is_begun(POST) and self.progress.is_begun(REPOST)
+
     def _is_listed(self) -> bool:
-        return all(self.progress.cursors.get(name, name) is None for name in (POST, REPOST))
+        return self.progress.is_done(POST) and self.progress.is_done(REPOST)
 
     def _list_all(self, collection: str) -> bool:
         """All pages that are left; False if the job is out of date, or has had its turn."""
-        cursors = self.progress.cursors
         for _ in range(MAX_PAGES_A_TURN):
-            if collection in cursors and cursors[collection] is None:
+            if self.progress.is_done(collection):
                 return True
             if self._is_over() or not self._list_page(collection):
                 return False
@@ -205,7 +207,10 @@ class Backfill:
             # Of everybody we want so many at least.
             least = pds.PAGE_RECORDS
         listed = listing.page(upper, limit=limit, floor=floor, least=least)
-        self.ended = self.ended | {collection} if listed.is_last else self.ended - {collection}
+        if listed.is_last:
+            self.nothing_below.add(collection)
+        else:
+            self.nothing_below.discard(collection)
         changes = [change for change in listed.records.values() if change is not None]
         return Page(collection, changes, listed.records.keys(), listed.upper, listed.lower)
 
@@ -217,16 +222,15 @@ class Backfill:
         """Where to go on; nowhere at the end of the collection, or once it is listed low enough."""
         floor = self.progress.floors.get(collection)
         if floor is not None and cursor is not None and is_tid(cursor) and cursor < floor:
-            self.progress.horizons[collection] = cursor
-            cursor = None
-        self.progress.cursors[collection] = cursor
+            self.progress.end(collection, horizon=cursor)
+        else:
+            self.progress.go_on(collection, cursor)
 
     def _priority(self) -> int:
         """How urgent the rest of the job is."""
-        cursors = self.progress.cursors
-        if cursors.get(FOLLOW) is not None:
+        if self.progress.cursors.get(FOLLOW) is not None:
             return repos.VIEWER_FOLLOWS
-        return repos.OLDER_PAGES if POST in cursors and REPOST in cursors else repos.NEWEST_PAGE
+        return repos.OLDER_PAGES if self._is_begun() else repos.NEWEST_PAGE
 
     def _find_pds(self) -> str:
         if self.job.pds_url is not None:

@@ -14,18 +14,44 @@ LONGEST_DELAY_US = 3600 * 1_000_000
 
 @dataclass(slots=True)
 class Progress:
-    """How far a job is, by collection.
+    """How far a job is, by collection. Listings go down from the newest key, page by page.
 
-    `cursors`: where to go on listing, None at the end; a collection that is not in it has not been
-    begun. `floors`: the key down to which it has to be listed. `horizons`: the key where the
-    listing stopped because that was low enough; not there if it went to the end. `home`: the
-    PDS to which `cursors` mean something.
+    `cursors`: below which key the next page begins, None where all is listed that is wanted; a
+    collection that is not in it has not been begun. `floors`: the key down to which it has to be
+    listed. `horizons`: the key at which it stopped, at or above which it is complete; not there if
+    it went to the end. `home`: the PDS to which `cursors` mean something.
+
+    Say the floor of posts is 500, and their pages end at 900, 600 and 300: the cursor is absent,
+    then 900, then 600, and then None, with 300 as horizon. Had the PDS nothing below 600, it would
+    be None without a horizon.
     """
 
     cursors: dict[str, str | None] = field(default_factory=dict)
     floors: dict[str, str] = field(default_factory=dict)
     horizons: dict[str, str] = field(default_factory=dict)
     home: str = ""
+
+    def is_begun(self, collection: str) -> bool:
+        """Whether its first page is read, and need not be read again."""
+        return collection in self.cursors
+
+    def is_done(self, collection: str) -> bool:
+        """Whether all of it is listed that is wanted."""
+        return self.is_begun(collection) and self.cursors[collection] is None
+
+    def go_on(self, collection: str, lower: str | None) -> None:
+        """A page is read that ends at `lower`, where the next one begins; None: it was the last."""
+        self.cursors[collection] = lower
+
+    def end(self, collection: str, horizon: str | None = None) -> None:
+        """No further page is wanted: it is complete from `horizon` up, or as far as we take it."""
+        self.cursors[collection] = None
+        if horizon is not None:
+            self.horizons[collection] = horizon
+
+    def begin_anew(self, collection: str) -> None:
+        """The next page is the first one again."""
+        del self.cursors[collection]
 
     def encode(self) -> str:
         """As it is stored."""

@@ -84,7 +84,7 @@ def commit_page(
 ) -> bool:
     """Save a page: what it lists is there, what it does not list is gone.
 
-    Where no more is taken of a collection, `progress` says so.
+    If we have all that we take of the collection then, that is put down in the caller's `progress`.
     """
     names = items.name(page.changes, [job.did])
     with write_transaction():
@@ -220,12 +220,11 @@ def _end_what_is_too_much(job: Job, page: Page, progress: Progress, now_us: int)
         return
     if name == FOLLOW:
         if are_cut(job.author_id):
-            progress.cursors[name] = None
+            progress.end(name)
     elif items.are_more_than(MAX_ITEMS, job.author_id):
         log.warning("history cut did=%s: there is enough of it", job.did)
-        progress.cursors[name] = None
         # Above all TIDs nothing says of when it is: then it is complete from now on.
-        progress.horizons[name] = page.lower if is_tid(page.lower) else int_to_tid(now_us << 10)
+        progress.end(name, page.lower if is_tid(page.lower) else int_to_tid(now_us << 10))
 
 
 def _vanished(author_id: int, page: Page) -> list[Key]:
