@@ -6,9 +6,12 @@ a turn goes no further down a listing, if it has saved a page; what it has begun
 requests more, each of them DEADLINE_SECONDS (pds.py) at most, and what a PDS lists in an order of
 its own MAX_SECONDS (listing.py).
 
-After a failure it may be the address that is wrong: the directory is asked then, and the next turn
-goes to where the repo lives now. A host that asks us to wait is there, though: for that nobody is
-asked, unless it says nothing else for BELIEVED_RESTS turns.
+Before a turn fails, the directory is asked, for the address may be wrong: if it names another PDS,
+the next turn goes there. Where the repo is said not to be there (RepoNotFound, say), and the
+directory names this PDS or knows nobody, the account is hidden and the job done. After any other
+failure (500, say, or a refusal without a reason) the job stays, unless the directory knows nobody.
+A host that asks us to wait is there, though: for that nobody is asked, unless it says nothing else
+for BELIEVED_RESTS turns.
 """
 
 import logging
@@ -83,7 +86,7 @@ class Backfill:
                     return
                 self._fetch()
             except NotFound as gone:
-                self._settle_absence(gone)
+                self._settle_absence(gone, self.pds_url or None)
         except FetchFailed as failure:
             self._check_address(failure)
 
@@ -244,9 +247,7 @@ class Backfill:
             try:
                 self.looked_up = look_up_home(self.sources.directory, self.job.did)
             except NotFound as gone:
-                # The directory's word, of no PDS's.
-                self.pds_url = ""
-                self._settle_absence(gone)
+                self._settle_absence(gone, None)
                 return
             except FetchFailed as unknown:
                 raise failure from unknown
@@ -260,21 +261,21 @@ class Backfill:
         is_believed = isinstance(failure, HostRests) and self.job.attempts < BELIEVED_RESTS
         return self.job.pds_url is not None and not is_believed and not self.stop.is_set()
 
-    def _settle_absence(self, gone: NotFound) -> None:
+    def _settle_absence(self, gone: NotFound, pds_url: str | None) -> None:
         """Believe that the repo is gone only from the PDS that the directory names now.
 
-        After a migration the old one says so as well. Some say only InvalidRequest: that may mean
-        anything.
+        `pds_url`: whose word it is; None: the directory's. After a migration the old one says so as
+        well. Some say only InvalidRequest: that may mean anything.
         """
-        status = STATUSES.get(gone.name) or self._reason()
+        status = STATUSES.get(gone.name) or self._reason(pds_url)
         if status is None:
             raise FetchFailed(f"the PDS refuses: {gone.name} {gone}") from gone
         try:
             self.looked_up = look_up_home(self.sources.directory, self.job.did)
-            home = self.looked_up.pds_url
+            is_believed = pds_url == self.looked_up.pds_url
         except NotFound:
-            home = self.pds_url
-        if home != self.pds_url:
+            is_believed = True
+        if not is_believed:
             self._write(self._remember_home)
             raise FetchFailed("the repo has moved", retry_after_s=0.0) from gone
         log.info("repo not shown did=%s status=%s", self.job.did, status)
@@ -282,11 +283,11 @@ class Backfill:
         self._write(lambda: pages.finish_inactive(job, status, epoch, _now_us()))
         crash_point("absence: settled")
 
-    def _reason(self) -> str | None:
+    def _reason(self, pds_url: str | None) -> str | None:
         """Why the repo is not shown: listRecords says InvalidRequest of any, this has names."""
-        if self.pds_url:
+        if pds_url is not None:
             try:
-                pds.latest_rev(self.sources.fetcher, self.pds_url, self.job.did)
+                pds.latest_rev(self.sources.fetcher, pds_url, self.job.did)
             except NotFound as gone:
                 return STATUSES.get(gone.name)
         return None
