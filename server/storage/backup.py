@@ -3,8 +3,9 @@
 Promises. A backup has its final name only when it is whole: one moment of the database, found sound
 by SQLite itself, with as many rows in each table as the original had at that moment, and on the
 disk. A copy whose name tells a time to come was made when a clock was wrong: it stays, and counts
-for nothing until then. Restoring never deletes: the database that is replaced stays beside the new
-one. It refuses while anybody has the database open.
+for nothing until then. In a folder that cannot be looked into no copy is made, as none would ever
+be removed. Restoring never deletes: the database that is replaced stays beside the new one. It
+refuses while anybody has the database open.
 
 What it costs: the disk holds the copy as well, and writers go on meanwhile, but their log is not
 folded into the file before the copy is done, so it grows.
@@ -58,9 +59,10 @@ def back_up(folder: Path, keep: int, now_us: int, progress: Progress | None = No
     part = target.with_suffix(".part")
     try:
         _make_folder(folder, source.parent)
-        # Of a process that died: nobody else writes here while we hold the lock.
-        for stale in folder.glob("gapless-*.part"):
-            stale.unlink()
+        for other in _entries(folder):
+            # Of a process that died: nobody else writes here while we hold the lock.
+            if other.match("gapless-*.part"):
+                other.unlink()
         _require_space(folder, source.stat().st_size)
         # Nobody else is to read who opens which feed.
         os.close(open_own(part, os.O_WRONLY))
@@ -87,7 +89,7 @@ def backups(folder: Path, now_us: int) -> list[Path]:
     Raises BackupFailed if it cannot be looked into.
     """
     try:
-        found = [path for path in folder.glob("gapless-*.db") if made_s(path)]
+        found = [path for path in _entries(folder) if made_s(path)]
     except OSError as error:
         raise BackupFailed(f"no backups can be looked for in {folder}: {error}") from error
     return sorted((path for path in found if made_s(path) <= now_us // 1_000_000), reverse=True)
@@ -164,6 +166,14 @@ def _lock() -> locks.Lock:
     if lock is None:
         raise BackupFailed("another backup is being made: wait for it")
     return lock
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, nothing if it is not there. Path.glob finds nothing it may not see."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def _make_folder(folder: Path, like: Path) -> None:

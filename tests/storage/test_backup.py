@@ -1,7 +1,9 @@
 """A backup is one moment of the database, whole and sound; putting it back deletes nothing."""
 
+import os
 import shutil
 import sqlite3
+import tempfile
 import threading
 from collections import namedtuple
 from contextlib import closing
@@ -17,6 +19,7 @@ from tests.builders import NOW_US, Stream, make_live, post, tid, track
 
 SECOND_US = 1_000_000
 LATER_US = NOW_US + 1000 * SECOND_US
+NOBODY = 65_534
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -105,6 +108,41 @@ def test_an_old_copy_that_cannot_be_removed_is_told_and_keeps_no_other(world, fo
         backup.back_up(folder, 1, NOW_US)
     assert backup.newest_s(folder, NOW_US) == NOW_US // SECOND_US
     assert not (folder / "gapless-20200102T000000Z.db").exists()
+
+
+@pytest.fixture
+def unreadable():
+    """A folder that may be written to, and not looked into. Root may everything, so not as root."""
+    with tempfile.TemporaryDirectory(prefix="gapless-") as parent:
+        Path(parent).chmod(0o711)
+        made = Path(parent) / "backups"
+        made.mkdir()
+        made.chmod(0o333)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(NOBODY)
+        yield made
+        os.seteuid(user)
+        made.chmod(0o700)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_not_taken_for_an_empty_one(unreadable):
+    (unreadable / "gapless-20200101T000000Z.db").touch()
+    for look in (backup.backups, backup.newest_s):
+        with pytest.raises(BackupFailed, match="Permission denied"):
+            look(unreadable, NOW_US)
+
+
+def test_in_a_folder_that_cannot_be_looked_into_no_copy_is_made(world, folder, monkeypatch):
+    folder.mkdir()
+
+    def refuse(path):
+        raise PermissionError(f"not there: {path}")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(BackupFailed, match="not there"):
+        backup.back_up(folder, 7, NOW_US)
+    assert os.listdir(folder) == []
 
 
 @pytest.mark.parametrize("name", ["#1", "a?b", "%41", "ä b"])
