@@ -2,8 +2,9 @@
 
 Promises. A job that is late runs at once, and once only, however often it was missed. None waits
 for longer than its interval, also when the clock is set back; then what is queued elsewhere is
-brought forward within a minute (storage/set_back.py). Jobs have threads of their own: that of the
-schedule never waits for the database, and says when others do (storage/stalls.py).
+brought forward within a minute (storage/set_back.py). A clock that jumps ahead, however far, costs
+nothing. Jobs have threads of their own: that of the schedule never waits for the database, and says
+when others do (storage/stalls.py).
 """
 
 import logging
@@ -15,6 +16,7 @@ from pathlib import Path
 from threading import Event as StopEvent
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
 
 from server.backfill.accounts import Accounts
 from server.backfill.reconcile import Reconcile
@@ -92,28 +94,26 @@ class Schedule:
             # Never beside itself; and APScheduler's own word is that a second is too late to run.
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
-        scheduler.add_job(self._guarded(self._close_gaps), "interval", seconds=10)
+        scheduler.add_job(self._guarded(self._close_gaps), _Every(10))
         scheduler.add_job(
             self._guarded(self._note),
-            "interval",
-            seconds=history.SAMPLE_SECONDS,
+            _Every(history.SAMPLE_SECONDS),
             next_run_time=datetime.now(UTC),
         )
-        scheduler.add_job(self._guarded(self._bring_forward), "interval", seconds=MINUTE)
-        scheduler.add_job(self._guarded(self._trim), "interval", seconds=MINUTE)
-        scheduler.add_job(self._guarded(self._let_go), "interval", seconds=MINUTE)
-        scheduler.add_job(self._guarded(self._forget_touched), "interval", seconds=MINUTE)
-        scheduler.add_job(self._guarded(self._expire), "interval", hours=1)
+        scheduler.add_job(self._guarded(self._bring_forward), _Every(MINUTE))
+        scheduler.add_job(self._guarded(self._trim), _Every(MINUTE))
+        scheduler.add_job(self._guarded(self._let_go), _Every(MINUTE))
+        scheduler.add_job(self._guarded(self._forget_touched), _Every(MINUTE))
+        scheduler.add_job(self._guarded(self._expire), _Every(3600))
         if self.config.backup_dir is not None:
             scheduler.add_job(
                 self._guarded(self._back_up),
-                "interval",
-                minutes=10,
+                _Every(600),
                 next_run_time=datetime.now(UTC) + timedelta(seconds=BACKUP_AFTER_SECONDS),
             )
-        scheduler.add_job(self._guarded(self.accounts.run), "interval", seconds=MINUTE)
-        scheduler.add_job(self._guarded(self.reconcile.run), "interval", seconds=MINUTE)
-        scheduler.add_job(self._guarded(self._check_identities), "interval", seconds=MINUTE)
+        scheduler.add_job(self._guarded(self.accounts.run), _Every(MINUTE))
+        scheduler.add_job(self._guarded(self.reconcile.run), _Every(MINUTE))
+        scheduler.add_job(self._guarded(self._check_identities), _Every(MINUTE))
         scheduler.start()
         try:
             while not self.stop.wait(0.5) and self.error is None:
@@ -214,6 +214,22 @@ class Schedule:
         with suppress(BackupFailed):
             newest = backup.newest_s(folder, now_us)
             self.metrics.backup_timestamp.labels("sqlite").set(newest)
+
+
+class _Every(IntervalTrigger):  # type: ignore[misc]
+    """At intervals, but never at a time that is over.
+
+    APScheduler lists every run that a late job has missed before it runs it once. After a clock's
+    jump of a year these are millions, and nothing else of the schedule goes on meanwhile.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds=seconds, timezone=UTC)
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        following: datetime = super().get_next_fire_time(previous_fire_time, now)
+        # Later than now, or the list would never end.
+        return following if following > now else now + self.interval
 
 
 def _follow_clock(scheduler: BackgroundScheduler) -> None:

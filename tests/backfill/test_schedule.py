@@ -2,7 +2,7 @@
 
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import apscheduler.executors.base
 import apscheduler.schedulers.base
@@ -166,6 +166,18 @@ def test_a_job_that_is_late_runs_once(scheduled, clock, monkeypatch):
     wait_until(lambda: rounds.load("trim").began_us > done_us + 200_000)
     assert len(runs) == 1
     assert errors == []
+
+
+@pytest.mark.parametrize(("late_s", "wait_s"), [(0, 10), (3, 7), (10, 10), (86_400 * 20, 10)])
+def test_however_late_a_job_is_one_run_is_listed(late_s, wait_s):
+    """As APScheduler lists them: up to now, and then the one that is to come."""
+    trigger = schedule._Every(10)
+    due = datetime(2026, 11, 23, tzinfo=UTC)
+    now = due + timedelta(seconds=late_s)
+    runs = [due]
+    while runs[-1] <= now:
+        runs.append(trigger.get_next_fire_time(runs[-1], now))
+    assert [run - now for run in runs[1:]] == [timedelta(seconds=wait_s)]
 
 
 def test_the_schedule_of_a_deposed_leader_ends(alice, sources, scheduled):
