@@ -169,9 +169,10 @@ class _Reader:
 
     def integer(self, name: str, low: int, high: int) -> int:
         def parse(text: str) -> int:
-            if not (text.isascii() and text.isdigit() and low <= int(text[:9]) <= high):
+            number = values.whole_number(text)
+            if not low <= number <= high:
                 raise ValueError(f"must be a whole number from {low} to {high}")
-            return int(text)
+            return number
 
         value = self.read(name, parse)
         return int(DEFAULTS[name]) if value is None else int(value)

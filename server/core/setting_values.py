@@ -15,16 +15,27 @@ JETSTREAM_V1_PATH = "/subscribe"
 JETSTREAM_V2_PATH = "/xrpc/network.bsky.jetstream.subscribeEvents"
 SOURCE_PATHS = (RELAY_PATH, JETSTREAM_V1_PATH, JETSTREAM_V2_PATH)
 
+# Of a number in a setting.
+MAX_DIGITS = 9
 # How such a file begins (RFC 8878, section 5).
 ZSTD_DICTIONARY = bytes.fromhex("37a430ec")
+
+
+def whole_number(text: str) -> int:
+    """The number that plain digits are; -1 for other texts, and for what no setting can be."""
+    if not (text.isascii() and text.isdigit()):
+        return -1
+    digits = text.lstrip("0") or "0"
+    # Of thousands of digits Python makes no number.
+    return int(digits) if len(digits) <= MAX_DIGITS else -1
 
 
 def recent_items(text: str) -> int:
     """How many items may be remembered; 0: none."""
     # One page may have to look at some hundreds.
-    if text != "0" and not (text.isascii() and text.isdigit() and 1_000 <= int(text[:9]) <= 10**7):
+    if text != "0" and not 1_000 <= whole_number(text) <= 10**7:
         raise ValueError("must be 0, or a whole number from 1000 to 10000000")
-    return int(text)
+    return whole_number(text)
 
 
 def hostname(text: str) -> str:
@@ -91,6 +102,7 @@ def dictionary(text: str) -> str:
 def http_url(text: str) -> str:
     """An address of a service, without a slash at its end."""
     parts = urlsplit(text)
+    _ = parts.port  # raises ValueError for what is none
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
         raise ValueError("must be an http:// or https:// address, with no user name or query")
     return text.rstrip("/")
@@ -99,6 +111,7 @@ def http_url(text: str) -> str:
 def sentry_dsn(text: str) -> str:
     """The DSN of a project: the user name is its key; the package judges the rest."""
     parts = urlsplit(text)
+    _ = parts.port  # raises ValueError for what is none
     if parts.scheme not in ("http", "https") or not parts.hostname or not parts.username:
         raise ValueError("must be the DSN of a project, like https://KEY@HOST/NUMBER")
     return text

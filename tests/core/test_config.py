@@ -138,6 +138,24 @@ def test_numbers_are_plain_digits_within_bounds(text):
     assert problems(WEB_WORKERS=text)[0].startswith("WEB_WORKERS=")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("PORT", "000000080000000"), ("RECENT_ITEMS", "0000010000000"), ("WEB_WORKERS", "0" * 5000)],
+)
+def test_zeros_before_a_number_hide_nothing_of_it(name, text):
+    assert "a whole number from" in problems(**{name: text + "0"})[0]
+    assert load_config({"PORT": "0" * 5000 + "80"}).port == 80
+
+
+@pytest.mark.parametrize("name", ["PLC_URL", "APPVIEW_URL", "SENTRY_DSN"])
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_what_is_no_port_is_refused(name, port):
+    key = "key@" if name == "SENTRY_DSN" else ""
+    (problem,) = problems(**{name: f"https://{key}example.com:{port}/1"})
+    assert problem.startswith(f"{name}=")
+    assert "port" in problem.lower()
+
+
 def test_several_streams_are_kept_in_their_order():
     one, two = f"wss://one.example{RELAY_PATH}", f"ws://127.0.0.1:2470{RELAY_PATH}"
     assert load_config({"STREAM_URLS": f" {one} , {two},"}).stream_urls == ((one,), (two,))
