@@ -4,10 +4,9 @@ A cache, and nothing else: it can be dropped at any time, and is filled by the p
 
 Promises. At the moment of the last look (`RecentItems.look`), whatever was read before it and is
 here is as the database has it: `touched.py` says what to forget. What is read from the database is
-kept only if nothing was heard of meanwhile; else it might be older than what was heard. It may be
-newer: reads have numbers, each account has that of its last one, and `RecentItems.confirmed` is
-that of the last read before a look. Of a viewer nothing is kept but whom they follow, under their
-number.
+kept only if nothing was heard of meanwhile; else it might be older than what was heard. That it may
+be newer is what reads have numbers for: recent_page.py says why a page is of one moment. Of a
+viewer nothing is kept but whom they follow, under their number.
 
 Bounds: `most_items` items, and what recent_memory.py says. Who follows over MOST_FOLLOWED is not
 remembered. Of what is over the bound items go, those of accounts that have been here longest, and
@@ -61,7 +60,8 @@ class RecentItems:
     """Safe to share between threads; one for each process.
 
     Whoever uses `memory` takes it after a look, and glances at `moment` before and after. If that
-    is the same, and nothing used is of a read later than `confirmed`, all of it was of one moment.
+    is the same, and nothing used is of a read later than `confirmed`, all of it was of one moment
+    (recent_page.py says why).
     """
 
     def __init__(self, most_items: int, count_page: Callable[[], None] = lambda: None) -> None:

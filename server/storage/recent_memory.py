@@ -82,7 +82,8 @@ class Memory:
         self.newest = array("q")
         # How far down items were here, of who was touched since; HIGHEST if none were.
         self.depths = array("q")
-        # The number of the last read for each: what is known of it here is not of a later one.
+        # The number of the last read for each, and of no later one is what is known of it here:
+        # recent_page.py says what for.
         self.last_reads = array("q")
         # By the account's place.
         self.items: dict[int, OfAccount] = {}

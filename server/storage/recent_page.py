@@ -6,6 +6,16 @@ many followed, too few items shown, too much is changing), it gives None, and co
 
 The way is that of `near` in page_sql.py: the n newest items can only come from the n accounts
 whose newest items are newest, and none of them is older than the n-th of these.
+
+Why a page is of one moment. A look (`look`) hears whose part was changed by what was committed
+before it, and what is here of them is forgotten; nor is kept what was being read meanwhile. So what
+stays over a look is as the database was then, and a page of nothing else is of that moment. What is
+read after it may be newer: ann's posts are here, a batch deletes one of them and adds one of ben's,
+and ben's are read now. So a page with such reads needs one more look. If that tells of nothing
+(`moment` counts what was told), all is of the later moment; if it does, as here of ann and ben, the
+page is put together again. Reads have numbers: `last_read` is the last one's, `last_reads` has each
+account's, and `confirmed` is that of the last one before a look. (`depths` only says how far down
+to read again; the state of wal_index.py only spares looks while nothing is committed.)
 """
 
 import time

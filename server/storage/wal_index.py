@@ -1,5 +1,8 @@
 """Whether anything was committed to an SQLite file: seen in memory that its processes share.
 
+It spares looks at what was touched (touched.py), and so most of what a page out of memory costs;
+why that is of one moment, recent_page.py says.
+
 Promises. As long as `state()` says the same, a statement that begins now sees what one saw that
 began when it was first said. It takes a tenth of a microsecond and gives no thread away, where a
 statement takes several and waits for Python's lock afterwards.
