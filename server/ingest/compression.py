@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import zstandard
 
 from server.core.errors import BadFrame, StreamBroken
+from server.ingest.dialling import aside
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,17 @@ class Dictionary(Protocol):
 
         Without that no message at all can be read, and a hole for each would help nobody.
         """
+
+
+async def renew(dictionary: Dictionary | None) -> None:
+    """Get the dictionary to ask for: the one of the last connection may have retired."""
+    if dictionary is None:
+        return
+    try:
+        dictionary.use(await aside(dictionary.prepare))
+    except TimeoutError:
+        # One that does not come in time is done without.
+        dictionary.use(None)
 
 
 class Expander:

@@ -18,7 +18,6 @@ Bounds: one batch in memory (writer.py), and what merge.py remembers.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -30,8 +29,9 @@ from server.core.errors import StreamBroken, StreamSilent
 from server.core.metrics import IngestMetrics
 from server.ingest.breaks import kind_of, told, useless_cursor, wish_s
 from server.ingest.comparison import Comparison
+from server.ingest.compression import renew
 from server.ingest.counters import SourceCounters
-from server.ingest.dialling import aside, unless
+from server.ingest.dialling import unless
 from server.ingest.did_filter import EVERYBODY, DidFilter
 from server.ingest.merge import Merge
 from server.ingest.reading import Reading
@@ -172,11 +172,11 @@ class Subscriber:
             except StreamBroken as broken:
                 has_spoken = counters.messages > before
                 useless = useless_cursor(broken) or (None if has_spoken else useless)
-                is_well = time.monotonic() - began > HEALTHY_SECONDS and has_spoken
+                is_well = has_spoken and time.monotonic() - began > HEALTHY_SECONDS
                 await self._wait(source, broken, turn, is_well=is_well)
 
     async def _find_start(self, source: Source, useless: str | None) -> Start:
-        await _prepare(source)
+        await renew(source.dictionary)
         now_ms = time.time_ns() // 1_000_000
         return await find_start(source, self.user_agent, now_ms, useless)
 
@@ -229,9 +229,8 @@ class Subscriber:
             with self.wait.under_way():
                 self.tracked.refresh()
                 connected_us = self._connected_us(turn)
-                # Whatever is told from now on is read with them: on this connection, or, where
-                # there is a cursor, on the next one. But a source may have been asked to leave them
-                # out.
+                # Whatever is told from now on is read with them: on this connection or, with a
+                # cursor, on the next one. But a source may have been asked to leave them out.
                 version = min(self.tracked.version, self._covered(turn))
                 if version > confirmed and (connected_us or load_position() is not None):
                     confirmed = version
@@ -268,7 +267,7 @@ class Subscriber:
         for source in sources:
             answers = 0
             try:
-                await unless(turn.is_over, _prepare(source))
+                await unless(turn.is_over, renew(source.dictionary))
                 while await unless(turn.is_over, probe(source, self.user_agent, None)):
                     answers += 1
                     if answers == PREFERRED_PROBES:
@@ -282,16 +281,6 @@ class Subscriber:
         until = time.monotonic() + seconds
         while not turn.is_over() and (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, REFRESH_SECONDS))
-
-
-async def _prepare(source: Source) -> None:
-    """Get the dictionary to ask for: the one of the last connection may have retired."""
-    if source.dictionary is not None:
-        expander = None
-        # One that does not come in time is done without.
-        with contextlib.suppress(TimeoutError):
-            expander = await aside(source.dictionary.prepare)
-        source.dictionary.use(expander)
 
 
 async def _all(work: Sequence[Coroutine[object, object, None]]) -> None:

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from server.core.setting_values import JETSTREAM_V2_PATH
-from server.ingest import connection, dialling, subscriber
+from server.ingest import compression, connection, dialling, subscriber
 from server.storage.cursors import StreamCursor, save_cursor
 from server.storage.database import write_transaction
 from tests.builders import NOW_MS, NOW_US
@@ -37,7 +37,7 @@ def is_dialled(monkeypatch):
         return aside(call)
 
     monkeypatch.setattr(dialling, "aside", spy)
-    monkeypatch.setattr(subscriber, "aside", spy)
+    monkeypatch.setattr(compression, "aside", spy)
     assert dialling.DIAL_SECONDS > WAIT_SECONDS
     return begun
 
