@@ -4,10 +4,10 @@ Ours against the way of the SDK's template (benchmarks/rig/template_jetstream.py
 turn, each time in a new process and into a new database; all are told the same over loopback, and
 must end with the same rows. Once more with what the official PDS was recorded to say
 (benchmarks/rig/recording.py); the dictionaries are those of the made-up window, trained on its
-beginning. A Jetstream leaves out what we do not ask for, so it sends about a third as many events
-as a relay sends frames. That is soon over, so Jetstreams tell --laps such windows; `--laps 1`
-compares their rows with the relay's as well. CPU is that of the reading process: PostgreSQL's own
-is not in it.
+beginning. A Jetstream leaves out what we do not ask for, so of the made-up window it sends about a
+third as many events as a relay sends frames. That is soon over, so it tells --laps such windows;
+`--laps 1` compares these rows with the relay's as well. CPU is that of the reading process:
+PostgreSQL's own is not in it.
 
 Goal: 200,000 events of uncompressed JSON for each second of CPU, the database included, at 5 %
 tracked.
@@ -67,13 +67,14 @@ def _lines(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
 
 
 def _plan(kind: str, options: argparse.Namespace, told: str) -> Plan:
-    laps = 1 if kind == "relay" else options.laps
-    dictionary = jetstream.dictionary_of(options.frames, kind)
-    if told == "recorded":
-        # A recording as long as that.
-        count = options.frames * laps
-        return Plan(count, kind=kind, is_recorded=True, dictionary=dictionary)
-    return Plan(options.frames, kind=kind, laps=laps, dictionary=dictionary)
+    is_recorded = told == "recorded"
+    return Plan(
+        options.frames,
+        kind=kind,
+        laps=1 if is_recorded or kind == "relay" else options.laps,
+        is_recorded=is_recorded,
+        dictionary=jetstream.dictionary_of(options.frames, kind),
+    )
 
 
 def _compare(
@@ -86,8 +87,8 @@ def _compare(
         for plan, feed in sources:
             for contender, found in readings[plan.kind].items():
                 found.append(run(_task(contender, plan, feed, make_url(), percent)))
-    for window in {(plan.count, plan.laps) for plan, _ in sources}:
-        kinds = [plan.kind for plan, _ in sources if (plan.count, plan.laps) == window]
+    for laps in {plan.laps for plan, _ in sources}:
+        kinds = [plan.kind for plan, _ in sources if plan.laps == laps]
         digests = {one.digest for kind in kinds for both in readings[kind].values() for one in both}
         assert len(digests) == 1, f"{line}: the rows differ"
     return [_row(f"{line}, {plan.kind}", feed, readings[plan.kind]) for plan, feed in sources]
