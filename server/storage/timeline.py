@@ -5,8 +5,8 @@ empty before the end. `has_more` is exact at the time of reading: one item more 
 Authors who are inactive show nothing.
 
 Which of the ways of page_sql.py is taken depends on how many people a viewer follows, and on how
-much of what is found is shown. Whoever follows many gets a small window first, and a second one if
-what the first held lets expect that the page is in it. Then what is near, a few times at most; and
+much of what is found is shown. Whoever follows many gets a small window first, and further ones if
+what the last held lets expect that the page is in them. Then what is near, a few times at most; and
 where that does not hold enough of what the feed shows, the way that surely ends. Each statement
 goes on where the last one ended: what comes or goes meanwhile does so before or after the page is
 read. What a feed shows is `filters.py`'s part.
@@ -35,7 +35,10 @@ FOLLOWS_A_ROW = 8
 MARGIN, MARGIN_OF_MANY, A_FEW = 1.3, 2.5, 8
 # Windows, and looks at what is near, before the way that surely ends. That one takes ten times as
 # long as a look, where thousands are followed.
-MAX_WINDOWS, MAX_LOOKS = 2, 3
+MAX_WINDOWS, MAX_LOOKS = 4, 3
+# On later pages nothing names an author's next item: a look has to find each in the index, and
+# costs as much as a window of so many times as many rows as there are authors.
+DEEP = 3
 # Items that are looked at one by one; where that many are not enough, few are shown.
 MOST_NEAR = 2_000
 
@@ -88,8 +91,9 @@ class _Search:
         """As many items as are wanted, fewer only at the end; `follows`: about how many."""
         are_many = follows >= MANY_FOLLOWS * self.sql.one_in
         window = follows // FOLLOWS_A_ROW if are_many else 0
+        longest = follows if self.values["beyond"] in (LOWEST, HIGHEST) else follows * DEEP
         for _ in range(MAX_WINDOWS):
-            if 0 < window < follows and not self.is_done:
+            if 0 < window < longest and not self.is_done:
                 window = self._look_in_window(window)
         margin = MARGIN if follows < MANY_FOLLOWS else MARGIN_OF_MANY
         margin *= self.sql.found_for_one
@@ -116,7 +120,7 @@ class _Search:
             # Nothing of theirs is in it, so its end was not told either.
             return 0
         self.values["beyond"] = part[0][-1]
-        return int(self._missing() * window / len(part) * MARGIN)
+        return int((self._missing() * MARGIN + A_FEW) * window / len(part))
 
     def _look_near(self, count: int) -> int:
         """How many items to look at next; 0 where nothing tells."""
