@@ -4,6 +4,12 @@
 from there. The times in events are the word of whoever wrote them, and one clock that is ahead must
 not make us skip hours: so it is the time that three in four of the last events have reached. Too
 early a time costs a longer replay and nothing else.
+
+Who vouches for what, where several sources are read (merge.py): `seq` is how far this one was
+read, `held_seq` its first event that still waits for its turn, and the cursor stays below that.
+`event_ms` vouches for all sources, so it stays at `held_ms`, how far anybody had been read when the
+first of all that waits was told; but never goes back behind what is saved already (`saved_ms` at
+the start, then that of `stored`).
 """
 
 from collections import deque

@@ -6,6 +6,14 @@ as that rev or newer, and committed (`commit_page`) · the repo is live from tha
 Meanwhile the stream goes on writing; for any record, the later rev wins. The rev may be stored
 together with the first pages (`open_repo`): what counts is that it was read before they were.
 
+Three revs say whether a PDS's pages and the stream's commits are one repo. `rev` is the last commit
+that the stream told since the reset, `chain_since` the one that the first of these continues, and
+`snapshot_rev` what the PDS had before its pages were read; 0: none. Say the stream told 7, which
+continues 5, and then 9, which continues 7: `rev` is 9 and `chain_since` 5. Pages as of 5 are whole
+with them; of pages as of 4 nobody knows whether 5 is in them: that PDS is BEHIND. After a hole both
+are 9 (`require_revs`), for the rows of 9 are written, and older pages would take them away. A LIVE
+repo has all up to `rev`, and if it `is_chained` the next commit has to continue that.
+
 Every function returns False, and writes nothing, when the repo was reset since the job began: the
 reset queued a new job. All raise LeaseLost when somebody else leads.
 """

@@ -4,7 +4,7 @@ A repo is `PENDING` (nothing fetched since it was last reset), `PARTIAL` (the ne
 collection is there), `LIVE` (complete down to its horizon, and continued by the stream without a
 break) or `LET_GO` (nobody needs it: see departures.py). Every reset takes a new `epoch`, which ends
 jobs that run for the old one, and a new `tracked_version`, which the stream's reader must confirm
-before a job reads anything.
+before a job reads anything. What the revs mean, says pages.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,12 +17,12 @@ from server.storage.touched import touch, touch_everybody
 LET_GO, PENDING, PARTIAL, LIVE = 0, 1, 2, 3
 # CUT, beside FOLLOWS: of those there are more than we take (storage/follows.py).
 ITEMS, FOLLOWS, CUT = 1, 2, 4
-# What `is_chained` says. UNCHAINED: the next commit need not continue `rev`. CHAINED: it has to,
-# and nothing before is missing. RECHAINED: it has to, but some of what came before was told without
-# a chain, by a source that may have lost more, and nobody has compared the repo since.
+# What `is_chained` says. CHAINED: the next commit has to continue `rev`. UNCHAINED: it need not.
+# RECHAINED: it has to, but a source without a chain, which may have lost some, told of what came
+# before, and nobody has compared the repo since.
 UNCHAINED, CHAINED, RECHAINED = 0, 1, 2
 
-# Before a status that we have from a PDS, and not from an #account event of the stream.
+# Before a PDS's word, which a backfill that finds the repo takes back; not before an #account's.
 PDS_SAYS = "pds:"
 # What the stream calls an account that is gone for good, what its PDS calls it, and what it is once
 # that is confirmed and nothing of it is left.
