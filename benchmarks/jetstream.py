@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--laps", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="of each (default: %(default)s)")
     parser.add_argument("--stores", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--percent", nargs="+", type=int, default=[5, 100], help="tracked")
+    parser.add_argument("--percent", nargs="+", type=int, default=[5], help="tracked")
     parser.add_argument("--kinds", nargs="+", choices=jetstream.KINDS, default=jetstream.KINDS)
     parser.add_argument("--told", nargs="+", choices=TOLD, default=TOLD)
     options = parser.parse_args()
