@@ -37,6 +37,15 @@ def strict(net, monkeypatch):
     return net.jetstreams[0]
 
 
+def hear_what_is_new(running, strict, alice):
+    """What the source tells once it stands; returns its counters."""
+    (counters,) = running.subscriber.counters.values()
+    wait_until(lambda: counters.connected_us)
+    alice.post("new")
+    wait_until(lambda: load_position().seq == strict.stream.last_seq)
+    return counters
+
+
 def forget(strict, alice):
     """What alice says, and nobody tells any more."""
     alice.post("forgotten")
@@ -55,10 +64,7 @@ def test_a_jetstream_that_refuses_an_old_time_is_read_from_now_on_after_a_hole(
     said = item_count()
     forget(strict, alice)
     with reading(strict.v2_url) as running:
-        (counters,) = running.subscriber.counters.values()
-        wait_until(lambda: counters.connected_us)
-        alice.post("new")
-        wait_until(lambda: load_position().seq == strict.stream.last_seq)
+        counters = hear_what_is_new(running, strict, alice)
     assert item_count() == said + 1
     assert Counter(reasons())[HOLE] == 1
     assert queued() == {alice.did, bob.did}
@@ -193,10 +199,7 @@ def test_when_it_was_away_in_between_it_is_asked_by_a_cursor_again(
 ):
     forget(strict, alice)
     with reading(strict.v2_url) as running:
-        (counters,) = running.subscriber.counters.values()
-        wait_until(lambda: counters.connected_us)
-        alice.post("new")
-        wait_until(lambda: load_position().seq == strict.stream.last_seq)
+        counters = hear_what_is_new(running, strict, alice)
         assert strict.stream.cut("reset") == 1
         wait_until(lambda: counters.connections == 2)
         alice.post("newer")
