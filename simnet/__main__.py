@@ -1,5 +1,6 @@
 """`python -m simnet`: a lively network until SIGTERM. Prints one JSON line with all addresses."""
 
+import _thread
 import argparse
 import json
 import signal
@@ -16,7 +17,8 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        # In another thread: this one may hold the lock of `stop` at that moment.
+        signal.signal(number, lambda *_: _thread.start_new_thread(stop.set, ()))
     with Network(options.seed, pds=options.pds, rate_limit=options.rate_limit) as network:
         traffic = Traffic(network, options.seed, options.accounts)
         traffic.write_history(options.accounts * 8, days=5)

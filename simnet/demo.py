@@ -1,5 +1,6 @@
 """`python -m simnet.demo`: our service on a lively network, one viewer's timeline as it grows."""
 
+import _thread
 import argparse
 import os
 import queue
@@ -32,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        # In another thread: this one may hold the lock of `stop` at that moment.
+        signal.signal(number, lambda *_: _thread.start_new_thread(stop.set, ()))
     with (
         tempfile.TemporaryDirectory(prefix="gapless-demo-") as folder,
         Network(options.seed, pds=2) as network,

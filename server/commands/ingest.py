@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import threading
 from argparse import Namespace
 from contextlib import suppress
@@ -13,6 +12,7 @@ from server.commands.command import Command
 from server.commands.schema import open_up_to_date
 from server.core.config import Config
 from server.core.garbage import collect_less
+from server.core.signals import stop_at_signals
 from server.open_files import allow_many_files
 from server.runtime import run_ingest
 from server.storage.opening import open_database
@@ -32,8 +32,7 @@ def _run(config: Config, _arguments: Namespace) -> int:
     announce(config)
     die_with_parent()
     stop = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
+    stop_at_signals(stop)
     open_database(config.database_url, max_connections=MAX_CONNECTIONS)
     allow_many_files()
     stand_back()
