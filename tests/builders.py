@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from server.core.projection import (
     MEDIA,
@@ -21,7 +23,10 @@ from server.storage.batch import Batch, BatchResult, RepoCommit
 from server.storage.changes import commit_batch
 from server.storage.cursors import StreamCursor
 from server.storage.database import execute, write_transaction
+from server.storage.group_commit import Group, Write, commit_group
 from server.storage.jobs import Job, Progress
+from server.storage.page_rows import Page
+from server.storage.pages import Listed, Opening, Snapshot, Whole
 from server.storage.touched import touch_everybody
 
 # A fixed moment for everything that takes the time as an argument.
@@ -145,9 +150,37 @@ def job_of_did(author: str, epoch: int, now_us: int = NOW_US * 2) -> Job | None:
     return next((job for job in due if job.did == author), None)
 
 
-def store_snapshot(job: Job, rev: int, epoch: int) -> pages.Snapshot:
+def write_alone(
+    save: Callable[[Sequence[Any], Group], Sequence[Any]],
+    job: Job,
+    argument: object,
+    epoch: int,
+    now_us: int = NOW_US,
+    changes: Sequence[Change] = (),
+) -> Any:
+    """What a job writes, in a group of its own; its result."""
+    return commit_group([Write(save, argument, job.author_id, changes)], epoch, now_us)[0]
+
+
+def store_snapshot(job: Job, rev: int, epoch: int) -> Snapshot:
     """The rev that a PDS gives at the beginning of a job, nothing being known of how far down."""
-    return pages.store_snapshot(job, rev, Progress(), epoch, NOW_US)
+    opening = Opening(job, rev, (), lambda _least: Progress())
+    stored = write_alone(pages.open_repos, job, opening, epoch)
+    assert isinstance(stored, Snapshot)
+    return stored
+
+
+def commit_page(
+    job: Job, page: Page, epoch: int, now_us: int = NOW_US, *, priority: int = 0
+) -> bool:
+    """Save a page of a job; False if the repo was reset since the job began."""
+    listed = Listed(job, page, Progress(), priority)
+    return write_alone(pages.commit_pages, job, listed, epoch, now_us, page.changes) is True
+
+
+def finish(job: Job, horizon: int, epoch: int, now_us: int = NOW_US) -> bool:
+    """The repo of a job is complete; False if it was reset since."""
+    return write_alone(pages.finish, job, Whole(job, horizon), epoch, now_us) is True
 
 
 def make_live(*names: str, epoch: int = 1, rev: int = 0, horizon: int = 0) -> None:
@@ -155,8 +188,8 @@ def make_live(*names: str, epoch: int = 1, rev: int = 0, horizon: int = 0) -> No
     for name in names:
         job = job_of(name, epoch)
         assert job is not None
-        assert store_snapshot(job, rev, epoch) is pages.Snapshot.STORED
-        assert pages.finish(job, horizon, epoch, NOW_US)
+        assert store_snapshot(job, rev, epoch) is Snapshot.STORED
+        assert finish(job, horizon, epoch)
 
 
 class Stream:

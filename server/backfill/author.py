@@ -16,22 +16,23 @@ for BELIEVED_RESTS turns.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from threading import Event as StopEvent
-from typing import Any
 
 from server.backfill import pds
 from server.backfill.listing import Listing
-from server.backfill.locate import Home, look_up_home, remember
+from server.backfill.locate import Home, as_stored, look_up_home
 from server.backfill.sources import STATUSES, Sources
 from server.core.errors import FetchFailed, HostRests, NotFound
-from server.core.projection import Change
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
 from server.storage import pages, repos
+from server.storage.authors import StoredIdentity
 from server.storage.crash_points import crash_point
 from server.storage.jobs import Job, Progress
-from server.storage.pages import Page, Snapshot
+from server.storage.page_rows import Page
+from server.storage.pages import Listed, Opening, Snapshot, Whole
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Backfill:
                 self.pds_url = self._find_pds()
                 if self.looked_up is not None and not self.enter(self.pds_url):
                     # The job stays due, and those who hand jobs out know now for which PDS.
-                    self._write(self._remember_home)
+                    self._remember_home(self.looked_up)
                     return
                 self._take_up()
                 if self.job.snapshot_rev == 0 and not self._open():
@@ -102,25 +103,23 @@ class Backfill:
         newest: list[Page] = []
         if not self.job.wants & repos.FOLLOWS:
             newest = [self._read_page(name, None, pds.FIRST_RECORDS) for name in (POST, REPOST)]
+        opening = Opening(self.job, rev, newest, partial(self._begin, newest), self._home())
         changes = [change for page in newest for change in page.changes]
-        stored = self._write(partial(self._save_opening, rev, newest), changes)
+        stored = self.sources.write(pages.open_repos, opening, self.job.author_id, changes)
         crash_point("snapshot: stored")
         if stored is Snapshot.BEHIND:
             raise FetchFailed("the PDS is behind the stream")
         # Everybody's newest page comes before anybody's second one.
         return stored is Snapshot.STORED and (not newest or self._is_listed())
 
-    def _save_opening(self, rev: int, newest: list[Page]) -> Snapshot:
-        self._remember_home()
+    def _begin(self, newest: Sequence[Page], least: Mapping[str, str]) -> Progress:
+        """How far the job is with these pages; `least`: the least keys that we hold."""
         # What an earlier turn listed is older than this rev.
-        floors = {name: self._floor(name) for name in (POST, REPOST)}
+        floors = {name: self._floor(least.get(name)) for name in (POST, REPOST)}
         self.progress = Progress(floors=floors, home=self.pds_url)
         for page in newest:
             self._advance_from_newest(page.collection, page.lower)
-        job, epoch = self.job, self.sources.epoch
-        if not newest:
-            return pages.store_snapshot(job, rev, self.progress, epoch, _now_us())
-        return pages.open_repo(job, rev, newest, self.progress, epoch, _now_us())
+        return self.progress
 
     def _advance_from_newest(self, collection: str, lower: str | None) -> None:
         """Where the second page begins."""
@@ -133,29 +132,32 @@ class Backfill:
             # Read upwards from a floor that was not low enough: once more, from the one known now.
             self.progress.begin_anew(collection)
 
-    def _floor(self, collection: str) -> str:
+    def _floor(self, least: str | None) -> str:
         """The key down to which a collection has to be listed."""
         # What we have had below that may have been deleted meanwhile: it is read again as well.
         floor = self._usual_floor()
-        return min(floor, pages.least_key(self.job.author_id, collection) or floor)
+        return floor if least is None else min(floor, least)
 
     def _usual_floor(self) -> str:
         wanted = max(0, _now_us() - self.sources.backfill_days * DAY_US) << 10
         return int_to_tid(min(wanted, self.job.horizon_rkey))
 
-    def _remember_home(self) -> None:
-        if self.looked_up is not None:
-            remember(self.looked_up)
+    def _home(self) -> StoredIdentity | None:
+        """To be remembered with what is written next."""
+        return None if self.looked_up is None else as_stored(self.looked_up)
+
+    def _remember_home(self, home: Home) -> None:
+        self.sources.write(pages.remember_homes, as_stored(home), self.job.author_id)
 
     def _fetch(self) -> None:
-        job, epoch = self.job, self.sources.epoch
+        job = self.job
         # Whom a viewer follows comes first: it decides what all others wait for.
         if job.wants & repos.FOLLOWS and not self._list_all(FOLLOW):
             return
         if not self._is_begun():
             if not (self._list_page(POST) and self._list_page(REPOST)):
                 return
-            is_current = self._write(lambda: pages.mark_partial(job, epoch))
+            is_current = self.sources.write(pages.mark_partial, job, job.author_id)
             crash_point("newest pages: marked")
             if not is_current or not self._is_listed():
                 return
@@ -164,7 +166,7 @@ class Backfill:
             stops = [tid_to_int(key) for key in self.progress.horizons.values()]
             horizon = max(stops, default=0)
             crash_point("finish: all pages committed")
-            self._write(lambda: pages.finish(job, horizon, epoch, _now_us()))
+            self.sources.write(pages.finish, Whole(job, horizon), job.author_id)
             crash_point("finish: live and gaps closed")
 
     def _is_begun(self) -> bool:
@@ -192,15 +194,13 @@ class Backfill:
             return False
         page = self._read_page(collection, self.progress.cursors.get(collection))
         self._advance(collection, page.lower)
-        is_current = self._write(partial(self._save_page, page, self._priority()), page.changes)
+        listed = Listed(self.job, page, self.progress, self._priority(), self._home())
+        is_current = self.sources.write(
+            pages.commit_pages, listed, self.job.author_id, page.changes
+        )
         self.has_progress = True
         crash_point("page: committed")
-        return bool(is_current)
-
-    def _save_page(self, page: Page, priority: int) -> bool:
-        self._remember_home()
-        job, epoch = self.job, self.sources.epoch
-        return pages.commit_page(job, page, self.progress, priority, epoch, _now_us())
+        return is_current
 
     def _read_page(self, collection: str, upper: str | None, limit: int | None = None) -> Page:
         listing = Listing(self.sources.fetcher, self.pds_url, self.job.did, collection, self._go_on)
@@ -254,7 +254,7 @@ class Backfill:
             if self.looked_up.pds_url != self.pds_url:
                 failure = FetchFailed("the repo has moved", retry_after_s=0.0)
         if self.looked_up is not None:
-            self._write(self._remember_home)
+            self._remember_home(self.looked_up)
         raise failure
 
     def _may_have_moved(self, failure: FetchFailed) -> bool:
@@ -270,17 +270,14 @@ class Backfill:
         status = STATUSES.get(gone.name) or self._reason(pds_url)
         if status is None:
             raise FetchFailed(f"the PDS refuses: {gone.name} {gone}") from gone
-        try:
-            self.looked_up = look_up_home(self.sources.directory, self.job.did)
-            is_believed = pds_url == self.looked_up.pds_url
-        except NotFound:
-            is_believed = True
-        if not is_believed:
-            self._write(self._remember_home)
+        home = None
+        with suppress(NotFound):
+            home = self.looked_up = look_up_home(self.sources.directory, self.job.did)
+        if home is not None and home.pds_url != pds_url:
+            self._remember_home(home)
             raise FetchFailed("the repo has moved", retry_after_s=0.0) from gone
         log.info("repo not shown did=%s status=%s", self.job.did, status)
-        job, epoch = self.job, self.sources.epoch
-        self._write(lambda: pages.finish_inactive(job, status, epoch, _now_us()))
+        self.sources.write(pages.finish_inactive, (self.job, status), self.job.author_id)
         crash_point("absence: settled")
 
     def _reason(self, pds_url: str | None) -> str | None:
@@ -291,9 +288,6 @@ class Backfill:
             except NotFound as gone:
                 return STATUSES.get(gone.name)
         return None
-
-    def _write(self, action: Callable[[], Any], changes: Sequence[Change] = ()) -> Any:
-        return self.sources.write(action, self.job.author_id, changes)
 
 
 def _now_us() -> int:

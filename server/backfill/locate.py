@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from server.core.errors import FetchFailed, NotFound
 from server.identity.did import Directory, Identity
 from server.storage import authors
+from server.storage.authors import StoredIdentity
 
 LOOKUP_SECONDS = 10.0
 
@@ -42,14 +43,14 @@ def look_up_home(directory: Directory, did: str) -> Home:
     return Home(identity.pds_url, identity, asked_us)
 
 
-def remember(home: Home) -> None:
-    """Spare the next one the look-up."""
+def as_stored(home: Home) -> StoredIdentity:
+    """As it is remembered, to spare the next one the look-up."""
     found = home.identity
-    authors.save_identity(found.did, found.handle, found.pds_url, found.signing_key, home.asked_us)
+    return StoredIdentity(found.did, found.handle, found.pds_url, found.signing_key, home.asked_us)
 
 
 def look_up_pds(directory: Directory, did: str) -> str:
     """The PDS of a repo, looked up now and remembered; raises like `look_up_home`."""
     home = look_up_home(directory, did)
-    remember(home)
+    authors.save_identities([as_stored(home)])
     return home.pds_url

@@ -1,13 +1,18 @@
 """What the backfill's jobs and looks have in common: whom they ask, and what absence is called."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from server.backfill.locate import NOT_LISTED
 from server.core.projection import Change
 from server.identity.did import Directory
 from server.identity.fetcher import Fetcher
+from server.storage.group_commit import Group, GroupCommit, Write, commit_group
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 # What a PDS may say of a repo that it does not show, and the directory: our words, from theirs.
 STATUSES = {
@@ -21,16 +26,24 @@ STATUSES = {
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a job needs of the world.
-
-    `write` does in a transaction what it is given, with the author whose repo that is about, and
-    what it saves: see GroupCommit.
-    """
+    """What a job needs of the world. Without `writer`, each of its writes is a group of its own."""
 
     fetcher: Fetcher
     directory: Directory
     backfill_days: int
     epoch: int
-    write: Callable[[Callable[[], Any], int, Sequence[Change]], Any] = (
-        lambda action, _author_id, _changes: action()
-    )
+    writer: GroupCommit | None = None
+
+    def write(
+        self,
+        save: Callable[[Sequence[A], Group], Sequence[R]],
+        argument: A,
+        author_id: int,
+        changes: Sequence[Change] = (),
+    ) -> R:
+        """Do it in a transaction, which may hold others' writes: see GroupCommit."""
+        if self.writer is not None:
+            return self.writer.write(save, argument, author_id, changes)
+        alone = Write(save, argument, author_id, changes)
+        result: R = commit_group([alone], self.epoch, time.time_ns() // 1000)[0]
+        return result

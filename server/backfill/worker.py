@@ -35,7 +35,7 @@ from server.core.errors import FetchFailed
 from server.core.metrics import IngestMetrics
 from server.storage import jobs
 from server.storage.crash_points import crash_point
-from server.storage.group_commit import GroupCommit
+from server.storage.group_commit import GroupCommit, one_by_one
 from server.storage.jobs import Job
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ class BackfillWorkers:
         stop: StopEvent,
         metrics: IngestMetrics | None = None,
     ) -> None:
-        self.writer = GroupCommit()
-        self.sources = replace(sources, write=self.writer.write)
+        self.writer = GroupCommit(sources.epoch)
+        self.sources = replace(sources, writer=self.writer)
         self.workers = workers
         self.reserve = max(1, workers // RESERVE_SHARE)
         self.stop = stop
@@ -163,7 +163,7 @@ class BackfillWorkers:
         not_before_us = _now_us() + int(pause_s * 1_000_000)
         crash_point("failure: not yet noted")
         failed = partial(jobs.fail, job, str(error), not_before_us)
-        self.sources.write(failed, job.author_id, ())
+        self.sources.write(one_by_one, failed, job.author_id)
         crash_point("failure: noted")
 
 

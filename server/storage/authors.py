@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from server.storage.database import execute, rows, value
-from server.storage.many_rows import execute_in, insert_rows, rows_in
+from server.storage.database import for_update, rows, value, write_transaction
+from server.storage.many_rows import execute_in, insert_rows, rows_in, update_rows
 
 # A page names a hundred accounts or two, and mostly the same few thousand. The memory is emptied
 # when it is full: 130 bytes each, 25 MB.
@@ -113,15 +113,29 @@ def save_identity(
     A doubt that came up while the document was being asked for is not settled by it, and an answer
     to a later question is not replaced: a key that was revoked would be back.
     """
-    execute(
-        "UPDATE authors SET handle = ?, pds_url = ?, signing_key = ?,"
-        " checked_us = CASE WHEN checked_us < ? THEN checked_us ELSE ? END"
-        " WHERE did = ? AND coalesce(checked_us, 0) NOT BETWEEN ? AND ?",
-        (
-            *(handle, pds_url, signing_key, -checked_us, checked_us, did),
-            *(checked_us + 1, checked_us + MAX_AHEAD_US),
-        ),
-    )
+    save_identities([StoredIdentity(did, handle, pds_url, signing_key, checked_us)])
+
+
+def save_identities(identities: Iterable[StoredIdentity]) -> None:
+    """The same for several accounts, which may be none."""
+    asked = {one.did: one for one in identities}
+    if not asked:
+        return
+    with write_transaction():
+        known = rows_in(
+            "SELECT did, coalesce(checked_us, 0) FROM authors WHERE did",
+            sorted(asked),
+            f"ORDER BY id {for_update()}",
+        )
+        values = []
+        for did, held_us in known:
+            one = asked[did]
+            if one.checked_us < held_us <= one.checked_us + MAX_AHEAD_US:
+                continue
+            # A doubt is minus the time at which it came up.
+            checked_us = held_us if held_us < -one.checked_us else one.checked_us
+            values.append((did, one.handle, one.pds_url, one.signing_key, checked_us))
+        update_rows("authors", ("handle", "pds_url", "signing_key", "checked_us"), ("did",), values)
 
 
 def outdate_identities(dids: Iterable[str], now_us: int) -> None:

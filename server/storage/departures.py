@@ -162,7 +162,7 @@ def _let_go(repo: Repo, now_us: int) -> bool:
     # Nobody hears any more whom they follow.
     follow_backs.doubt([repo.author_id], now_us)
     # Nobody misses anything of theirs any more.
-    gaps.close_for_author(repo.author_id, now_us)
+    gaps.close_for_authors([repo.author_id], now_us)
     return True
 
 

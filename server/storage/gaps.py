@@ -4,12 +4,12 @@ A gap of one author closes when that author is complete again; one of everybody 
 when every repo that it reset is, or has a gap of its own from then on (`keep_for_author`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from server.storage import follow_backs, repos
 from server.storage.database import execute, rows, value
-from server.storage.many_rows import insert_rows, rows_in
+from server.storage.many_rows import execute_in, insert_rows, rows_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,12 @@ def keep_for_author(author_id: int) -> None:
     )
 
 
-def close_for_author(author_id: int, now_us: int) -> None:
-    """The author is complete again."""
-    execute(
-        "UPDATE gaps SET closed_us = ? WHERE author_id = ? AND closed_us IS NULL",
-        (now_us, author_id),
+def close_for_authors(author_ids: Sequence[int], now_us: int) -> None:
+    """These authors are complete again."""
+    execute_in(
+        "UPDATE gaps SET closed_us = ? WHERE closed_us IS NULL AND author_id",
+        author_ids,
+        (now_us,),
     )
 
 

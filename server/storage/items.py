@@ -56,10 +56,15 @@ class Names:
         return (None, None) if ref is None else (self.authors[ref.did], self.rkeys[ref.rkey])
 
 
-def are_more_than(count: int, author_id: int) -> bool:
-    """Whether we hold more of an author's items than so many."""
-    sql = "SELECT 1 FROM feed_items WHERE author_id = ? LIMIT 1 OFFSET ?"
-    return bool(rows(sql, (author_id, count)))
+def who_has_more_than(count: int, author_ids: Iterable[int]) -> set[int]:
+    """Those of these authors of whom we hold more items than so many."""
+    found = rows_in(
+        "SELECT r.author_id FROM repos r WHERE (SELECT 1 FROM feed_items i"
+        " WHERE i.author_id = r.author_id LIMIT 1 OFFSET ?) = 1 AND r.author_id",
+        sorted(set(author_ids)),
+        before=(count,),
+    )
+    return {number for (number,) in found}
 
 
 def name(changes: Iterable[object], dids: Iterable[str]) -> Names:

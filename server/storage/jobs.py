@@ -1,11 +1,12 @@
 """Backfill jobs: one row for each repo that is not complete, in the order in which they are due."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, field
 
 from server.storage import leases, repos
 from server.storage.database import execute, rows, value
+from server.storage.many_rows import execute_in, update_rows
 
 # A job that keeps failing stays, and is tried at least this often. No host is left alone for longer
 # than that either (identity/hosts.py).
@@ -112,18 +113,22 @@ def fail(job: Job, error: str, not_before_us: int) -> None:
     )
 
 
-def save_progress(job: Job, progress: Progress, priority: int, now_us: int) -> None:
-    """How far the job is, in the transaction of the page that got it there."""
-    execute(
-        "UPDATE backfill_jobs SET progress = ?, priority = ?, not_before_us = ?, attempts = 0,"
-        " last_error = NULL WHERE author_id = ?",
-        (progress.encode(), priority, now_us, job.author_id),
+def save_progress(steps: Iterable[tuple[Job, Progress, int]], now_us: int) -> None:
+    """How far jobs are, and how urgent from now on, in the transaction that got them there."""
+    update_rows(
+        "backfill_jobs",
+        ("progress", "priority", "not_before_us", "attempts", "last_error"),
+        ("author_id",),
+        [
+            (job.author_id, progress.encode(), priority, now_us, 0, None)
+            for job, progress, priority in steps
+        ],
     )
 
 
-def remove(author_id: int) -> None:
-    """The job is done."""
-    execute("DELETE FROM backfill_jobs WHERE author_id = ?", (author_id,))
+def remove(author_ids: Sequence[int]) -> None:
+    """These jobs are done."""
+    execute_in("DELETE FROM backfill_jobs WHERE author_id", author_ids)
 
 
 def count() -> int:

@@ -93,16 +93,32 @@ def rows_by_key(
 
     A join, because SQLite finds no index for `(a, b) IN (VALUES …)` and would read the whole table.
     """
+    return _rows_joined(columns, table, _are_same(key, "t"), keys, len(key))
+
+
+def rows_between(
+    columns: str, table: str, key: Sequence[str], ranges: Iterable[Sequence[object]]
+) -> list[tuple[Any, ...]]:
+    """The same for ranges of the last column of `key`: the others, its least and its greatest."""
+    *same, last = key
+    least, greatest = len(key), len(key) + 1
+    within = f"t.{last} BETWEEN v.column{least} AND v.column{greatest}"
+    condition = " AND ".join([*([_are_same(same, "t")] if same else []), within])
+    return _rows_joined(columns, table, condition, ranges, greatest)
+
+
+def _rows_joined(
+    columns: str, table: str, condition: str, listed: Iterable[Sequence[object]], width: int
+) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
-    for chunk in _chunks(list(keys), CHUNK // len(key)):
+    for chunk in _chunks(list(listed), CHUNK // width):
         if is_sqlite():
-            listed = f"(VALUES {', '.join([_marks(len(key))] * len(chunk))}) v"
+            values = f"(VALUES {', '.join([_marks(width)] * len(chunk))}) v"
             parameters: list[Any] = [part for one in chunk for part in one]
         else:
-            listed, parameters = as_table("v", chunk)
+            values, parameters = as_table("v", chunk)
         found += rows(
-            f"SELECT {columns} FROM {listed} CROSS JOIN {table} t WHERE {_are_same(key, 't')}",
-            parameters,
+            f"SELECT {columns} FROM {values} CROSS JOIN {table} t WHERE {condition}", parameters
         )
     return found
 

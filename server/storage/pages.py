@@ -1,10 +1,10 @@
-"""What a backfill writes: one transaction for each page that it read from a PDS.
+"""What backfills write: each step of a job is one write, saved with others' (group_commit.py).
 
 The order of a backfill is the reason that it leaves no seam (docs/architecture.md draws it):
-the repo is tracked and confirmed · its rev is read (`store_snapshot`) · pages are read, each as new
-as that rev or newer, and committed (`commit_page`) · the repo is live from that rev on (`finish`).
-Meanwhile the stream goes on writing; for any record, the later rev wins. The rev may be stored
-together with the first pages (`open_repo`): what counts is that it was read before they were.
+the repo is tracked and confirmed · its rev is read · pages are read, each as new as that rev or
+newer, and committed (`open_repos`, which stores the rev as well, and `commit_pages`) · the repo is
+live from that rev on (`finish`). Meanwhile the stream goes on writing; for any record, the later
+rev wins.
 
 Three revs say whether a PDS's pages and the stream's commits are one repo. `rev` is the last commit
 that the stream told since the reset, `chain_since` the one that the first of these continues, and
@@ -14,30 +14,29 @@ with them; of pages as of 4 nobody knows whether 5 is in them: that PDS is BEHIN
 are 9 (`require_revs`), for the rows of 9 are written, and older pages would take them away. A LIVE
 repo has all up to `rev`, and if it `is_chained` the next commit has to continue that.
 
-Every function returns False, and writes nothing, when the repo was reset since the job began: the
-reset queued a new job. All raise LeaseLost when somebody else leads.
+Every function is a `save` of group_commit.py: it runs in a transaction of one who leads, which
+holds the repos, and takes one step of each of several authors. Of a repo that was reset since its
+job began nothing is written, as the reset queued a new job: the result for it is False.
 """
 
 import logging
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from server.core.projection import SaveFollow, SaveItem
-from server.core.syntax import FOLLOW, int_to_tid, is_tid, tid_to_int
-from server.storage import gaps, items, jobs, leases, repos, rkeys, tombstones
-from server.storage.conflicts import retry_conflicts
+from server.core.syntax import FOLLOW, int_to_tid, is_tid
+from server.storage import authors, gaps, items, jobs, repos, tombstones
+from server.storage.authors import StoredIdentity
 from server.storage.crash_points import crash_point
-from server.storage.database import execute, rows, write_transaction
-from server.storage.follows import are_cut, drop_follows, priority_of_more, save_follows
-from server.storage.items import COLLECTIONS, Key, Names
+from server.storage.follows import are_cut
+from server.storage.group_commit import Group
 from server.storage.jobs import Job, Progress
-from server.storage.repos import Repo
+from server.storage.many_rows import execute_in, update_rows
+from server.storage.page_rows import Page, least_keys, save_pages
+from server.storage.repos import Repo, load_repos
 from server.storage.touched import touch
 
 log = logging.getLogger(__name__)
-
-_MAX_TID = 2**63 - 1
 
 # Items of one author with which a listing ends, complete down to where it came. Bluesky's own PDSes
 # let nobody make more than 11,666 records a day, so this is more than a month of a tireless bot.
@@ -49,18 +48,37 @@ BEHIND_ATTEMPTS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Records of one collection as a PDS listed them, in descending order of their keys.
+class Opening:
+    """The rev of a repo, and the newest page of each collection, read after it; none of a viewer's.
 
-    It covers every key from `lower` (None: the least) up to, but not with, `upper` (None: beyond
-    the greatest): a record of ours in there that is not `listed` is gone.
+    `begin` is given the least key that we hold of each collection, and says how far down the job
+    is. `home`: what the directory said, if it was asked.
     """
 
-    collection: str
-    changes: Sequence[SaveItem | SaveFollow]
-    listed: Set[str]
-    upper: str | None
-    lower: str | None
+    job: Job
+    rev: int
+    newest: Sequence[Page]
+    begin: Callable[[Mapping[str, str]], Progress]
+    home: StoredIdentity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page, and how far its job is then, and how urgent."""
+
+    job: Job
+    page: Page
+    progress: Progress
+    priority: int
+    home: StoredIdentity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A repo that is complete down to a record key; 0: to its beginning."""
+
+    job: Job
+    horizon_rkey: int
 
 
 class Snapshot(Enum):
@@ -71,219 +89,170 @@ class Snapshot(Enum):
     BEHIND = "the stream has shown a later commit, without all that came before it"
 
 
-@retry_conflicts
-def store_snapshot(job: Job, rev: int, progress: Progress, epoch: int, now_us: int) -> Snapshot:
-    """Every page read from now on is at least as new as `rev`, and `progress` says how far down.
+def open_repos(openings: Sequence[Opening], group: Group) -> list[Snapshot]:
+    """Every page read from now on is at least as new as the rev. With pages, one can be shown.
 
-    BEHIND says that this cannot do: a commit is missing between `rev` and what the stream showed,
+    BEHIND says that this cannot do: a commit is missing between the rev and what the stream showed,
     or is written already and would be taken away again. It is not said for ever: from a job that
-    has failed BEHIND_ATTEMPTS times, `rev` is taken as it is.
+    has failed BEHIND_ATTEMPTS times, the rev is taken as it is.
     """
-    with write_transaction():
-        stored = _store_snapshot(job, _locked(job, epoch), rev)
-        if stored is Snapshot.STORED:
-            jobs.save_progress(job, progress, job.priority, now_us)
-    return stored
+    _remember_homes(openings)
+    held = load_repos(opening.job.author_id for opening in openings)
+    became = [_judge(opening, held.get(opening.job.author_id)) for opening in openings]
+    stored = [
+        opening for opening, is_ in zip(openings, became, strict=True) if is_ is Snapshot.STORED
+    ]
+    _store_revs(stored, held)
+    # What we hold of them before anything is saved.
+    least = least_keys(opening.job.author_id for opening in stored)
+    begun = [opening for opening in stored if opening.newest]
+    revs = {opening.job.author_id: opening.rev for opening in begun}
+    pages = [(opening.job.author_id, page) for opening in begun for page in opening.newest]
+    save_pages(pages, revs, group)
+    jobs.save_progress((_begin(opening, least) for opening in stored), group.now_us)
+    _set_partial(revs)
+    return became
 
 
-@retry_conflicts
-def commit_page(
-    job: Job, page: Page, progress: Progress, priority: int, epoch: int, now_us: int
-) -> bool:
-    """Save a page: what it lists is there, what it does not list is gone.
+def commit_pages(listed: Sequence[Listed], group: Group) -> list[bool]:
+    """Save pages: what they list is there, what they do not list is gone.
 
-    If we have all that we take of the collection then, that is put down in the caller's `progress`.
+    If we have all that we take of a collection then, that is put down in the caller's `progress`.
     """
-    names = items.name(page.changes, [job.did])
-    with write_transaction():
-        repo = _locked(job, epoch)
-        if repo is None:
-            return False
-        _save_page(job, page, names, repo.snapshot_rev, now_us)
-        _end_what_is_too_much(job, page, progress, now_us)
-        jobs.save_progress(job, progress, priority, now_us)
-    return True
+    _remember_homes(listed)
+    held = _held([one.job for one in listed])
+    current = [one for one in listed if one.job.author_id in held]
+    revs = {number: repo.snapshot_rev for number, repo in held.items()}
+    save_pages([(one.job.author_id, one.page) for one in current], revs, group)
+    _end_what_is_too_much(current, group.now_us)
+    jobs.save_progress(((one.job, one.progress, one.priority) for one in current), group.now_us)
+    return [one.job.author_id in held for one in listed]
 
 
-@retry_conflicts
-def open_repo(
-    job: Job, rev: int, newest: Sequence[Page], progress: Progress, epoch: int, now_us: int
-) -> Snapshot:
-    """The rev and the newest page of each collection, read after it: a first page can be shown."""
-    names = items.name([change for page in newest for change in page.changes], [job.did])
-    with write_transaction():
-        stored = _store_snapshot(job, _locked(job, epoch), rev)
-        if stored is Snapshot.STORED:
-            for page in newest:
-                _save_page(job, page, names, rev, now_us)
-            jobs.save_progress(job, progress, repos.OLDER_PAGES, now_us)
-            _set_state(job.author_id, repos.PARTIAL)
-    return stored
-
-
-@retry_conflicts
-def mark_partial(job: Job, epoch: int) -> bool:
+def mark_partial(begun: Sequence[Job], _group: Group) -> list[bool]:
     """The newest page of each collection is there: a first page can be shown."""
-    with write_transaction():
-        if _locked(job, epoch) is None:
-            return False
-        _set_state(job.author_id, repos.PARTIAL)
-    return True
+    held = _held(begun)
+    _set_partial(held)
+    return [job.author_id in held for job in begun]
 
 
-@retry_conflicts
-def finish(job: Job, horizon_rkey: int, epoch: int, now_us: int) -> bool:
-    """The repo is complete down to `horizon_rkey` (0: to its beginning), and goes on live."""
-    with write_transaction():
-        repo = _locked(job, epoch)
-        if repo is None:
-            return False
-        execute(
-            "UPDATE repos SET state = ?, rev = ?, snapshot_rev = 0, horizon_rkey = ?, live_us = ?"
-            " WHERE author_id = ?",
-            (repos.LIVE, max(repo.rev, repo.snapshot_rev), horizon_rkey, now_us, job.author_id),
-        )
-        touch([job.author_id])
-        repos.take_back_absence(job.author_id)
-        crash_point("finish: inside, gaps not closed")
-        _done(job.author_id, now_us)
-    return True
+def finish(whole: Sequence[Whole], group: Group) -> list[bool]:
+    """These repos are complete, and go on live."""
+    held = _held([one.job for one in whole])
+    update_rows(
+        "repos",
+        ("state", "rev", "snapshot_rev", "horizon_rkey", "live_us"),
+        ("author_id",),
+        [
+            (
+                number,
+                repos.LIVE,
+                max(repo.rev, repo.snapshot_rev),
+                0,
+                one.horizon_rkey,
+                group.now_us,
+            )
+            for one in whole
+            if (repo := held.get(number := one.job.author_id)) is not None
+        ],
+    )
+    touch(held)
+    repos.take_back_absences(list(held))
+    crash_point("finish: inside, gaps not closed")
+    _done(list(held), group.now_us)
+    return [one.job.author_id in held for one in whole]
 
 
-@retry_conflicts
-def finish_inactive(job: Job, status: str, epoch: int, now_us: int) -> bool:
-    """The PDS does not show the repo: hide its items until an event of the repo says otherwise."""
-    with write_transaction():
-        if _locked(job, epoch) is None:
-            return False
+def finish_inactive(absent: Sequence[tuple[Job, str]], group: Group) -> list[bool]:
+    """PDSes do not show these repos: hide their items until an event of each says otherwise."""
+    held = _held([job for job, _ in absent])
+    said = {job.author_id: status for job, status in absent if job.author_id in held}
+    for number, status in said.items():
         # Who was called deleted by another is not called less by who agrees: it takes two for the
         # rows to go (backfill/accounts.py).
         agrees = repos.PDS_SAYS + status in (repos.DELETED_AT_PDS, repos.UNLISTED)
-        if not (agrees and repos.is_called_deleted(job.author_id)):
-            repos.set_status(job.author_id, is_active=False, status=repos.PDS_SAYS + status)
-        execute(
-            "UPDATE repos SET state = ?, snapshot_rev = 0 WHERE author_id = ?",
-            (repos.LIVE, job.author_id),
-        )
-        touch([job.author_id])
-        crash_point("absence: inside")
-        _done(job.author_id, now_us)
-    return True
+        if not (agrees and repos.is_called_deleted(number)):
+            repos.set_status(number, is_active=False, status=repos.PDS_SAYS + status)
+    execute_in("UPDATE repos SET state = ?, snapshot_rev = 0 WHERE author_id", said, (repos.LIVE,))
+    touch(said)
+    crash_point("absence: inside")
+    _done(list(said), group.now_us)
+    return [job.author_id in held for job, _ in absent]
 
 
-def least_key(author_id: int, collection: str) -> str | None:
-    """The least record key, as text, of what we hold of a collection; None if we hold nothing."""
-    number = COLLECTIONS[collection]
-    of_author = "SELECT {} FROM feed_items WHERE author_id = ? AND collection = ? AND rkey {} 0"
-    least = rows(of_author.format("min(rkey)", ">="), (author_id, number))[0][0]
-    held = {int(rkey) for (rkey,) in rows(of_author.format("rkey", "<"), (author_id, number))}
-    if least is not None:
-        held.add(int(least))
-    return min(rkeys.decode_rkeys(held).values(), default=None)
+def remember_homes(homes: Sequence[StoredIdentity], _group: Group) -> list[None]:
+    """What the directory said, of jobs that have nothing else to write."""
+    authors.save_identities(homes)
+    return [None for _ in homes]
 
 
-def _locked(job: Job, epoch: int) -> Repo | None:
-    leases.fence(epoch)
-    repo = repos.load_repos([job.author_id]).get(job.author_id)
-    return repo if repo is not None and repo.epoch == job.epoch else None
+def _remember_homes(writes: Iterable[Opening | Listed]) -> None:
+    authors.save_identities(write.home for write in writes if write.home is not None)
 
 
-def _store_snapshot(job: Job, repo: Repo | None, rev: int) -> Snapshot:
-    if repo is None:
+def _held(of: Iterable[Job]) -> dict[int, Repo]:
+    """The repos of these jobs, without those that were reset since."""
+    epochs = {job.author_id: job.epoch for job in of}
+    return {n: repo for n, repo in load_repos(epochs).items() if repo.epoch == epochs[n]}
+
+
+def _judge(opening: Opening, repo: Repo | None) -> Snapshot:
+    if repo is None or repo.epoch != opening.job.epoch:
         return Snapshot.OUT_OF_DATE
-    if repo.rev > rev and repo.chain_since > rev:
-        if job.attempts < BEHIND_ATTEMPTS:
-            return Snapshot.BEHIND
-        execute("UPDATE repos SET rev = 0, chain_since = 0 WHERE author_id = ?", (job.author_id,))
-    # Whether there are too many follows will show again.
-    execute(
-        "UPDATE repos SET snapshot_rev = ?, wants = CASE WHEN wants >= ? THEN wants - ? ELSE wants"
-        " END WHERE author_id = ?",
-        (rev, repos.CUT, repos.CUT, job.author_id),
-    )
+    is_given_time = opening.job.attempts < BEHIND_ATTEMPTS
+    return Snapshot.BEHIND if is_given_time and _is_behind(opening, repo) else Snapshot.STORED
+
+
+def _is_behind(opening: Opening, repo: Repo) -> bool:
+    return repo.rev > opening.rev and repo.chain_since > opening.rev
+
+
+def _store_revs(stored: Sequence[Opening], held: Mapping[int, Repo]) -> None:
+    values = []
+    for opening in stored:
+        repo = held[opening.job.author_id]
+        rev, chain_since = (0, 0) if _is_behind(opening, repo) else (repo.rev, repo.chain_since)
+        # Whether there are too many follows will show again.
+        wants = repo.wants & ~repos.CUT
+        values.append((repo.author_id, rev, chain_since, opening.rev, wants))
+    update_rows("repos", ("rev", "chain_since", "snapshot_rev", "wants"), ("author_id",), values)
     crash_point("snapshot: inside")
-    return Snapshot.STORED
 
 
-def _save_page(job: Job, page: Page, names: Names, snapshot_rev: int, now_us: int) -> None:
-    number = COLLECTIONS[page.collection]
-    gone = _vanished(job.author_id, page)
-    by_key = {(job.author_id, names.rkeys[c.rkey], number): c for c in page.changes}
-    newer = {
-        key for key, (rev, _) in tombstones.load([*by_key, *gone]).items() if rev > snapshot_rev
-    }
-    _drop(page.collection, [key for key in gone if key not in newer])
-    kept = {key: change for key, change in by_key.items() if key not in newer}
-    items.save_items({k: c for k, c in kept.items() if isinstance(c, SaveItem)}, names)
-    if page.collection == FOLLOW:
-        follows = {k: c for k, c in kept.items() if isinstance(c, SaveFollow)}
-        save_follows(follows, names, now_us, priority_of_more(job.author_id))
-    crash_point("page: inside")
+def _begin(opening: Opening, least: Mapping[int, Mapping[str, str]]) -> tuple[Job, Progress, int]:
+    job = opening.job
+    priority = repos.OLDER_PAGES if opening.newest else job.priority
+    return job, opening.begin(least.get(job.author_id, {})), priority
 
 
-def _end_what_is_too_much(job: Job, page: Page, progress: Progress, now_us: int) -> None:
+def _end_what_is_too_much(listed: Iterable[Listed], now_us: int) -> None:
     """Go no further down in a collection of which we have all that we take."""
-    name = page.collection
-    if page.lower is None or progress.cursors.get(name) is None:
-        return
-    if name == FOLLOW:
-        if are_cut(job.author_id):
-            progress.end(name)
-    elif items.are_more_than(MAX_ITEMS, job.author_id):
-        log.warning("history cut did=%s: there is enough of it", job.did)
-        # Above all TIDs nothing says of when it is: then it is complete from now on.
-        progress.end(name, page.lower if is_tid(page.lower) else int_to_tid(now_us << 10))
-
-
-def _vanished(author_id: int, page: Page) -> list[Key]:
-    """Our records in the range of the page that the page does not list."""
-    number = COLLECTIONS[page.collection]
-    present = [key for low, high in _ranges(page) for key in _present(author_id, number, low, high)]
-    texts = rkeys.decode_rkeys(present)
-    return [
-        (author_id, key, number)
-        for key in present
-        if texts[key] not in page.listed
-        and (page.upper is None or texts[key] < page.upper)
-        and (page.lower is None or texts[key] >= page.lower)
+    going_on = [
+        one
+        for one in listed
+        if one.page.lower is not None and one.progress.cursors.get(one.page.collection) is not None
     ]
+    of_items = [one for one in going_on if one.page.collection != FOLLOW]
+    full = items.who_has_more_than(MAX_ITEMS, (one.job.author_id for one in of_items))
+    for one in going_on:
+        name, lower = one.page.collection, one.page.lower or ""
+        if name == FOLLOW:
+            if are_cut(one.job.author_id):
+                one.progress.end(name)
+        elif one.job.author_id in full:
+            log.warning("history cut did=%s: there is enough of it", one.job.did)
+            # Above all TIDs nothing says of when it is: then it is complete from now on.
+            one.progress.end(name, lower if is_tid(lower) else int_to_tid(now_us << 10))
 
 
-def _ranges(page: Page) -> Iterator[tuple[int, int]]:
-    """The numbers that the page's keys can have; odd keys are negative, and few."""
-    yield -(2**31), -1
-    lower = tid_to_int(page.lower) if page.lower is not None and is_tid(page.lower) else 0
-    upper = tid_to_int(page.upper) if page.upper is not None and is_tid(page.upper) else _MAX_TID
-    yield lower, upper
+def _set_partial(author_ids: Iterable[int]) -> None:
+    numbers = list(author_ids)
+    execute_in("UPDATE repos SET state = ? WHERE author_id", numbers, (repos.PARTIAL,))
+    touch(numbers)
 
 
-def _present(author_id: int, number: int, low: int, high: int) -> list[int]:
-    if number == COLLECTIONS[FOLLOW]:
-        sql = "SELECT rkey FROM follows WHERE viewer_id = ? AND rkey BETWEEN ? AND ?"
-        found = rows(sql, (author_id, low, high))
-    else:
-        found = rows(
-            "SELECT rkey FROM feed_items WHERE author_id = ? AND rkey BETWEEN ? AND ?"
-            " AND collection = ?",
-            (author_id, low, high, number),
-        )
-    return [int(rkey) for (rkey,) in found]
-
-
-def _drop(collection: str, keys: Sequence[Key]) -> None:
-    if collection == FOLLOW:
-        drop_follows(keys)
-    else:
-        items.drop_items(keys)
-
-
-def _set_state(author_id: int, state: int) -> None:
-    execute("UPDATE repos SET state = ? WHERE author_id = ?", (state, author_id))
-    touch([author_id])
-
-
-def _done(author_id: int, now_us: int) -> None:
-    jobs.remove(author_id)
-    tombstones.forget_alive(author_id)
-    gaps.close_for_author(author_id, now_us)
+def _done(author_ids: Sequence[int], now_us: int) -> None:
+    jobs.remove(author_ids)
+    tombstones.forget_alive(author_ids)
+    gaps.close_for_authors(author_ids, now_us)
     gaps.close_healed(now_us)

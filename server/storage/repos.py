@@ -235,14 +235,15 @@ def is_called(author_id: int, status: str | None) -> bool:
     return value(sql, (author_id, status)) is not None
 
 
-def take_back_absence(author_id: int) -> None:
-    """Show an account again that only its PDS had called absent, and now shows."""
-    execute(
-        "UPDATE repos SET is_active = 1, status = NULL"
-        " WHERE author_id = ? AND substr(status, 1, 4) = ?",
-        (author_id, PDS_SAYS),
+def take_back_absences(author_ids: Sequence[int]) -> None:
+    """Show accounts again that only their PDSes had called absent, and now show."""
+    execute_in(
+        "UPDATE repos SET is_active = 1, status = NULL WHERE substr(status, 1, 4) = ?"
+        " AND author_id",
+        author_ids,
+        (PDS_SAYS,),
     )
-    touch([author_id])
+    touch(author_ids)
 
 
 def tracked_since(version: int) -> Iterator[TrackedRepo]:

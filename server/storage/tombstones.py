@@ -4,12 +4,12 @@ A page of a repo is as old as the rev that was read before it. What the stream s
 wins over the page, and what it said at an earlier one does not: hence a rev beside every mark.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute
 from server.storage.items import RECORD, Key
-from server.storage.many_rows import delete_rows, insert_rows, rows_by_key
+from server.storage.many_rows import delete_rows, execute_in, insert_rows, rows_by_key
 
 
 def load(keys: Iterable[Key]) -> dict[Key, tuple[int, bool]]:
@@ -38,9 +38,9 @@ def forget(keys: Iterable[Key]) -> None:
     delete_rows("tombstones", RECORD, list(keys))
 
 
-def forget_alive(author_id: int) -> None:
-    """The backfill of this author is over: what is alive needs no mark any more."""
-    execute("DELETE FROM tombstones WHERE author_id = ? AND is_alive = 1", (author_id,))
+def forget_alive(author_ids: Sequence[int]) -> None:
+    """The backfills of these authors are over: what is alive needs no mark any more."""
+    execute_in("DELETE FROM tombstones WHERE is_alive = 1 AND author_id", author_ids)
 
 
 @retry_conflicts

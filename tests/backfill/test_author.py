@@ -1,11 +1,11 @@
 """The backfill of one repo against a PDS with real sockets, honest and otherwise."""
 
-from dataclasses import replace
 from threading import Event as StopEvent
 
 import pytest
 
 from server.backfill import pds
+from server.backfill import sources as sources_of_jobs
 from server.backfill.author import Backfill
 from server.core.errors import FetchFailed
 from server.core.events import RecordOp
@@ -66,15 +66,17 @@ def test_records_older_than_the_horizon_are_left_to_others(net, alice, sources, 
     assert value("SELECT horizon_rkey FROM repos") > 0
 
 
-def test_each_write_says_whose_repo_it_locks_and_what_it_saves(net, alice, sources):
+def test_each_write_says_whose_repo_it_locks_and_what_it_saves(net, alice, sources, monkeypatch):
     alice.repost(alice.post("one"))
     told = []
+    commit_group = sources_of_jobs.commit_group
 
-    def write(action, author_id, changes):
-        told.append((author_id, sorted(change.collection for change in changes)))
-        return action()
+    def watched(writes, *rest):
+        told.extend((one.repo, sorted(c.collection for c in one.changes)) for one in writes)
+        return commit_group(writes, *rest)
 
-    fetch(alice, replace(sources, write=write))
+    monkeypatch.setattr(sources_of_jobs, "commit_group", watched)
+    fetch(alice, sources)
     number = value("SELECT author_id FROM repos")
     assert told[0] == (number, [POST, REPOST])
     assert {author_id for author_id, _ in told} == {number}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from server.backfill import author, pds
+from server.backfill import author, pds, sources
 from server.core.syntax import FOLLOW
-from server.storage import departures, pages, repos, viewers
+from server.storage import departures, repos, viewers
 from server.storage.authors import author_id
 from server.storage.database import database, execute, value
 from server.storage.gaps import open_gaps
@@ -35,8 +35,7 @@ def run(monkeypatch):
 
         return write_later
 
-    for name in ("open_repo", "store_snapshot", "commit_page", "mark_partial", "finish"):
-        monkeypatch.setattr(pages, name, interrupted(getattr(pages, name)))
+    monkeypatch.setattr(sources, "commit_group", interrupted(sources.commit_group))
 
     def run_world(seed, rkeys, backfill_days, kind=SeamWorld):
         worlds[:] = [kind(seed, rkeys, backfill_days)]

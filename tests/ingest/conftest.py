@@ -12,14 +12,14 @@ from server.core.syntax import tid_to_int
 from server.ingest import place, start, subscriber, websocket, writer
 from server.ingest import reading as reading_module
 from server.ingest.subscriber import Subscriber
-from server.storage import leases, pages, repos
+from server.storage import leases, repos
 from server.storage.authors import author_ids
 from server.storage.cursors import load_cursor
 from server.storage.database import database, write_transaction
 from server.storage.gaps import open_gaps
 from server.storage.leases import Lease
 from simnet import Account, Network
-from tests.builders import NOW_US, job_of_did, store_snapshot
+from tests.builders import NOW_US, finish, job_of_did, store_snapshot
 
 WAIT_SECONDS = 10.0
 
@@ -120,7 +120,7 @@ def tracked(lease: Lease) -> Callable[..., None]:
             assert job is not None
             rev = tid_to_int(account.state.repo.head.rev)
             assert store_snapshot(job, rev, lease.epoch)
-            assert pages.finish(job, 0, lease.epoch, NOW_US)
+            assert finish(job, 0, lease.epoch)
         leases.confirm(lease.epoch, -1)
 
     return track

@@ -15,16 +15,18 @@ from server.ingest.place import Place
 from server.ingest.source import source_of
 from server.ingest.tracked import TrackedSet
 from server.ingest.writer import BatchWriter
-from server.storage import pages, viewers
+from server.storage import viewers
 from server.storage.batch import Batch
 from server.storage.database import rows
-from server.storage.jobs import Progress
-from server.storage.pages import Page, Snapshot
+from server.storage.page_rows import Page
+from server.storage.pages import Snapshot
 from tests.builders import (
     NOW_MS,
     NOW_US,
     Stream,
+    commit_page,
     did,
+    finish,
     iso,
     job_of,
     make_live,
@@ -120,8 +122,8 @@ def read_anew(told, names, behind):
         rev = max(1, told.revs.get(did(name), 1) - behind)
         if store_snapshot(job, rev, told.epoch) is Snapshot.STORED:
             has = Page(POST, [], {tid(number) for number in range(1, rev)}, None, None)
-            assert pages.commit_page(job, has, Progress(), 0, told.epoch, NOW_US)
-            assert pages.finish(job, 0, told.epoch, NOW_US)
+            assert commit_page(job, has, told.epoch)
+            assert finish(job, 0, told.epoch)
 
 
 def in_every_way(stories, look):

@@ -11,7 +11,7 @@ from server.storage.changes import commit_batch, commit_gap
 from server.storage.cursors import StreamCursor, load_cursor
 from server.storage.database import DatabaseError, execute, rows, value
 from server.storage.gaps import open_gaps
-from server.storage.pages import Snapshot, finish
+from server.storage.pages import Snapshot
 from tests.builders import (
     HOST,
     NOW_MS,
@@ -20,6 +20,7 @@ from tests.builders import (
     commit,
     did,
     drop,
+    finish,
     job_of,
     make_live,
     number_of,
@@ -210,7 +211,7 @@ def test_a_snapshot_after_a_hole_has_all_commits_that_were_seen(stream, since, h
     assert store_snapshot(job, 9, stream.epoch) is Snapshot.BEHIND
     assert len(keys()) == 3
     assert store_snapshot(job, 10, stream.epoch) is Snapshot.STORED
-    assert finish(job, 0, stream.epoch, NOW_US)
+    assert finish(job, 0, stream.epoch)
     assert not stream.save(Batch(commits=[commit("alice", 11, since=10)])).holes
 
 
@@ -232,7 +233,7 @@ def test_a_pds_that_stays_behind_is_believed_in_the_end(stream, monkeypatch):
         jobs.fail(job, "behind", NOW_US)
     job = job_of("alice", stream.epoch)
     assert store_snapshot(job, 5, stream.epoch) is Snapshot.STORED
-    assert finish(job, 0, stream.epoch, NOW_US)
+    assert finish(job, 0, stream.epoch)
     # It goes on from what the PDS has.
     assert not stream.save(Batch(commits=[commit("alice", 11, since=5)])).holes
 

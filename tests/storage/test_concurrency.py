@@ -6,19 +6,20 @@ import pytest
 
 from feeds import FEEDS
 from server.core.syntax import FOLLOW
-from server.storage import departures, jobs, pages, repos, viewers
+from server.storage import departures, jobs, repos, viewers
 from server.storage.batch import Batch
 from server.storage.changes import commit_gap
 from server.storage.database import value, write_transaction
 from server.storage.forget import forget
-from server.storage.group_commit import GroupCommit
-from server.storage.jobs import Progress
+from server.storage.group_commit import GroupCommit, one_by_one
+from server.storage.page_rows import Page
 from server.storage.timeline import timeline_page
 from tests.builders import (
     HOST,
     NOW_MS,
     NOW_US,
     Stream,
+    commit_page,
     confirm_all,
     did,
     follow,
@@ -63,10 +64,10 @@ class Crowd:
         for count in range(ROUNDS):
             changes = [follow(tid(n), f"{name}{count}{n}") for n in range(3)]
             changes += [follow(tid(5 + n), other) for n, other in enumerate(others)]
-            page = pages.Page(FOLLOW, changes, {c.rkey for c in changes}, None, None)
+            page = Page(FOLLOW, changes, {c.rkey for c in changes}, None, None)
             due = jobs.due(NOW_US * 2, 99, ())
             for job in [job for job in due if job.did == did(name)]:
-                pages.commit_page(job, page, Progress(), 0, self.epoch, NOW_US)
+                commit_page(job, page, self.epoch)
 
     def welcome(self):
         for count in range(ROUNDS):
@@ -220,7 +221,7 @@ def test_a_transaction_that_lost_against_another_is_run_again(postgresql, lease,
     """Equal posts of two authors at one moment: both want the same place."""
     track("ann", "ben")
     held = threading.Event()
-    group = GroupCommit()
+    group = GroupCommit(lease.epoch)
 
     def hold():
         with write_transaction():
@@ -232,7 +233,7 @@ def test_a_transaction_that_lost_against_another_is_run_again(postgresql, lease,
         assert held.wait(10)
         # The batch is a part of a group's transaction, which has to be run again as a whole.
         try:
-            group.write(lambda: Stream(lease.epoch, "other").say("ben", post(tid(2))))
+            group.write(one_by_one, lambda: Stream(lease.epoch, "other").say("ben", post(tid(2))))
         finally:
             group.end()
 

@@ -11,7 +11,6 @@ from server.storage import (
     gaps,
     jobs,
     outside_posts,
-    pages,
     read_positions,
     repos,
     retention,
@@ -20,7 +19,7 @@ from server.storage import (
 from server.storage.batch import Batch
 from server.storage.changes import commit_gap
 from server.storage.database import execute, rows, value
-from server.storage.jobs import Progress
+from server.storage.page_rows import Page
 from server.storage.timeline import timeline_page
 from server.web.sightings import TOUCH_SECONDS, Sightings
 from tests.builders import (
@@ -28,6 +27,7 @@ from tests.builders import (
     NOW_MS,
     NOW_US,
     Stream,
+    commit_page,
     did,
     drop,
     follow,
@@ -114,8 +114,8 @@ def test_who_was_here_again_or_is_being_fetched_is_no_stranger(stream):
         jobs.fail(job, "gone", NOW_US)
     assert departures.part_with_viewer(number_of("new"), NOW_US, stream.epoch, NOW_US)
     # A turn of the job that was under way writes no follows any more.
-    page = pages.Page(FOLLOW, [follow(tid(1), "ann")], {tid(1)}, None, None)
-    assert not pages.commit_page(job, page, Progress(), 0, stream.epoch, NOW_US)
+    page = Page(FOLLOW, [follow(tid(1), "ann")], {tid(1)}, None, None)
+    assert not commit_page(job, page, stream.epoch)
     assert job_of("new", stream.epoch).wants == repos.ITEMS
 
 
@@ -200,9 +200,9 @@ def test_a_viewer_who_comes_back_is_new_and_keeps_what_is_listed(stream, small_s
     job = job_of("vera", stream.epoch)
     assert job.wants == repos.ITEMS | repos.FOLLOWS
     listed = [follow(tid(n), f"friend{n}") for n in (1, 4)]
-    page = pages.Page(FOLLOW, listed, {one.rkey for one in listed}, None, None)
+    page = Page(FOLLOW, listed, {one.rkey for one in listed}, None, None)
     store_snapshot(job, 99, stream.epoch)
-    assert pages.commit_page(job, page, Progress(), 0, stream.epoch, later_us)
+    assert commit_page(job, page, stream.epoch, later_us)
     assert value("SELECT count(*) FROM follows") == 2
 
 

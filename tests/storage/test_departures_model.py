@@ -4,14 +4,16 @@ import random
 
 from server.core.syntax import FOLLOW
 from server.ingest.tracked import TrackedSet
-from server.storage import departures, jobs, pages, repos, viewers
+from server.storage import departures, jobs, repos, viewers
 from server.storage.database import value
-from server.storage.jobs import Progress
+from server.storage.page_rows import Page
 from tests.builders import (
     NOW_US,
     Stream,
+    commit_page,
     confirm_all,
     did,
+    finish,
     follow,
     new_epoch,
     post,
@@ -90,11 +92,11 @@ class Crowd:
             store_snapshot(job, self.stream.revs[name], self.epoch)
             if job.wants & repos.FOLLOWS:
                 listed = [follow(rkey, of) for rkey, of in self.follows[name].items()]
-                page = pages.Page(FOLLOW, listed, {one.rkey for one in listed}, None, None)
-                pages.commit_page(job, page, Progress(), 0, self.epoch, self.now_us)
-            page = pages.Page("app.bsky.feed.post", [post(tid(0))], {tid(0)}, None, None)
-            pages.commit_page(job, page, Progress(), 1, self.epoch, self.now_us)
-            pages.finish(job, 0, self.epoch, self.now_us)
+                page = Page(FOLLOW, listed, {one.rkey for one in listed}, None, None)
+                commit_page(job, page, self.epoch, self.now_us)
+            page = Page("app.bsky.feed.post", [post(tid(0))], {tid(0)}, None, None)
+            commit_page(job, page, self.epoch, self.now_us, priority=1)
+            finish(job, 0, self.epoch, self.now_us)
 
     def settle(self):
         for _ in range(4):

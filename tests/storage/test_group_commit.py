@@ -6,7 +6,7 @@ from threading import Event, Thread
 import pytest
 
 from server.storage.database import execute, value
-from server.storage.group_commit import MAX_GROUP, GroupCommit
+from server.storage.group_commit import MAX_GROUP, GroupCommit, one_by_one
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -14,8 +14,8 @@ CALLERS = 20
 
 
 @pytest.fixture
-def writer():
-    group_commit = GroupCommit()
+def writer(lease):
+    group_commit = GroupCommit(lease.epoch)
     thread = Thread(target=group_commit.run)
     thread.start()
     yield group_commit
@@ -47,7 +47,7 @@ def hold_up(writer, pool):
         has_begun.set()
         assert may_end.wait(10)
 
-    pool.submit(writer.write, wait)
+    pool.submit(writer.write, one_by_one, wait)
     assert has_begun.wait(10)
     return may_end
 
@@ -55,7 +55,7 @@ def hold_up(writer, pool):
 def gather(writer, pool, actions):
     """All of them in the group that comes next."""
     may_end = hold_up(writer, pool)
-    futures = [pool.submit(writer.write, action) for action in actions]
+    futures = [pool.submit(writer.write, one_by_one, action) for action in actions]
     while writer._waiting.qsize() < len(futures):
         pass
     may_end.set()
@@ -64,7 +64,7 @@ def gather(writer, pool, actions):
 
 def test_each_caller_gets_the_result_of_its_own_write(writer, pool):
     names = [f"odd {number}" for number in range(CALLERS)]
-    assert list(pool.map(lambda name: writer.write(lambda: save(name)), names)) == names
+    assert list(pool.map(lambda name: writer.write(one_by_one, lambda: save(name)), names)) == names
     assert saved() == CALLERS
 
 
@@ -77,7 +77,7 @@ def test_one_that_fails_takes_its_group_with_it_and_not_the_next(writer, pool):
         with pytest.raises(LookupError, match="of this group"):
             future.result(10)
     assert saved() == 0
-    writer.write(lambda: save("odd after"))
+    writer.write(one_by_one, lambda: save("odd after"))
     assert saved() == 1
 
 
@@ -85,16 +85,16 @@ def test_a_group_is_one_transaction_of_bounded_size(writer, pool, monkeypatch):
     sizes = []
     next_group = writer._next_group
     monkeypatch.setattr(writer, "_next_group", lambda: [g := next_group(), sizes.append(len(g))][0])
-    writer.write(lambda: None)
+    writer.write(one_by_one, lambda: None)
     with ThreadPoolExecutor(MAX_GROUP + 6) as crowd:
         for future in gather(writer, crowd, [lambda: None] * (MAX_GROUP + 5)):
             future.result(10)
     assert sizes[-2:] == [MAX_GROUP, 5]
 
 
-def test_what_was_asked_before_the_end_is_still_written(pool):
-    group_commit = GroupCommit()
-    early = pool.submit(group_commit.write, lambda: save("odd early"))
+def test_what_was_asked_before_the_end_is_still_written(pool, lease):
+    group_commit = GroupCommit(lease.epoch)
+    early = pool.submit(group_commit.write, one_by_one, lambda: save("odd early"))
     while not group_commit._waiting.qsize():
         pass
     group_commit.end()
@@ -111,7 +111,7 @@ def test_a_group_that_the_database_keeps_waiting_is_seen_from_outside(writer, po
         assert go_on.wait(10)
 
     assert writer.wait.look() == 0
-    waiting = pool.submit(writer.write, slowly)
+    waiting = pool.submit(writer.write, one_by_one, slowly)
     assert began.wait(10)
     assert writer.wait.look() > 0
     go_on.set()

@@ -134,7 +134,7 @@ def test_a_job_that_fails_waits_and_remembers_where_it_was(db, lease):
     track("alice")
     job = job_of("alice", lease.epoch)
     with write_transaction():
-        jobs.save_progress(job, Progress({FOLLOW: "x"}), 1, NOW_US)
+        jobs.save_progress([(job, Progress({FOLLOW: "x"}), 1)], NOW_US)
     jobs.fail(job, "e" * 1000, NOW_US + 5)
     assert jobs.due(NOW_US + 4, 9, ()) == []
     again = jobs.due(NOW_US + 5, 9, ())[0]

@@ -5,7 +5,6 @@ And who keeps none is.
 
 import threading
 from contextlib import closing
-from functools import partial
 
 import psycopg2
 import pytest
@@ -22,7 +21,8 @@ from server.storage.batch import Batch
 from server.storage.database import execute, value
 from server.storage.group_commit import GroupCommit
 from server.storage.jobs import Progress
-from server.storage.pages import Page
+from server.storage.page_rows import Page
+from server.storage.pages import Listed
 from tests.builders import (
     NOW_MS,
     NOW_US,
@@ -54,8 +54,7 @@ def page(stream, name, change):
     """What a worker asks to be written when it has read a page."""
     job = job_of(name, stream.epoch)
     read = Page(change.collection, [change], {change.rkey}, None, None)
-    write = partial(pages.commit_page, job, read, Progress(), 0, stream.epoch, NOW_US)
-    return write, job.author_id, read.changes
+    return pages.commit_pages, Listed(job, read, Progress(), 0), job.author_id, read.changes
 
 
 def both_repos(stream):
@@ -96,8 +95,12 @@ def both_identities(stream):
     for name in (LOW, HIGH):
         authors.save_identity(did(name), None, "https://pds.test", "key", NOW_US)
     writes = [
-        (partial(authors.save_identity, did(name), None, "https://new.test", "key", NOW_US), n, ())
-        for name, n in numbers.items()
+        (
+            pages.remember_homes,
+            authors.StoredIdentity(did(name), None, "https://new.test", "key", NOW_US),
+            number,
+        )
+        for name, number in numbers.items()
     ]
     return writes, Batch(identities={did(LOW), did(HIGH)})
 
@@ -114,14 +117,16 @@ def both_identities(stream):
 )
 def test_a_batch_and_a_group_never_wait_for_each_other(stream, together, monkeypatch, shared):
     monkeypatch.setattr("server.storage.conflicts.MAX_CONFLICTS", 0)
-    ((first, *of_first), second), batch = shared(stream)
-    group = GroupCommit()
+    ((save, *of_first), second), batch = shared(stream)
+    group = GroupCommit(stream.epoch)
     is_between, is_told = threading.Event(), threading.Event()
 
-    def write_first():
-        first()
+    def save_first(*ask):
+        # Another function than the second write's, so it is called alone, and first.
+        results = save(*ask)
         is_between.set()
         wait_until(lambda: is_told.is_set() or value(WAITING) > 0)
+        return results
 
     def ask(number, *write):
         wait_until(lambda: group._waiting.qsize() == number)
@@ -137,7 +142,7 @@ def test_a_batch_and_a_group_never_wait_for_each_other(stream, together, monkeyp
         group.end()
         group.run()
 
-    together(run, tell, lambda: ask(0, write_first, *of_first), lambda: ask(1, *second))
+    together(run, tell, lambda: ask(0, save_first, *of_first), lambda: ask(1, *second))
     assert is_told.is_set()
 
 

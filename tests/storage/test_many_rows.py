@@ -10,6 +10,7 @@ from server.storage.many_rows import (
     CHUNK,
     delete_rows,
     insert_rows,
+    rows_between,
     rows_by_key,
     rows_in,
     update_rows,
@@ -41,6 +42,18 @@ def test_a_row_is_changed_where_its_whole_key_is_right() -> None:
     update_rows("follows", ("subject_id",), ("viewer_id", "rkey"), [(1, 5, 9), (2, 6, 9)])
     found = rows("SELECT viewer_id, rkey, subject_id FROM follows ORDER BY viewer_id")
     assert found == [(1, 5, 9), (2, 5, 7)]
+
+
+def test_rows_are_found_by_ranges_of_the_last_column_of_a_key():
+    record = ("viewer_id", "rkey")
+    listed = [(1, 5, 7), (1, 6, 7), (1, 7, 7), (2, 6, 7), (3, 6, 7)]
+    insert_rows("INSERT INTO follows (viewer_id, rkey, subject_id)", listed)
+    ranges = [(1, 6, 9), (1, -4, -1), (2, 6, 6), (3, 7, 9)]
+    found = rows_between("t.viewer_id, t.rkey", "follows", record, ranges)
+    assert sorted(found) == [(1, 6), (1, 7), (2, 6)]
+    assert rows_between("t.viewer_id", "follows", record, []) == []
+    many = [(viewer, 6, 6) for viewer in range(MANY)]
+    assert len(rows_between("t.rkey", "follows", record, many)) == 3
 
 
 def test_what_is_there_already_is_left_or_changed_as_the_end_says() -> None:

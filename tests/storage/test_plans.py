@@ -9,7 +9,7 @@ from feeds import FEEDS
 from server.core.feed import QUIET_DAYS
 from server.core.projection import MEDIA, QUOTE, REPLY
 from server.core.syntax import POST
-from server.storage import departures, discrepancies, many_rows, pages, repos, retention
+from server.storage import departures, discrepancies, many_rows, repos, retention
 from server.storage.batch import Batch
 from server.storage.database import (
     current,
@@ -20,9 +20,9 @@ from server.storage.database import (
     value,
     write_transaction,
 )
-from server.storage.jobs import Progress
 from server.storage.many_rows import insert_rows
 from server.storage.newest import renew_newest
+from server.storage.page_rows import Page
 from server.storage.recent_items import RecentItems
 from server.storage.recent_page import recent_page
 from server.storage.timeline import timeline_page
@@ -31,6 +31,7 @@ from tests.builders import (
     NOW_MS,
     NOW_US,
     Stream,
+    commit_page,
     did,
     drop,
     follow,
@@ -261,8 +262,8 @@ def test_a_batch_about_many_finds_each_of_them(large, spy, lease):
 def test_a_page_of_a_backfill_is_saved_by_indexes(large, spy, lease):
     job = job_of("author", lease.epoch)
     changes = [post(tid(n), NOW_MS - n) for n in range(100)]
-    page = pages.Page(POST, changes, {change.rkey for change in changes}, None, tid(0))
-    assert pages.commit_page(job, page, Progress({}), 1, lease.epoch, NOW_US)
+    page = Page(POST, changes, {change.rkey for change in changes}, None, tid(0))
+    assert commit_page(job, page, lease.epoch)
     assert_no_scans(spy, at_least=3)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from server.core.feed import QUIET_DAYS, QUIET_ITEMS, Feed, TimelineItem
 from server.core.syntax import POST, REPOST, tid_to_int
-from server.storage import authors, follow_backs, outside_posts, pages, viewers
+from server.storage import authors, follow_backs, outside_posts, viewers
 from server.storage.batch import Batch
 from server.storage.database import rows
 from server.storage.outside_posts import MISSING, THERE, UNKNOWN
@@ -16,6 +16,7 @@ from tests.builders import (
     Stream,
     did,
     drop,
+    finish,
     follow,
     job_of,
     new_epoch,
@@ -193,7 +194,7 @@ class TimelineWorld:
         assert job is not None
         store_snapshot(job, 0, self.stream.epoch)
         number = 0 if horizon is None else authors_tid(horizon)
-        pages.finish(job, number, self.stream.epoch, NOW_US)
+        finish(job, number, self.stream.epoch)
         self.world.people[name].complete_from = horizon or ""
 
     def _look_up(self) -> None:
