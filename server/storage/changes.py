@@ -80,17 +80,18 @@ def _apply(
         work.add(commit)
     for did in part.resets:
         work.hole(names.authors[did], "sync")
+    later = {commit.repo for commit in part.commits if not commit.is_earlier}
     for did in part.late:
-        work.hole(names.authors[did], "told late")
+        work.hole(names.authors[did], "told late", is_earlier=did not in later)
     result = work.write(now_us)
-    statuses = _statuses(part, names, known, result.holes)
+    statuses = work.upheld() | _statuses(part, names, known, result.holes)
     seen = work.seen_of_holes({names.authors[did] for did in part.resets})
     if part.identities:
         authors.outdate_identities(part.identities, now_us)
     gaps.open_for_authors(result.holes.items(), cursor.host, cursor.event_ms, now_us)
     repos.require_revs(seen)
     # After the holes, which take what was said before them for a PDS's word.
-    repos.set_statuses(statuses)
+    repos.set_statuses([(number, *said) for number, said in statuses.items()])
     return result
 
 
@@ -122,6 +123,8 @@ class _Work:
         self.known = known
         self.moved: dict[int, Repo] = {}
         self.holes: dict[int, str] = {}
+        # Those of them that were not all told before the last word on the account.
+        self.doubted: set[int] = set()
         self.last: dict[Key, tuple[Change, int]] = {}
         self.reborn: set[Key] = set()
         self.already_seen = 0
@@ -170,7 +173,7 @@ class _Work:
             # a job that waits for a failing PDS goes on waiting.
             repo.chain_since = commit.rev
         else:
-            self.hole(repo.author_id, reason)
+            self.hole(repo.author_id, reason, is_earlier=commit.is_earlier)
 
     def _follow_up(self, key: Key, change: Change) -> Change:
         """The change as it is after an earlier one of the same record in this batch."""
@@ -185,9 +188,16 @@ class _Work:
                 self.reborn.add(key)
         return change
 
-    def hole(self, number: int, reason: str) -> None:
+    def hole(self, number: int, reason: str, *, is_earlier: bool = False) -> None:
         if number in self.known:
             self.holes.setdefault(number, reason)
+            if not is_earlier:
+                self.doubted.add(number)
+
+    def upheld(self) -> dict[int, tuple[bool, str | None]]:
+        """What was said after all that these holes tell of, and stands: who is not there."""
+        told = [self.known[number] for number in self.holes.keys() - self.doubted]
+        return {repo.author_id: (False, repo.status) for repo in told if not repo.is_active}
 
     def seen_of_holes(self, synced: set[int]) -> list[Repo]:
         """The repos to be read anew, at the last commit seen of each; but not those `synced`."""
@@ -233,9 +243,9 @@ class _Work:
 
 def _statuses(
     part: Batch, names: Names, known: dict[int, Repo], holes: dict[int, str]
-) -> list[tuple[int, bool, str | None]]:
+) -> dict[int, tuple[bool, str | None]]:
     """Whom to hide and show. One that comes back is fetched again: it may have changed unseen."""
-    said: list[tuple[int, bool, str | None]] = []
+    said: dict[int, tuple[bool, str | None]] = {}
     for did, (is_active, status) in part.statuses.items():
         number = names.authors[did]
         repo = known.get(number)
@@ -244,5 +254,5 @@ def _statuses(
         # A backfill under way may have been told that the account is not there.
         if is_active and not (repo.is_active and repo.state == LIVE):
             holes.setdefault(number, "reactivated")
-        said.append((number, is_active, status))
+        said[number] = (is_active, status)
     return said

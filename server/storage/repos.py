@@ -63,6 +63,7 @@ class Repo:
     chain_since: int
     snapshot_rev: int
     is_active: int
+    status: str | None
     is_chained: int
 
 
@@ -173,9 +174,8 @@ def want_items_only(repo: Repo) -> None:
 def load_repos(author_ids: Iterable[int]) -> dict[int, Repo]:
     """These repos, locked until the transaction ends."""
     found = rows_in(
-        "SELECT author_id, state, wants, epoch, rev, chain_since, snapshot_rev, is_active,"
-        " is_chained"
-        " FROM repos WHERE author_id",
+        "SELECT author_id, state, wants, epoch, rev, chain_since, snapshot_rev, is_active, status,"
+        " is_chained FROM repos WHERE author_id",
         sorted(set(author_ids)),
         f"ORDER BY author_id {for_update()}",
     )

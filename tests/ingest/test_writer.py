@@ -15,8 +15,8 @@ from server.ingest.place import Place
 from server.ingest.source import source_of
 from server.ingest.tracked import TrackedSet
 from server.ingest.writer import BatchWriter
-from server.storage import viewers
-from server.storage.batch import Batch
+from server.storage import repos, viewers
+from server.storage.batch import Batch, RepoCommit
 from server.storage.database import rows
 from server.storage.page_rows import Page
 from server.storage.pages import Snapshot
@@ -224,6 +224,36 @@ def test_a_word_that_overtakes_a_commit_is_not_doubted_for_it(monkeypatch, event
     assert rows("SELECT count(*) FROM feed_items") == [(events.count("commit"),)]
     assert [reason for (reason,) in rows("SELECT reason FROM gaps")] == reasons
     assert rows(status) == [(0, "pds:takendown" if reasons else "takendown")]
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize("what", ["hole", "lost"])
+def test_a_word_that_overtakes_a_hole_still_stands_when_the_author_is_fetched(monkeypatch, what):
+    monkeypatch.setattr(merge, "HOLD_SECONDS", 0)
+    told = begin({("live", ()): "ann"}, merged())
+    if what == "lost":
+        told.revs[did("ann")] = 2
+    told.tell("ann", "commit" if what == "lost" else what)
+    told.tell("ann", "gone")
+    told.writer.commit()
+    assert rows("SELECT count(*) FROM gaps") == [(1,)]
+    read_anew(told, {"": "ann"}, behind=0)
+    status = "SELECT state, is_active, status FROM repos"
+    assert rows(status) == [(repos.LIVE, 0, "takendown")]
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize("is_earlier", [True, False])
+@pytest.mark.parametrize("what", ["hole", "lost", "late"])
+def test_a_word_is_doubted_for_what_comes_after_it_only(what, is_earlier):
+    told = begin({("live", ()): "ann"})
+    stream = Stream(told.epoch)
+    stream.save(Batch(statuses={did("ann"): (False, "takendown")}))
+    rev, since, hole = {"hole": (2, 1, "tooBig"), "lost": (3, 2, None), "late": (1, 1, None)}[what]
+    one = RepoCommit(did("ann"), rev, since, (), hole, is_earlier)
+    assert stream.save(Batch(commits=[one], late={did("ann")} if what == "late" else set())).holes
+    status = rows("SELECT is_active, status FROM repos")
+    assert status == [(0, "takendown" if is_earlier else "pds:takendown")]
 
 
 def follow_op(name, *, is_edit):
