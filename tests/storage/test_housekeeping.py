@@ -57,6 +57,18 @@ def test_old_items_go_but_for_the_newest_hundred(stream):
     assert value("SELECT count(*) FROM feed_items") == 110
 
 
+def test_whose_items_are_all_kept_is_not_touched(stream):
+    track("alice")
+    make_live("alice", epoch=stream.epoch)
+    stream.say("alice", *(post(tid(-n), NOW_MS - n * 1000) for n in range(150)))
+    touched = "SELECT count(*) FROM touched"
+    before = value(touched)
+    assert retention.trim(number_of("alice"), NOW_MS - 200_000) == 0
+    assert value(touched) == before
+    assert retention.trim(number_of("alice"), NOW_MS) == 50
+    assert value(touched) == before + 1
+
+
 def test_what_was_let_go_is_known_to_have_been_there(stream):
     track("alice")
     make_live("alice", epoch=stream.epoch)
