@@ -4,12 +4,16 @@ Promises. Once `bring_forward` has run, nothing waits for longer than twice the 
 we ever give it: what is due later than that can only mean a time that the clock showed by mistake.
 It is due now; but a departure begins anew, for who is on that list has a day to be followed again.
 
-Bounds: a look through each of four tables, and nothing is written while the clock is right.
+Bounds: a look through what waits in each of four tables, and nothing is written while the clock is
+right.
 """
 
 from server.storage import departures, follow_backs, jobs, outside_posts
 from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute, value
+
+# What waits in a table that holds much else, in the words of an index of just these.
+_WAITS = {"outside_posts": f"state = {outside_posts.WANTED} AND "}
 
 
 def bring_forward(now_us: int) -> int:
@@ -26,9 +30,10 @@ def bring_forward(now_us: int) -> int:
 def _bring(table: str, column: str, now_us: int, longest_us: int, then_us: int = 0) -> int:
     # Small steps of a clock are nothing to act on: hence twice as long.
     never_us = now_us + 2 * longest_us
+    waits_too_long = f"{_WAITS.get(table, '')}{column} > ?"
     # Mostly there is none, and to look for it keeps no writer waiting.
-    if value(f"SELECT 1 FROM {table} WHERE {column} > ? LIMIT 1", (never_us,)) is None:
+    if value(f"SELECT 1 FROM {table} WHERE {waits_too_long} LIMIT 1", (never_us,)) is None:
         return 0
     return execute(
-        f"UPDATE {table} SET {column} = ? WHERE {column} > ?", (now_us + then_us, never_us)
+        f"UPDATE {table} SET {column} = ? WHERE {waits_too_long}", (now_us + then_us, never_us)
     )

@@ -4,9 +4,11 @@ import pytest
 
 from server.core.projection import sort_key
 from server.storage import departures, follow_backs, jobs, outside_posts, viewers
-from server.storage.database import value, write_transaction
+from server.storage.database import execute, value, write_transaction
+from server.storage.many_rows import insert_rows
 from server.storage.set_back import bring_forward
 from tests.builders import NOW_MS, NOW_US, confirm_all, did, job_of, make_live, number_of, track
+from tests.storage.test_plans import Spy
 
 # When the clock was set back, by a month.
 THEN_US = NOW_US + 30 * 86_400_000_000
@@ -68,3 +70,17 @@ def test_where_the_clock_is_right_nothing_changes(db, lease):
     departures.note_lonely(0, 9, NOW_US)
     assert value("SELECT count(*) FROM departures") == 1
     assert bring_forward(NOW_US) == 0
+
+
+@pytest.mark.by_hand
+def test_posts_of_strangers_that_do_not_wait_are_not_looked_at(db, monkeypatch):
+    states = [outside_posts.WANTED] * 5 + [outside_posts.THERE] * 5_000
+    insert_rows(
+        "INSERT INTO outside_posts (author_id, rkey, state, newest_key)",
+        [(n, n, state, n) for n, state in enumerate(states)],
+    )
+    execute("ANALYZE")
+    spy = Spy(monkeypatch)
+    bring_forward(NOW_US)
+    ((_, plan),) = spy.plans("outside_posts")
+    assert "outside_posts_wanted" in plan
