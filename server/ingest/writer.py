@@ -4,7 +4,8 @@ One writer serves one source, or several that are read together (merge.py). Ever
 the one thread that reads, so nothing is locked; while a batch commits, nothing is read. A database
 that stands still is waited for, and another thread says so (storage/stalls.py).
 
-Bounds: a batch is closed at BATCH_CHANGES changes or after BATCH_SECONDS.
+Bounds: a batch is closed at BATCH_CHANGES changes or after BATCH_SECONDS. A word on an account
+counts for WORD_CHANGES: each may begin a part of the batch (storage/batch.py).
 """
 
 import logging
@@ -25,6 +26,8 @@ from server.storage.stalls import DatabaseWait
 log = logging.getLogger(__name__)
 
 BATCH_CHANGES = 5_000
+# A part takes a dozen statements, and the versions of repos are locked until the last one is saved.
+WORD_CHANGES = 50
 # Half of what a reader may wait for a post to show, at the live rate of the network.
 BATCH_SECONDS = 0.25
 # How often the cursor moves when nothing of ours happens.
@@ -68,10 +71,10 @@ class BatchWriter:
                 self._add_commit(place, event, time_ms)
             case Account() if event.repo in wants:
                 self.batch.add_status(event.repo, event.active, event.status)
-                self._grow(1)
+                self._grow(WORD_CHANGES)
             case Sync() if event.repo in wants:
                 self.batch.add_sync(event.repo)
-                self._grow(1)
+                self._grow(WORD_CHANGES)
             case Identity() if event.repo in wants:
                 self.batch.identities.add(event.repo)
                 self._grow(1)

@@ -3,8 +3,8 @@
 Promise: events in one batch mean what they mean in several, whatever came between them
 (`Batch.then`).
 
-Bounds: as many parts as there are words on one account in a batch, so no more than the changes at
-which the writer closes it (ingest/writer.py). Each costs what a batch of its own would.
+Bounds: a part more than there are words on one account in a batch, so a hundred or so: that is when
+the writer closes it (ingest/writer.py: WORD_CHANGES). Each costs what a batch of its own would.
 """
 
 from collections.abc import Iterator, Sequence

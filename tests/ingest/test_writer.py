@@ -14,7 +14,7 @@ from server.ingest.merge import Merge
 from server.ingest.place import Place
 from server.ingest.source import source_of
 from server.ingest.tracked import TrackedSet
-from server.ingest.writer import BatchWriter
+from server.ingest.writer import BATCH_CHANGES, BatchWriter
 from server.storage import repos, viewers
 from server.storage.batch import Batch, RepoCommit
 from server.storage.database import rows
@@ -180,6 +180,16 @@ def may_be_put_back(story):
     _, events = story
     words = [what for what in events if what in ("commit", "hole", "sync")]
     return words[-1:] == ["sync"]
+
+
+@pytest.mark.usefixtures("sqlite")
+@pytest.mark.parametrize("words", [("gone", "back"), ("gone", "commit"), ("sync", "sync")])
+def test_a_batch_has_few_parts_however_many_words_there_are_on_an_account(words):
+    told = begin({("live", words): "ann"})
+    while told.writer.changes < BATCH_CHANGES:
+        for what in words:
+            told.tell("ann", what)
+    assert 50 < len(list(told.writer.batch.parts())) <= 102
 
 
 @pytest.mark.usefixtures("db")
