@@ -111,7 +111,8 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
     execute_in("DELETE FROM feed_items WHERE id", moved)
     inserted = _with_free_keys(placed)
     insert_rows(f"INSERT INTO feed_items ({_COLUMNS})", inserted)
-    renew_newest(touched.union(row[1] for row in inserted))
+    # Also of those for whom no place was left: they may have lost the one that they had.
+    renew_newest(touched.union(values[0] for _, values in placed))
     outside_posts.want(_hanging_on(inserted))
 
 

@@ -165,6 +165,9 @@ def test_more_equals_than_anybody_writes_do_not_stop_the_stream(stream, monkeypa
     assert 50 < len(keys()) < 90
     stream.say("alice", post(tid(1000), NOW_MS + 1))
     assert places()[0] == NOW_MS + 1
+    # It goes where there is no place left.
+    stream.say("alice", post(tid(1000), tie=3))
+    assert value("SELECT newest_id FROM repos") == keys()[0] < NOW_MS + 1 << 21
 
 
 def test_odd_record_keys_are_keys_like_others(stream):
