@@ -84,7 +84,7 @@ def _apply(
     for did in part.late:
         work.hole(names.authors[did], "told late", is_earlier=did not in later)
     result = work.write(now_us)
-    statuses = work.upheld() | _statuses(part, names, known, result.holes)
+    statuses = work.words() | _statuses(part, names, known, result.holes)
     seen = work.seen_of_holes({names.authors[did] for did in part.resets})
     if part.identities:
         authors.outdate_identities(part.identities, now_us)
@@ -123,7 +123,7 @@ class _Work:
         self.known = known
         self.moved: dict[int, Repo] = {}
         self.holes: dict[int, str] = {}
-        # Those of them that were not all told before the last word on the account.
+        # Who is not there by a word that was told before something that speaks against it.
         self.doubted: set[int] = set()
         self.last: dict[Key, tuple[Change, int]] = {}
         self.reborn: set[Key] = set()
@@ -160,10 +160,9 @@ class _Work:
             self.last[key] = (self._follow_up(key, change), commit.rev)
 
     def _note_holes(self, repo: Repo, commit: RepoCommit, last_rev: int) -> None:
-        reason = commit.hole
-        if not repo.is_active and not commit.is_earlier:
-            # Sources pass on no commits of inactive accounts: what we believe is out of date.
-            reason = INACTIVE
+        # Sources pass on no commits of inactive accounts: what we believe is out of date.
+        is_doubt = not repo.is_active and not commit.is_earlier
+        reason = INACTIVE if is_doubt else commit.hole
         if last_rev and repo.is_chained and commit.since not in (last_rev, UNTOLD):
             reason = "chain"
         if reason is None:
@@ -172,6 +171,8 @@ class _Work:
             # Nothing has been read that the hole could spoil: what is read must only be newer. So
             # a job that waits for a failing PDS goes on waiting.
             repo.chain_since = commit.rev
+            if is_doubt:
+                self.doubted.add(repo.author_id)
         else:
             self.hole(repo.author_id, reason, is_earlier=commit.is_earlier)
 
@@ -194,10 +195,15 @@ class _Work:
             if not is_earlier:
                 self.doubted.add(number)
 
-    def upheld(self) -> dict[int, tuple[bool, str | None]]:
-        """What was said after all that these holes tell of, and stands: who is not there."""
-        told = [self.known[number] for number in self.holes.keys() - self.doubted]
-        return {repo.author_id: (False, repo.status) for repo in told if not repo.is_active}
+    def words(self) -> dict[int, tuple[bool, str | None]]:
+        """Who is not there, where that was doubted (then a PDS says so), or a hole was told."""
+        said: dict[int, tuple[bool, str | None]] = {}
+        for number in self.holes.keys() | self.doubted:
+            repo = self.known[number]
+            if not repo.is_active:
+                is_doubted = number in self.doubted
+                said[number] = (False, _weaker(repo.status) if is_doubted else repo.status)
+        return said
 
     def seen_of_holes(self, synced: set[int]) -> list[Repo]:
         """The repos to be read anew, at the last commit seen of each; but not those `synced`."""
@@ -256,3 +262,9 @@ def _statuses(
             holes.setdefault(number, "reactivated")
         said[number] = (is_active, status)
     return said
+
+
+def _weaker(status: str | None) -> str:
+    """A word on an account as a PDS's word, which a backfill may take back."""
+    word = status or "unknown"
+    return word if word.startswith(repos.PDS_SAYS) else repos.PDS_SAYS + word

@@ -14,7 +14,7 @@ from server.ingest.merge import Merge
 from server.ingest.place import Place
 from server.ingest.source import source_of
 from server.ingest.tracked import TrackedSet
-from server.ingest.writer import BATCH_CHANGES, BatchWriter
+from server.ingest.writer import BatchWriter
 from server.storage import repos, viewers
 from server.storage.batch import Batch, RepoCommit
 from server.storage.database import rows
@@ -182,16 +182,6 @@ def may_be_put_back(story):
     return words[-1:] == ["sync"]
 
 
-@pytest.mark.usefixtures("sqlite")
-@pytest.mark.parametrize("words", [("gone", "back"), ("gone", "commit"), ("sync", "sync")])
-def test_a_batch_has_few_parts_however_many_words_there_are_on_an_account(words):
-    told = begin({("live", words): "ann"})
-    while told.writer.changes < BATCH_CHANGES:
-        for what in words:
-            told.tell("ann", what)
-    assert 50 < len(list(told.writer.batch.parts())) <= 102
-
-
 @pytest.mark.usefixtures("db")
 @pytest.mark.parametrize(
     ("events", "reasons"),
@@ -264,6 +254,17 @@ def test_a_word_is_doubted_for_what_comes_after_it_only(what, is_earlier):
     assert stream.save(Batch(commits=[one], late={did("ann")} if what == "late" else set())).holes
     status = rows("SELECT is_active, status FROM repos")
     assert status == [(0, "takendown" if is_earlier else "pds:takendown")]
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize("before", ["live", "pending"])
+def test_who_is_back_without_a_word_is_shown_once_they_are_fetched(before):
+    told = begin({(before, ()): "ann"})
+    for what in ("gone", "commit"):
+        told.tell("ann", what)
+        told.writer.commit()
+    read_anew(told, {"": "ann"}, behind=0)
+    assert rows("SELECT state, is_active FROM repos") == [(repos.LIVE, 1)]
 
 
 def follow_op(name, *, is_edit):
