@@ -110,6 +110,9 @@ class Reconcile:
     def _settle(self) -> None:
         """Have those fetched again whose difference the stream has not explained."""
         host, event_ms = discrepancies.stream_position()
+        # What a clock that was ahead has noted would wait until then: the next round finds it anew.
+        latest_ms = _now_us() // 1000 + SETTLE_MS
+        self.suspicions = {n: s for n, s in self.suspicions.items() if s.asked_ms <= latest_ms}
         due = [s for s in self.suspicions.values() if event_ms - s.asked_ms >= SETTLE_MS]
         for one in due:
             del self.suspicions[one.repo.author_id]
@@ -121,7 +124,8 @@ class Reconcile:
 
     def _go_on(self, tour: Tour, pool: ThreadPoolExecutor) -> None:
         place = rounds.load(tour.name)
-        if place.author_id == 0 and _now_us() - place.began_us < ROUND_HOURS * HOUR_US:
+        # A beginning in the future is as odd as one long ago: it was by a clock that was ahead.
+        if place.author_id == 0 and abs(_now_us() - place.began_us) < ROUND_HOURS * HOUR_US:
             return
         last = place.author_id
         until = time.monotonic() + TURN_SECONDS

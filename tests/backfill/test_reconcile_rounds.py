@@ -7,9 +7,12 @@ from server.core.syntax import FOLLOW
 from server.storage import rounds
 from server.storage.discrepancies import OtherRecords, RecordDifference
 from tests.backfill.accounts import fetch, reset, track
+from tests.backfill.watching import findings, look_and_let_the_stream_pass
 from tests.builders import job_of_did
 
 LATEST, LISTING = "com.atproto.sync.getLatestCommit", "com.atproto.repo.listRecords"
+
+YEAR_US = 365 * 86_400_000_000
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -114,3 +117,38 @@ def test_nothing_is_asked_while_many_wait_to_be_fetched(net, alice, sources, wat
     before = net.pds[0].requests[LATEST]
     watch().run()
     assert net.pds[0].requests[LATEST] > before
+
+
+def test_a_round_that_began_while_the_clock_was_ahead_keeps_nobody_waiting(
+    alice, watch, monkeypatch
+):
+    clock = Clock(monkeypatch)
+    watching = watch()
+    monkeypatch.setattr(reconcile, "ROUND_HOURS", 6)
+    clock.ahead_us = YEAR_US
+    watching.run()
+    alice.post("two")
+    clock.ahead_us = 0
+    watching.run()
+    assert len(watching.suspicions) == 1
+
+
+def test_what_was_noted_while_the_clock_was_ahead_is_found_all_the_same(alice, watch, monkeypatch):
+    clock = Clock(monkeypatch)
+    watching = watch()
+    alice.post("two")
+    clock.ahead_us = YEAR_US
+    watching.run()
+    assert len(watching.suspicions) == 1
+    clock.ahead_us = 0
+    look_and_let_the_stream_pass(watching)
+    assert findings() == [(alice.did, "missed commit")]
+
+
+class Clock:
+    """The clock of the reconciliation, ahead of the right one."""
+
+    def __init__(self, monkeypatch):
+        self.ahead_us = 0
+        right_us = reconcile._now_us
+        monkeypatch.setattr(reconcile, "_now_us", lambda: right_us() + self.ahead_us)

@@ -3,7 +3,8 @@
 import pytest
 
 from server.core.projection import sort_key
-from server.storage import departures, follow_backs, jobs, outside_posts, viewers
+from server.storage import departures, discrepancies, follow_backs, jobs, outside_posts, viewers
+from server.storage.cursors import StreamCursor, save_cursor
 from server.storage.database import execute, value, write_transaction
 from server.storage.many_rows import insert_rows
 from server.storage.set_back import bring_forward
@@ -84,3 +85,14 @@ def test_posts_of_strangers_that_do_not_wait_are_not_looked_at(db, monkeypatch):
     bring_forward(NOW_US)
     ((_, plan),) = spy.plans("outside_posts")
     assert "outside_posts_wanted" in plan
+
+
+def test_a_source_that_was_read_then_no_longer_counts_as_the_one_that_is(db, lease):
+    then, now = StreamCursor("old.test", 7, NOW_MS - 9, False), StreamCursor("new.test", 7, NOW_MS)
+    for cursor, written_us in ((then, THEN_US), (now, NOW_US)):
+        save_cursor(cursor, written_us)
+    assert discrepancies.stream_position() == ("old.test", NOW_MS - 9)
+    bring_forward(NOW_US)
+    assert discrepancies.stream_position() == ("new.test", NOW_MS)
+    assert discrepancies.carries_chain()
+    assert bring_forward(NOW_US) == 0
