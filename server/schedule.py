@@ -3,8 +3,8 @@
 Promises. A job that is late runs at once, and once only, however often it was missed. None waits
 for longer than its interval, also when the clock is set back; then what is queued elsewhere is
 brought forward within a minute (storage/set_back.py). A clock that jumps ahead, however far, costs
-nothing. Jobs have threads of their own: that of the schedule never waits for the database, and says
-when others do (storage/stalls.py).
+nothing: only what is old by the stream's time as well goes for its age. Jobs have threads of their
+own: that of the schedule never waits for the database, and says when others do (storage/stalls.py).
 """
 
 import logging
@@ -28,6 +28,7 @@ from server.core.projection import sort_key
 from server.identity.upkeep import IdentityUpkeep
 from server.storage import (
     backup,
+    cursors,
     departures,
     follow_backs,
     gaps,
@@ -158,7 +159,7 @@ class Schedule:
             log.warning("the clock was set back, what waits is brought forward count=%d", brought)
 
     def _trim(self) -> None:
-        before_ms = _now_us() // 1000 - self.config.retention_days * DAY_MS
+        before_ms = _age_us() // 1000 - self.config.retention_days * DAY_MS
         authors = retention.authors_after(rounds.load("trim").author_id, TRIMMED_AUTHORS)
         trimmed = sum(retention.trim(author, before_ms) for author in authors)
         rounds.move("trim", authors[-1] if authors else 0, _now_us())
@@ -166,8 +167,8 @@ class Schedule:
             log.info("old items let go count=%d", trimmed)
 
     def _let_go(self) -> None:
-        now_us = _now_us()
-        before_us = now_us - self.config.viewer_days * DAY_MS * 1000
+        now_us, age_us = _now_us(), _age_us()
+        before_us = age_us - self.config.viewer_days * DAY_MS * 1000
         gone = viewers.gone_since(before_us, GONE_VIEWERS)
         parted = sum(
             departures.part_with_viewer(number, before_us, self.epoch, now_us) for number in gone
@@ -176,12 +177,12 @@ class Schedule:
             log.info("viewers let go count=%d", parted)
         after = rounds.load("lonely").author_id
         rounds.move("lonely", departures.note_lonely(after, LOOKED_AT_REPOS, now_us), now_us)
-        self._depart(now_us)
+        self._depart(age_us, now_us)
 
-    def _depart(self, now_us: int) -> None:
+    def _depart(self, due_us: int, now_us: int) -> None:
         until = time.monotonic() + DEPARTURE_SECONDS
         slices = DEPARTURE_SLICES
-        for number in departures.due(now_us, DEPARTURE_SLICES):
+        for number in departures.due(due_us, DEPARTURE_SLICES):
             while slices > 0 and time.monotonic() < until and not self.stop.is_set():
                 slices -= 1
                 if not departures.depart(number, self.epoch, now_us):
@@ -193,12 +194,12 @@ class Schedule:
         self.heard = touched.place_of_now()
 
     def _expire(self) -> None:
-        now_us = _now_us()
-        tombstones.expire(now_us - TOMBSTONE_DAYS * DAY_MS * 1000)
-        before_ms = now_us // 1000 - self.config.retention_days * DAY_MS
+        age_us = _age_us()
+        tombstones.expire(age_us - TOMBSTONE_DAYS * DAY_MS * 1000)
+        before_ms = age_us // 1000 - self.config.retention_days * DAY_MS
         outside_posts.expire(sort_key(before_ms, 0))
         read_positions.expire(before_ms * 1000)
-        follow_backs.expire(now_us)
+        follow_backs.expire(age_us)
 
     def _back_up(self) -> None:
         """Make a backup if the newest one is old enough. That it fails is no reason to stop."""
@@ -238,6 +239,16 @@ def _follow_clock(scheduler: BackgroundScheduler) -> None:
         latest = datetime.now(UTC) + job.trigger.interval
         if job.next_run_time > latest + timedelta(seconds=1):
             job.modify(next_run_time=latest)
+
+
+def _age_us() -> int:
+    """The time by which things are old enough to go; 0 before the first event.
+
+    What goes for its age does not come back when the clock is right again. So it is no later than
+    the stream is.
+    """
+    place = cursors.load_position()
+    return 0 if place is None else min(place.event_ms * 1000, _now_us())
 
 
 def _now_us() -> int:

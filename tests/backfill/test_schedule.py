@@ -12,11 +12,13 @@ from server import schedule
 from server.backfill import reconcile
 from server.core.config import load_config
 from server.core.metrics import IngestMetrics
+from server.core.projection import DropRecord
+from server.core.syntax import POST, tid_to_int
 from server.identity.upkeep import IdentityUpkeep
 from server.schedule import Schedule
 from server.storage import departures, repos, retention, rounds, stalls, viewers
 from server.storage.authors import author_ids, load_identity, outdate_identities
-from server.storage.batch import Batch
+from server.storage.batch import Batch, RepoCommit
 from server.storage.database import database, execute, value, write_transaction
 from server.storage.stalls import DatabaseWait
 from tests.backfill.accounts import fetch, reset, stored, track
@@ -82,7 +84,8 @@ def test_whatever_is_due_is_done(net, alice, viewer, sources, scheduled, monkeyp
     track(lonely)
     for account in (viewer, bob, carl, dora, lonely):
         fetch(account, sources)
-    stream_is_at(sources.epoch, 0, Batch(statuses={bob.did: (False, "deleted")}))
+    # Nothing goes for its age that is not old by the stream as well.
+    stream_is_at(sources.epoch, 60_000, Batch(statuses={bob.did: (False, "deleted")}))
     alice.post("unheard")
     outdate_identities([dora.did], 1)
     start()
@@ -178,6 +181,60 @@ def test_however_late_a_job_is_one_run_is_listed(late_s, wait_s):
     while runs[-1] <= now:
         runs.append(trigger.get_next_fire_time(runs[-1], now))
     assert [run - now for run in runs[1:]] == [timedelta(seconds=wait_s)]
+
+
+def test_a_clock_that_is_ahead_takes_nothing_away(
+    net, alice, viewer, sources, counted, monkeypatch
+):
+    monkeypatch.setattr(retention, "KEPT_ITEMS", 1)
+    gone = alice.post("gone")
+    alice.post("two")
+    reset(alice)
+    fetch(alice, sources)
+    lonely = net.create_account("lonely")
+    track(lonely)
+    fetch(lonely, sources)
+    rev = tid_to_int(alice.state.repo.head.rev)
+    alice.delete(gone)
+    dropped = (DropRecord(POST, gone.rkey),)
+    told = RepoCommit(alice.did, tid_to_int(alice.state.repo.head.rev), rev, dropped, None)
+    stream_is_at(sources.epoch, 0, Batch(commits=[told]))
+    execute("UPDATE tombstones SET written_us = ?", (time.time_ns() // 1000,))
+    stop = threading.Event()
+    keeper = Schedule(
+        load_config({}), sources, IdentityUpkeep(sources.directory, stop), stop, counted
+    )
+
+    def a_minute_passes():
+        keeper._trim()
+        keeper._let_go()
+        keeper._expire()
+
+    def what_is_there():
+        tables = ("feed_items", "viewers", "tombstones", "departures", "repos WHERE state <> 0")
+        return [value(f"SELECT count(*) FROM {table}") for table in tables]  # noqa: S608
+
+    a_minute_passes()
+    before = what_is_there()
+    assert before == [2, 1, 1, 1, 3]
+    right_us = schedule._now_us
+    monkeypatch.setattr(schedule, "_now_us", lambda: right_us() + 365 * 86_400_000_000)
+    for _ in range(2):
+        a_minute_passes()
+    assert what_is_there() == before
+    # Once the stream is there as well, it is no mistake.
+    stream_is_at(sources.epoch, 365 * 86_400_000)
+    for _ in range(2):
+        a_minute_passes()
+    assert what_is_there() == [1, 0, 0, 1, 2]
+
+
+def test_before_the_first_event_nothing_goes_for_its_age(alice, viewer, sources, counted):
+    execute("UPDATE viewers SET last_us = 1")
+    stop = threading.Event()
+    upkeep = IdentityUpkeep(sources.directory, stop)
+    Schedule(load_config({}), sources, upkeep, stop, counted)._let_go()
+    assert value("SELECT count(*) FROM viewers") == 1
 
 
 def test_the_schedule_of_a_deposed_leader_ends(alice, sources, scheduled):
