@@ -43,7 +43,6 @@ MAX_PAGES_A_TURN = 100
 TURN_SECONDS = 10.0
 # What asks for nothing but rest so many times in a row may be no PDS any more.
 BELIEVED_RESTS = 5
-DAY_US = 86_400_000_000
 
 
 class Backfill:
@@ -139,7 +138,7 @@ class Backfill:
         return floor if least is None else min(floor, least)
 
     def _usual_floor(self) -> str:
-        wanted = max(0, _now_us() - self.sources.backfill_days * DAY_US) << 10
+        wanted = self.job.wanted_since_us(_now_us(), self.sources.backfill_days) << 10
         return int_to_tid(min(wanted, self.job.horizon_rkey))
 
     def _home(self) -> StoredIdentity | None:

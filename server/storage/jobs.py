@@ -11,6 +11,7 @@ from server.storage.many_rows import execute_in, update_rows
 # A job that keeps failing stays, and is tried at least this often. No host is left alone for longer
 # than that either (identity/hosts.py).
 LONGEST_DELAY_US = 3600 * 1_000_000
+DAY_US = 86_400_000_000
 
 
 @dataclass(slots=True)
@@ -66,7 +67,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One repo to be fetched. Everything it writes is bound to `epoch`: see `repos`."""
+    """One repo to be fetched. Everything it writes is bound to `epoch`: see `repos`.
+
+    `stream_ms`: the time that the stream has come to; None before its first event.
+    """
 
     author_id: int
     did: str
@@ -77,12 +81,21 @@ class Job:
     horizon_rkey: int
     attempts: int
     priority: int
+    stream_ms: int | None
     progress: Progress
 
     @property
     def is_urgent(self) -> bool:
         """Whether somebody may be waiting for it."""
         return self.priority <= repos.NEWEST_PAGE
+
+    def wanted_since_us(self, now_us: int, days: int) -> int:
+        """Since when the repo's items are wanted, of so many days.
+
+        By a clock that is ahead it would be complete without what is wanted of it.
+        """
+        until_us = now_us if self.stream_ms is None else min(now_us, self.stream_ms * 1000)
+        return max(0, until_us - days * DAY_US)
 
 
 def due(now_us: int, limit: int, busy_hosts: Collection[str]) -> list[Job]:
@@ -92,7 +105,7 @@ def due(now_us: int, limit: int, busy_hosts: Collection[str]) -> list[Job]:
     found = rows(
         "SELECT j.author_id, a.did, CASE WHEN a.checked_us > 0 THEN a.pds_url END,"
         " r.epoch, r.wants, r.snapshot_rev, r.horizon_rkey, j.attempts,"
-        " j.priority, j.progress"
+        " j.priority, (SELECT max(event_ms) FROM stream_cursors), j.progress"
         " FROM backfill_jobs j"
         " JOIN repos r ON r.author_id = j.author_id JOIN authors a ON a.id = j.author_id"
         " WHERE j.not_before_us <= ? AND r.state <> ?"
@@ -156,6 +169,7 @@ def _job(
     horizon_rkey: int,
     attempts: int,
     priority: int,
+    stream_ms: int | None,
     progress: str | None,
 ) -> Job:
     return Job(
@@ -168,5 +182,6 @@ def _job(
         horizon_rkey,
         attempts,
         priority,
+        stream_ms,
         Progress.decode(progress),
     )

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from server.backfill import pds
+from server.backfill import author, pds
 from server.core.errors import FetchFailed
 from server.core.syntax import tid_to_int
 from server.storage import follows, ledger, pages, repos
@@ -13,6 +13,7 @@ from server.storage.database import rows, value
 from server.storage.ledger import Window
 from server.storage.rkeys import decode_rkeys
 from tests.backfill.accounts import fetch, reset, state, stored, track, tracked, truth
+from tests.backfill.watching import stream_is_at
 from tests.builders import NOW_US
 
 POST = "app.bsky.feed.post"
@@ -91,6 +92,20 @@ def test_keys_that_say_nothing_of_when_are_cut_like_others(net, alice, sources, 
     fetch(alice, sources)
     assert len(stored(alice)) == 6
     assert value("SELECT horizon_rkey FROM repos") >= before << 10
+
+
+def test_a_clock_that_is_ahead_cuts_no_history(net, alice, sources, monkeypatch):
+    monkeypatch.setattr(pds, "FIRST_RECORDS", 3)
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 3)
+    day_us = 86_400_000_000
+    for age in range(9, -1, -1):
+        alice.post(str(age), at_us=net.clock() - age * day_us)
+    stream_is_at(sources.epoch, 0)
+    right_us = author._now_us
+    monkeypatch.setattr(author, "_now_us", lambda: right_us() + 30 * day_us)
+    fetch(alice, sources)
+    # The seven days that are wanted, and what else was on their last page.
+    assert len(stored(alice)) == 9
 
 
 def kept_follows():
