@@ -67,6 +67,7 @@ class Backfill:
         self.pds_url = ""
         self.until = time.monotonic() + TURN_SECONDS
         self.has_progress = False
+        self.follows_go_on = job.progress.cursors.get(FOLLOW) is not None
         # To be remembered with the next rows that are written.
         self.looked_up: Home | None = None
         # Collections whose page that was read last is the last one that can be asked for.
@@ -230,8 +231,8 @@ class Backfill:
 
     def _priority(self) -> int:
         """How urgent the rest of the job is."""
-        if self.progress.cursors.get(FOLLOW) is not None:
-            return repos.VIEWER_FOLLOWS
+        if self.job.wants & repos.FOLLOWS and self.progress.cursors.get(FOLLOW) is not None:
+            return repos.NEWEST_PAGE if self.follows_go_on else repos.VIEWER_FOLLOWS
         return repos.OLDER_PAGES if self._is_begun() else repos.NEWEST_PAGE
 
     def _find_pds(self) -> str:

@@ -1,6 +1,7 @@
 """The backfill's threads: which job runs next, how many at once, and what becomes of failures.
 
-Promises. Every queued job is run in the end, the more urgent first, whoever else fails. One PDS
+Promises. Every queued job is run in the end, the more urgent first, whoever else fails; a viewer's
+follows are the most urgent for one turn, so that lists without end hold nobody up. One PDS
 holds at most JOBS_A_HOST workers, so a slow one cannot hold them all; nor can what nobody waits for
 (the rest of histories, the crowd that somebody follows by the thousand, everybody after a hole):
 its turns are short (TURN_SECONDS of author.py), and when it holds all workers, there is a reserve

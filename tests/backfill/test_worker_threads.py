@@ -4,7 +4,7 @@ from threading import Event as StopEvent
 
 import pytest
 
-from server.backfill import pds, worker
+from server.backfill import author, pds, worker
 from server.backfill.author import Backfill
 from server.backfill.worker import BackfillWorkers
 from server.storage import repos
@@ -81,3 +81,24 @@ def test_pages_that_drip_do_not_hold_all_workers(net, sources, running, monkeypa
     wait_until(lambda: stored(quick) == truth(quick), "the job of another host")
     # Eight pages of 0.4 s are needed for any of those.
     assert all(state(account)[0] == repos.PARTIAL for account in slow)
+
+
+def test_viewers_whose_follows_have_no_end_do_not_keep_newest_pages_waiting(
+    net, sources, running, monkeypatch
+):
+    monkeypatch.setattr(author, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 1)
+    endless = [net.create_account(f"endless{number}", pds=1) for number in range(4)]
+    for account in endless:
+        for number in range(40):
+            account.follow(f"did:web:nobody{number}.test", emit=False)
+        track(account, repos.ITEMS | repos.FOLLOWS)
+    quick = net.create_account("quick")
+    quick.post("one")
+    queue([quick])
+    confirm_all(sources.epoch)
+    net.faults.arm("http-slow", times=None, where={"host": "pds1"}, delay_s=0.05)
+    # Two, and one in reserve, for four who always have more.
+    running(lambda stop: BackfillWorkers(sources, 2, stop))
+    wait_until(lambda: stored(quick) == truth(quick), "the newest page")
+    assert value("SELECT count(*) FROM follows") < 4 * 20
