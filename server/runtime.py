@@ -79,7 +79,10 @@ class _Lead:
         self.errors: list[BaseException] = []
         fetcher = make_fetcher(config)
         directory = Directory(config.plc_url, fetcher)
-        sources = Sources(fetcher, directory, config.backfill_days, lease.epoch)
+        sources = Sources(
+            *(fetcher, directory, config.backfill_days, lease.epoch),
+            retention_days=config.retention_days,
+        )
         agent = user_agent(config)
         self.metrics = IngestMetrics()
         subscriber = Subscriber(

@@ -35,7 +35,8 @@ from server.storage.discrepancies import (
     RecordDifference,
 )
 
-# How far back items are compared record by record: longer than a round takes (see reconcile.py).
+# How far back items are compared record by record, if they are kept for so long: longer than a
+# round takes (see reconcile.py).
 LISTED_DAYS = 4
 DAY_US = 86_400_000_000
 # 100 times 200 follows; of more than that the newest are compared.
@@ -111,7 +112,9 @@ class Look:
     def _compare_records(self, home: str, collections: Sequence[str]) -> Finding | None:
         found: list[RecordDifference] = []
         self.has_listed = False
-        since_us = max(0, time.time_ns() // 1000 - LISTED_DAYS * DAY_US)
+        # What retention may have taken says nothing.
+        days = min(LISTED_DAYS, self.sources.retention_days)
+        since_us = max(0, time.time_ns() // 1000 - days * DAY_US)
         for collection in collections:
             if self._is_late():
                 break

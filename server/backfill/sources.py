@@ -26,12 +26,16 @@ STATUSES = {
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a job needs of the world. Without `writer`, each of its writes is a group of its own."""
+    """What a job or a look needs of the world. `retention_days`: older items may have been let go.
+
+    Without `writer`, each write is a group of its own.
+    """
 
     fetcher: Fetcher
     directory: Directory
     backfill_days: int
     epoch: int
+    retention_days: int = 3650
     writer: GroupCommit | None = None
 
     def write(

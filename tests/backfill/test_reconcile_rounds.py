@@ -1,10 +1,13 @@
 """The pace of comparing: whose turn it is, how much is asked, and who goes first."""
 
+from dataclasses import replace
+
 import pytest
 
 from server.backfill import look, pds, reconcile
 from server.core.syntax import FOLLOW
-from server.storage import rounds
+from server.storage import retention, rounds
+from server.storage.authors import author_ids
 from server.storage.discrepancies import OtherRecords, RecordDifference
 from tests.backfill.accounts import fetch, reset, track
 from tests.backfill.watching import findings, look_and_let_the_stream_pass
@@ -143,6 +146,23 @@ def test_what_was_noted_while_the_clock_was_ahead_is_found_all_the_same(alice, w
     clock.ahead_us = 0
     look_and_let_the_stream_pass(watching)
     assert findings() == [(alice.did, "missed commit")]
+
+
+def test_without_a_chain_what_retention_took_is_not_missing(net, sources, watch, monkeypatch):
+    monkeypatch.setattr(retention, "KEPT_ITEMS", 2)
+    hour_us = 3_600_000_000
+    loud = net.create_account("loud")
+    post = loud.post("one", at_us=net.clock() - 100 * hour_us)
+    for hours in (50, 49, 48, 2, 1, 0):
+        loud.repost(post, at_us=net.clock() - hours * hour_us)
+    track(loud)
+    fetch(loud, sources)
+    number = author_ids([loud.did])[loud.did]
+    assert retention.trim(number, (net.clock() - 24 * hour_us) // 1000) == 4
+    watching = watch(carries_chain=False)
+    watching.sources = replace(sources, retention_days=1)
+    look_and_let_the_stream_pass(watching)
+    assert findings() == []
 
 
 class Clock:
