@@ -1,8 +1,8 @@
 """Statements that are run for every page: planned once for each connection, not each time.
 
 PostgreSQL takes longer to plan the timeline than to run it. A statement has `:name` parameters,
-which are whole numbers (or lists of them: `each`), and its text is made of our own words only:
-there are a few for each feed.
+which are whole numbers (or lists of them: `each`; or a snapshot, as PostgreSQL writes it), and its
+text is made of our own words only: there are a few for each feed.
 A connection keeps its statements until it is closed. (A pooler that hands connections on in the
 middle of a session would lose them, and the lead's lock as well: docs/operating.md.)
 """
@@ -36,6 +36,7 @@ _TYPES = {
     "accounts": "integer[]",
     "ids": "bigint[]",
     "floors": "bigint[]",
+    "snapshot": "pg_snapshot",
 }
 # The server would give numbers of accounts anew that a crash took, and we remember whose they were.
 # Whoever waits for more than the disk (remote_apply), or less for a standby (local), keeps that.
@@ -63,6 +64,8 @@ class Connection(connection):
         self.autocommit = True
         with self.cursor() as cursor:
             cursor.execute(_DURABLE)
+        # From then on, at the latest, it is open, until it is closed: the server has not crashed.
+        self.open_since_s = time.monotonic()
 
 
 def each(name: str) -> str:
@@ -87,7 +90,7 @@ def with_floors(accounts: Sequence[int], floors: Sequence[int]) -> dict[str, lis
     return {"accounts": list(accounts), "floors": list(floors)}
 
 
-def prepared_rows(sql: str, values: Mapping[str, int | list[Any]]) -> list[tuple[Any, ...]]:
+def prepared_rows(sql: str, values: Mapping[str, int | str | list[Any]]) -> list[tuple[Any, ...]]:
     """All rows of a statement; `values` may hold more than it asks for."""
     began = time.perf_counter()
     try:
@@ -107,6 +110,14 @@ def prepared_rows(sql: str, values: Mapping[str, int | list[Any]]) -> list[tuple
         return list(database.execute_sql(execute, ordered).fetchall())
     finally:
         add_seconds(time.perf_counter() - began)
+
+
+def is_open_since_before(moment_s: float) -> bool:
+    """Whether what this thread asks PostgreSQL goes to the primary, by a connection that is so old.
+
+    `moment_s`: of the monotonic clock.
+    """
+    return reader() is None and bool(database.connection().open_since_s < moment_s)
 
 
 def prepared_line(sql: str) -> Callable[[Mapping[str, int]], list[tuple[Any, ...]]]:
@@ -130,7 +141,7 @@ def prepared_line(sql: str) -> Callable[[Mapping[str, int]], list[tuple[Any, ...
     return ask
 
 
-def _rows_of_sqlite(sql: str, given: Mapping[str, int | list[Any]]) -> list[tuple[Any, ...]]:
+def _rows_of_sqlite(sql: str, given: Mapping[str, int | str | list[Any]]) -> list[tuple[Any, ...]]:
     values = {
         name: json.dumps(value) if isinstance(value, list) else value
         for name, value in given.items()

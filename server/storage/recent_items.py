@@ -27,10 +27,16 @@ from server.core.projection import REPLY
 from server.core.threads import Thread, others_in
 from server.storage.filters import THREAD_COLUMNS
 from server.storage.page_sql import COLUMNS, LOWEST
-from server.storage.prepared import each, each_with_floor, prepared_rows, with_floors
+from server.storage.prepared import (
+    each,
+    each_with_floor,
+    is_open_since_before,
+    prepared_rows,
+    with_floors,
+)
 from server.storage.recent_memory import MOST_AGAIN, Memory, OfAccount, RecentItem
 from server.storage.timeline import dress
-from server.storage.touched import Listener
+from server.storage.touched import NOTED_SINCE, Heard, Listener
 
 # Beyond this a search in the database is faster.
 MOST_FOLLOWED = 5_000
@@ -42,6 +48,8 @@ _THREADS_OF_SOME = ", ".join(
     f"CASE WHEN i.id >= :floor AND i.collection = 0 AND i.subject_id IS NOT NULL THEN {one} END"
     for one in THREAD_COLUMNS
 )
+# In place of an account, in a row that says that something was noted since the last look.
+_NOBODY = 0
 
 _key = itemgetter(0)
 
@@ -123,15 +131,21 @@ class RecentItems:
         """Read the newest items of these accounts, down to `floor`, `count` in all at most.
 
         Of accounts that were touched also what had been here before, for pages of others:
-        MOST_AGAIN more items at most.
+        MOST_AGAIN more items at most. In PostgreSQL, where a look is a wait, the statement says as
+        well whether anything was noted since the last one. If not, what it read is of that moment:
+        it needs no number, and no page has to look again for it.
         """
-        moment = self.moment
+        heard, moment = self._listener.heard, self.moment
         accounts = [memory.accounts[place] for place in places]
         floors = [min(floor, memory.depths[place]) for place in places]
         most = count + (MOST_AGAIN if min(floors) < floor else 0)
-        lists = with_floors(accounts, floors)
-        read = prepared_rows(_items_sql(beside), {"floor": floor, "most": most, **lists})
+        values: dict[str, int | str | list[Any]] = {"floor": floor, "most": most}
+        values |= with_floors(accounts, floors)
+        if heard is not None:
+            values["snapshot"] = heard.snapshot
+        read = prepared_rows(_items_sql(beside, says_news=heard is not None), values)
         newest = {account: key for key, account, rkey, *_ in read if rkey is None}
+        is_of_last_look = _NOBODY not in newest and _is_known_since(heard)
         found = sorted((row for row in read if row[2] is not None), key=_key)
         cut = found[0][0] if len(found) == most else LOWEST
         items: dict[int, list[RecentItem]] = {account: [] for account in accounts}
@@ -144,7 +158,8 @@ class RecentItems:
         with self._lock:
             if not self._is_still(moment, memory):
                 return
-            self._number_read(memory, places)
+            if not is_of_last_look:
+                self._number_read(memory, places)
             self._keep_threads(memory, threads)
             for place, account, reached in zip(places, accounts, floors, strict=True):
                 if beside.newest:
@@ -212,24 +227,33 @@ class RecentItems:
                 memory.drop_items(place)
 
 
-def _items_sql(beside: Beside) -> str:
-    """Items, in any order. With `newest` a row of each account shown, without a record key."""
+def _items_sql(beside: Beside, *, says_news: bool) -> str:
+    """Items, in any order. With `newest` a row of each account shown, without a record key.
+
+    `says_news`: with a row of _NOBODY if anything was noted since the look with this :snapshot.
+    """
     columns = f"{_ITEM_COLUMNS}, {_THREADS_OF_SOME}" if beside.threads else _ITEM_COLUMNS
-    items = (
+    width = _ITEM_WIDTH + (len(THREAD_COLUMNS) if beside.threads else 0)
+    nulls = ", NULL" * (width - 2)
+    sql = (
         # Two steps, or PostgreSQL would go through everybody's items until there are enough.
         f"WITH f AS MATERIALIZED (SELECT i.id FROM {each_with_floor()} a CROSS JOIN feed_items i"
         " WHERE i.author_id = a.number AND i.id >= a.floor),"
         " n AS MATERIALIZED (SELECT id FROM f ORDER BY id DESC LIMIT :most)"
         f" SELECT {columns} FROM n CROSS JOIN feed_items i WHERE i.id = n.id"
     )
-    if not beside.newest:
-        return items
-    width = _ITEM_WIDTH + (len(THREAD_COLUMNS) if beside.threads else 0)
-    return (
-        f"{items} UNION ALL SELECT r.newest_id, r.author_id{', NULL' * (width - 2)}"
-        f" FROM {each_with_floor()} a CROSS JOIN repos r"
-        " WHERE r.author_id = a.number AND r.is_active = 1"
-    )
+    if beside.newest:
+        sql += (
+            f" UNION ALL SELECT r.newest_id, r.author_id{nulls}"
+            f" FROM {each_with_floor()} a CROSS JOIN repos r"
+            " WHERE r.author_id = a.number AND r.is_active = 1"
+        )
+    return f"{sql} UNION ALL SELECT 0, {_NOBODY}{nulls} WHERE {NOTED_SINCE}" if says_news else sql
+
+
+def _is_known_since(heard: Heard | None) -> bool:
+    """Whether what this thread was just told of news since that look counts (touched.py)."""
+    return heard is not None and is_open_since_before(heard.began_s)
 
 
 def _recent_item(row: tuple[Any, ...], item: TimelineItem) -> RecentItem:

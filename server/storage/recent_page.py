@@ -14,8 +14,10 @@ read after it may be newer: ann's posts are here, a batch deletes one of them an
 and ben's are read now. So a page with such reads needs one more look. If that tells of nothing
 (`moment` counts what was told), all is of the later moment; if it does, as here of ann and ben, the
 page is put together again. Reads have numbers: `last_read` is the last one's, `last_reads` has each
-account's, and `confirmed` is that of the last one before a look. (`depths` only says how far down
-to read again; the state of wal_index.py only spares looks while nothing is committed.)
+account's, and `confirmed` is that of the last one before a look. A read that knows that nothing was
+noted since the last look is of that look's moment: it has no number (`read_items`, PostgreSQL).
+(`depths` only says how far down to read again; the state of wal_index.py only spares looks while
+nothing is committed.)
 """
 
 import time

@@ -14,17 +14,27 @@ has seen already. A server that crashed may give a number anew that was below su
 the connection turns out to be broken, the listener is told everybody. A dump brings the numbers of
 the cluster that it was made in: `forget` drops those that no transaction here can have had yet.
 
+A statement of PostgreSQL can say itself that what it finds is as at the last look (`NOTED_SINCE`,
+with the look's `Heard`). It sees what the look saw, as it began later, and what was committed in
+between, all of it by transactions that were no part of the look's snapshot: their rows in `touched`
+show that. If there are none, and none were dropped since, nothing was changed. That is so on one
+server, from one start to its end. So it counts only over a connection that was open before the look
+began: had the server crashed meanwhile, that connection would have ended.
+
 Bounds: MOST_ACCOUNTS of one row, and MOST_ROWS of one look: what is more is called everybody.
-`forget` drops rows; a listener that has not looked since they came is told everybody, too.
+`forget` drops rows; a listener that has not looked since they came is told everybody, too. Beside a
+statement about as many rows are looked at as by the look that it refers to, and none after one that
+found too many.
 """
 
 import sqlite3
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from peewee import OperationalError
 
@@ -49,19 +59,32 @@ _NOWHERE = -1
 # In PostgreSQL: the lowest number whose transaction is not over, and one above all that are.
 _UNDECIDED = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _TO_COME = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-# Each row says also which rows are gone, and from which place on to look next; there is always one.
+# Not on a standby, where it does not say which transactions are under way.
+_SNAPSHOT = "CASE WHEN NOT pg_is_in_recovery() THEN pg_current_snapshot()::text END"
+# Each row says also which rows are gone, from which place on to look next, and PostgreSQL's
+# snapshot; there is always one.
 _SINCE = {
     True: (
-        "SELECT g.place, (SELECT coalesce(max(place), 0) + 1 FROM touched), t.place, t.accounts"
+        "SELECT g.place, (SELECT coalesce(max(place), 0) + 1 FROM touched), NULL,"
+        " t.place, t.accounts"
         " FROM touched_gone g LEFT JOIN (SELECT place, accounts FROM touched"
         " WHERE place >= :place ORDER BY place LIMIT :most) t ON 1 = 1"
     ),
     False: (
-        f"SELECT g.place, {_UNDECIDED}, t.id, t.accounts"
+        f"SELECT g.place, {_UNDECIDED}, {_SNAPSHOT}, t.id, t.accounts"
         " FROM touched_gone g LEFT JOIN (SELECT id, accounts FROM touched"
         " WHERE place >= :place ORDER BY place LIMIT :most) t ON 1 = 1"
     ),
 }
+
+# Of PostgreSQL: what is true in a statement that may have found what was not there at the time of
+# the look that had this :snapshot.
+_UNDECIDED_THEN = "pg_snapshot_xmin(:snapshot)::text::bigint"
+NOTED_SINCE = (
+    f"(EXISTS (SELECT 1 FROM touched t WHERE t.place >= {_UNDECIDED_THEN}"
+    " AND NOT pg_visible_in_snapshot(t.place::text::xid8, :snapshot))"
+    f" OR EXISTS (SELECT 1 FROM touched_gone g WHERE g.place > {_UNDECIDED_THEN}))"
+)
 
 
 def touch(accounts: Iterable[int]) -> None:
@@ -114,6 +137,13 @@ def _forget_other_cluster() -> None:
     execute(f"DELETE FROM touched WHERE place >= {_TO_COME}")
 
 
+class Heard(NamedTuple):
+    """Of what a look told: all that was committed as of this `snapshot`, taken after `began_s`."""
+
+    began_s: float
+    snapshot: str
+
+
 class Listener:
     """What one process has heard. Safe to share between threads.
 
@@ -126,6 +156,9 @@ class Listener:
         self._turn = threading.Lock()
         self._begun = self._ended = 0
         self._place = _NOWHERE
+        # Of the last look. None before there was one, and where it found too much; in SQLite, and
+        # on a standby.
+        self.heard: Heard | None = None
         # Finds what was noted since; set at the first look.
         self._ask: Callable[[Mapping[str, int]], list[tuple[Any, ...]]] | None = None
         # Of SQLite: what the state was before the last look.
@@ -170,7 +203,7 @@ class Listener:
         # A look that fails leaves it nowhere: who knows what happened meanwhile.
         place, self._place = self._place, _NOWHERE
         self._ask = self._ask or prepared_line(_SINCE[is_sqlite()])
-        most = MOST_ROWS + 1
+        most, began_s = MOST_ROWS + 1, time.monotonic()
         try:
             found = self._ask({"place": place, "most": most})
         except DatabaseError:
@@ -180,12 +213,14 @@ class Listener:
             # whose end it had not noted yet to others.
             place = _NOWHERE
             found = self._ask({"place": place, "most": most})
-        gone, following = found[0][:2]
+        gone, following, snapshot = found[0][:3]
         heard = {number: accounts for *_, number, accounts in found if number is not None}
         fresh = [accounts for number, accounts in heard.items() if number not in self._seen]
-        if place < gone or len(heard) > MOST_ROWS or None in fresh:
+        is_too_much = len(heard) > MOST_ROWS
+        if place < gone or is_too_much or None in fresh:
             self._hear(None)
         elif fresh:
             self._hear(array("i", b"".join(map(bytes, fresh))))
         self._seen = set(heard)
         self._place = following
+        self.heard = None if snapshot is None or is_too_much else Heard(began_s, snapshot)

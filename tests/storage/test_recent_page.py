@@ -216,6 +216,23 @@ def test_who_follows_too_many_takes_the_room_of_one(crowd, monkeypatch):
     assert (memory.followed, memory.follows_held) == ({}, 0)
 
 
+def test_of_a_loud_account_not_all_is_read_again_that_was_here(db):
+    epoch, recent = new_epoch(), RecentItems(50_000)
+    viewers.welcome(did(VIEWER), NOW_US)
+    track("ann")
+    stream = Stream(epoch)
+    stream.say(VIEWER, follow(tid(1), "ann"))
+    stream.say("ann", *(post(tid(n), NOW_MS - 1000 * n) for n in range(200)))
+    recent_page(recent, number_of(VIEWER), EVERYTHING, 150)
+    (held,) = recent.memory.items.values()
+    assert len(held.items) > 150
+    stream.say("ann", drop(tid(0)))
+    page = recent_page(recent, number_of(VIEWER), EVERYTHING, 2)
+    assert [item.post_uri[-13:] for item in page.items] == [tid(1), tid(2)]
+    (held,) = recent.memory.items.values()
+    assert len(held.items) <= recent_memory.MOST_AGAIN
+
+
 def test_what_is_named_of_threads_that_were_forgotten_is_bounded():
     memory, most = Memory(), 20
     silent = range(1, 3)

@@ -5,13 +5,14 @@ from functools import partial
 
 import pytest
 
-from server.storage import recent_memory, viewers
+from server.storage import viewers
 from server.storage.batch import Batch
-from server.storage.database import database
+from server.storage.database import database, is_sqlite, write_transaction
 from server.storage.recent_items import Beside, RecentItems
 from server.storage.recent_memory import Memory
 from server.storage.recent_page import _Search, recent_page
 from server.storage.timeline import timeline_page
+from server.storage.touched import touch
 from tests.builders import (
     NOW_MS,
     NOW_US,
@@ -67,8 +68,9 @@ def test_a_page_waits_for_the_database_as_rarely_as_can_be(db, monkeypatch):
     waits.of_page(recent, "other", limit=7)
     # Whoever writes is read again once for all pages, threads and all.
     stream.say("ann", post(tid(10), NOW_MS + 1, parent=("ben", tid(2))))
-    again = [tid(10), tid(0), tid(2), tid(1), tid(2)], ["look", "read_items", "look"]
-    assert waits.of_page(recent, VIEWER) == again
+    # Where a look is a wait, the read itself says that nothing was noted since the last one.
+    again = ["look", "read_items", *["look"] * is_sqlite()]
+    assert waits.of_page(recent, VIEWER) == ([tid(10), tid(0), tid(2), tid(1), tid(2)], again)
     found, waited = waits.of_page(recent, "other", limit=7)
     assert found == [tid(0), tid(0), tid(1), tid(1), tid(2), tid(2), tid(3)]
     assert waited == ["look"]
@@ -195,6 +197,9 @@ def test_whatever_another_page_reads_of_those_followed_is_looked_after(scene, mo
         look()
         looks.append(True)
         if len(looks) == 1:
+            # Something was committed, so that what is read may be newer than what was heard.
+            with write_transaction():
+                touch([number_of("nobody")])
             OTHERS_READ[what](recent, scene.viewer)
 
     monkeypatch.setattr(recent, "look", look_and_be_overtaken)
@@ -281,20 +286,3 @@ def test_a_page_that_begins_while_something_is_forgotten_is_of_one_moment(scene,
     page = scene.page()
     other.join(10)
     assert page == scene.from_the_database()
-
-
-def test_of_a_loud_account_not_all_is_read_again_that_was_here(db):
-    epoch, recent = new_epoch(), RecentItems(50_000)
-    viewers.welcome(did(VIEWER), NOW_US)
-    track("ann")
-    stream = Stream(epoch)
-    stream.say(VIEWER, follow(tid(1), "ann"))
-    stream.say("ann", *(post(tid(n), NOW_MS - 1000 * n) for n in range(200)))
-    recent_page(recent, number_of(VIEWER), EVERYTHING, 150)
-    (held,) = recent.memory.items.values()
-    assert len(held.items) > 150
-    stream.say("ann", drop(tid(0)))
-    page = recent_page(recent, number_of(VIEWER), EVERYTHING, 2)
-    assert [item.post_uri[-13:] for item in page.items] == [tid(1), tid(2)]
-    (held,) = recent.memory.items.values()
-    assert len(held.items) <= recent_memory.MOST_AGAIN

@@ -119,6 +119,8 @@ def test_too_many_accounts_and_too_many_rows_are_everybody(ears, monkeypatch):
     for _ in range(4):
         touch_in_a_transaction(1)
     assert ears.look() == [EVERYBODY]
+    # Nor does a statement look through so many.
+    assert ears.listener.heard is None
     touch_in_a_transaction(5)
     assert [5] in ears.look()
 
