@@ -1,10 +1,11 @@
 """Which viewers this process has seen lately, so that a request rarely writes anything.
 
 A viewer is written down at first sight (which queues the fetching of their follows), and later once
-in TOUCH_SECONDS. One who was let go meanwhile is a stranger, whatever the memory says. The memory
-holds MAX_VIEWERS and forgets whoever came least recently: then the database is asked again, and
-nothing is wrong. Where nothing can be written (storage/spare_writes.py), known viewers are shown
-what there is, and only new ones are told to come later.
+in TOUCH_SECONDS. One who was let go meanwhile is a stranger, whatever the memory says; one who came
+back since by way of another process is as new here. The memory holds MAX_VIEWERS and forgets
+whoever came least recently: then the database is asked again, and nothing is wrong. Where nothing
+can be written (storage/spare_writes.py), known viewers are shown what there is, and only new ones
+are told to come later.
 """
 
 import threading
@@ -48,11 +49,9 @@ class Sightings:
         if sighting is None:
             sighting = self._meet(did, now_us)
         elif now_us - sighting.written_us > TOUCH_SECONDS * 1_000_000:
+            # Who comes meanwhile need not do it as well.
             sighting.written_us = now_us
-            if not self._touch(did, sighting.number, now_us):
-                with self._lock:
-                    self._seen.pop(did, None)
-                sighting = self._meet(did, now_us)
+            sighting = self._meet(did, now_us)
         return sighting
 
     def _meet(self, did: str, now_us: int) -> Sighting:
@@ -60,6 +59,8 @@ class Sightings:
         if known is not None and self._touch(did, known.number, now_us):
             sighting = Sighting(known.number, known.first_us, now_us)
         else:
+            with self._lock:
+                self._seen.pop(did, None)
             number = viewers.welcome(did, now_us)
             sighting = Sighting(number, now_us, now_us)
         with self._lock:

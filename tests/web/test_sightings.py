@@ -8,7 +8,7 @@ import pytest
 from server.storage import viewers
 from server.storage.database import DatabaseError, execute, is_sqlite, value
 from server.web.sightings import TOUCH_SECONDS, Sightings
-from tests.builders import NOW_US, did
+from tests.builders import NOW_US, did, number_of
 
 LATER_US = NOW_US + (TOUCH_SECONDS + 1) * 1_000_000
 
@@ -46,6 +46,15 @@ def test_where_nothing_can_be_written_who_was_let_go_is_not_taken_for_known(db):
         sightings.see(did("vera"), LATER_US)
     refuse_writes(False)
     assert sightings.see(did("vera"), LATER_US + 1).first_us == LATER_US + 1
+
+
+def test_who_came_back_by_way_of_another_process_is_as_new_to_all(db):
+    one, other = Sightings(), Sightings()
+    for process in (one, other):
+        process.see(did("vera"), NOW_US)
+    viewers.forget(number_of("vera"))
+    assert one.see(did("vera"), LATER_US).first_us == LATER_US
+    assert other.see(did("vera"), LATER_US + 5).first_us == LATER_US
 
 
 def test_where_no_lock_can_be_made_known_viewers_are_known(sqlite):
