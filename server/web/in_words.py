@@ -34,7 +34,10 @@ REASONS = {
 NO_DATABASE = Words(
     "down",
     "We cannot tell right now",
-    ["Our database does not answer. Feeds come back by themselves when it does."],
+    [
+        "Our database does not answer, or has only just been asked. Feeds that are away come back"
+        " by themselves when it does."
+    ],
 )
 
 

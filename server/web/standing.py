@@ -6,8 +6,9 @@ follows, look whether the number of authors moves, and you know who follows you 
 Times and spans are shown of gaps of everybody, never of one author's. Nobody is named: no account,
 no host but the sources, no words of strangers' servers. The operator's `status` has the rest.
 
-Bounds: looked up at most once in FRESH_SECONDS for each process, however many ask; while one thread
-looks, the others are given what was found before.
+Bounds: looked up at most once in FRESH_SECONDS for each process, however many ask. One thread
+looks, and no other waits for it, as feeds need them: they are given what was found before, or are
+told that nothing can be told yet.
 """
 
 import threading
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from server.core.metrics import WebMetrics
 from server.storage import exported_metrics, gaps, history, leases, ledger, overview, readings
+from server.storage.database import DatabaseError
 from server.storage.history import Sample
 from server.storage.ledger import Completeness, Window
 from server.storage.readings import Readings
@@ -122,13 +124,16 @@ class Standings:
         self._last: tuple[float, Standing] | None = None
 
     def get(self) -> Standing:
-        """How things stand, FRESH_SECONDS old at most, or a little more while somebody looks."""
+        """How things stand, FRESH_SECONDS old at most, or a little more while somebody looks.
+
+        Raises DatabaseError also where somebody looks for the first time.
+        """
         last = self._last
         if last is not None and self._monotonic() - last[0] < FRESH_SECONDS:
             return last[1]
-        # Only who has nothing to show waits for another thread's look.
-        if not self._lock.acquire(blocking=last is None):
-            assert last is not None  # noqa: S101  for the type checker: it does not block
+        if not self._lock.acquire(blocking=False):
+            if last is None:
+                raise DatabaseError("the first look at how things stand is under way")
             return last[1]
         try:
             current = self._last

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import threading
 import time
 
 import pytest
@@ -18,7 +17,7 @@ from server.storage.database import DatabaseError, current, execute, write_trans
 from server.storage.ledger import Window
 from server.storage.many_rows import insert_rows
 from server.web import pages
-from server.web.standing import FRESH_SECONDS, Standings, about, look
+from server.web.standing import about, look
 from tests.builders import Stream, did, follow, job_of, make_live, post, tid, track
 
 SECRET = "the words of another's server"  # noqa: S105
@@ -241,32 +240,6 @@ def test_however_often_a_page_is_asked_for_the_database_is_read_once(stream, cli
     for path in ("/", "/status", "/status.json", "/check"):
         assert client.get(path).status_code == 200
     assert asked == []
-
-
-def test_while_one_looks_the_others_are_given_what_was_found_before():
-    clock, going, may_go = [0.0], threading.Event(), threading.Event()
-    looks = []
-
-    def slow_look():
-        looks.append(len(looks))
-        if len(looks) > 1:
-            going.set()
-            assert may_go.wait(10)
-        return f"look {len(looks)}"
-
-    standings = Standings(slow_look, lambda: clock[0])
-    assert standings.get() == "look 1"
-    clock[0] = FRESH_SECONDS - 0.1
-    assert standings.get() == "look 1"
-    clock[0] = FRESH_SECONDS
-    thread = threading.Thread(target=standings.get)
-    thread.start()
-    assert going.wait(10)
-    assert standings.get() == "look 1"
-    may_go.set()
-    thread.join()
-    assert standings.get() == "look 2"
-    assert len(looks) == 2
 
 
 def test_a_large_database_is_looked_at_in_a_moment(db, lease, now_us):
