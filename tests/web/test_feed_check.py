@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,7 +11,7 @@ from server.app import create_app, make_checks
 from server.core.config import load_config
 from server.storage import repos, viewers
 from server.storage.authors import author_ids
-from server.storage.database import DatabaseError, current, execute
+from server.storage.database import DatabaseError, close_database, current, execute
 from server.storage.ledger import Window
 from server.storage.many_rows import insert_rows
 from server.web import feed_check
@@ -85,6 +86,13 @@ def ask(client, account, status=200):
     assert answer.status_code == status
     assert answer.headers["Cache-Control"] == "private, no-store"
     return answer.get_data(as_text=True)
+
+
+def in_thread(answer, account):
+    try:
+        return answer(account, WINDOW)
+    finally:
+        close_database()
 
 
 def have_state(state, *dids):
@@ -233,6 +241,34 @@ def test_one_slow_server_holds_one_thread(config, net, likes):
     thread.join()
     net.faults.disarm()
     assert net.faults.fired["http-slow"] >= 1
+
+
+def test_a_feed_that_takes_long_to_count_holds_one_thread(client, net, monkeypatch):
+    checks, fan = client.application.extensions["gapless"].checks, net.account("fan").did
+    counting, may_end = threading.Event(), threading.Event()
+    really, asked = feed_check._count, []
+
+    def count_slowly(*about):
+        asked.append(about)
+        counting.set()
+        assert may_end.wait(10)
+        return really(*about)
+
+    before = checks.answer(fan, WINDOW)
+    assert before.kind == "shown"
+    monkeypatch.setattr(feed_check, "_count", count_slowly)
+    monkeypatch.setattr(feed_check, "COUNTED_S", -1)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(in_thread, checks.answer, fan)
+        assert counting.wait(10)
+        try:
+            assert pool.submit(in_thread, checks.answer, fan).result(5) is before
+            checks._kept[fan].answer = None
+            assert pool.submit(in_thread, checks.answer, fan).result(5).kind == "busy"
+        finally:
+            may_end.set()
+        assert first.result(5) == before
+    assert len(asked) == 1
 
 
 def test_a_database_that_does_not_answer_is_not_the_askers_fault(client, net, monkeypatch):
