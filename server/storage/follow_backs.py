@@ -185,14 +185,23 @@ def doubt_all(now_us: int) -> None:
 def expire(now_us: int) -> int:
     """Let lapsed viewers go, and forget what nobody has asked about or told for so long.
 
-    Two transactions: to make the first one again changes nothing.
+    Who follows back a viewer of late who follows them stays: where no AppView is asked, or none
+    answers, nobody would tell it again. Two transactions: to make the first one again changes
+    nothing.
     """
+    lapsed_us = now_us - LAPSED_US
     execute(
         "UPDATE viewers SET mutuals_due_us = NULL, mutuals_tried_us = NULL"
         " WHERE mutuals_due_us IS NOT NULL AND last_us < ?",
-        (now_us - LAPSED_US,),
+        (lapsed_us,),
     )
-    return execute("DELETE FROM follow_backs WHERE checked_us < ?", (now_us - LAPSED_US,))
+    return execute(
+        "DELETE FROM follow_backs WHERE checked_us < ? AND (rkey IS NULL OR NOT EXISTS"
+        " (SELECT 1 FROM viewers v JOIN follows f ON f.viewer_id = v.author_id"
+        " WHERE v.author_id = follow_backs.viewer_id AND v.last_us >= ?"
+        " AND f.subject_id = follow_backs.author_id))",
+        (lapsed_us, lapsed_us),
+    )
 
 
 def _stale(now_us: int) -> tuple[int, int]:

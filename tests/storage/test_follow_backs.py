@@ -208,6 +208,18 @@ def test_who_has_not_been_here_for_long_is_let_go(stream):
     assert follow_backs.want(number_of("viewer"), later_us)
 
 
+def test_who_follows_back_stays_where_nobody_is_asked_again(stream):
+    stream.say("ann", follow(tid(5), "viewer"))
+    stream.say("ben", follow(tid(5), "viewer"))
+    track(STRANGER)
+    stream.say(STRANGER, follow(tid(5), "viewer"))
+    stream.say("viewer", unfollow(tid(2)))
+    later_us = NOW_US + 2 * LAPSED_US
+    viewers.touch(number_of("viewer"), later_us)
+    assert follow_backs.expire(later_us) == 2
+    assert told() == {"ann": True}
+
+
 def test_for_a_viewer_who_was_forgotten_nobody_waits(stream):
     viewer = number_of("viewer")
     forget(did("viewer"))
