@@ -96,12 +96,15 @@ def want(viewer_id: int, now_us: int) -> bool:
         # Forgotten, which this process has not noticed yet: nobody is going to look them up.
         return False
     due_us, tried_us = found[0]
-    if due_us is None:
+    # The first time is never later than now, but by a clock that was ahead.
+    is_to_queue = due_us is None or (tried_us is None and due_us > now_us)
+    if is_to_queue:
         execute(
-            "UPDATE viewers SET mutuals_due_us = ? WHERE author_id = ? AND mutuals_due_us IS NULL",
-            (now_us, viewer_id),
+            "UPDATE viewers SET mutuals_due_us = ? WHERE author_id = ? AND (mutuals_due_us IS NULL"
+            " OR (mutuals_tried_us IS NULL AND mutuals_due_us > ?))",
+            (now_us, viewer_id, now_us),
         )
-    return tried_us is None and (due_us is None or now_us - due_us < HOPELESS_US)
+    return tried_us is None and (is_to_queue or now_us - due_us < HOPELESS_US)
 
 
 def are_tried(viewer_id: int) -> bool:

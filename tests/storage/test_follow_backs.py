@@ -173,6 +173,18 @@ def test_nobody_waits_long_for_a_look_up_that_does_not_come(stream):
     assert not follow_backs.want(number_of("viewer"), NOW_US + follow_backs.HOPELESS_US)
 
 
+def test_a_first_look_up_does_not_wait_for_the_time_of_a_clock_that_was_ahead(stream):
+    assert follow_backs.want(number_of("viewer"), NOW_US + ROUND_US)
+    assert follow_backs.due(NOW_US) is None
+    assert follow_backs.want(number_of("viewer"), NOW_US)
+    assert follow_backs.due(NOW_US) is not None
+    assert not follow_backs.want(number_of("viewer"), NOW_US + follow_backs.HOPELESS_US)
+    follow_backs.done(number_of("viewer"), NOW_US + ROUND_US, NOW_US)
+    # A later one has its time.
+    assert not follow_backs.want(number_of("viewer"), NOW_US)
+    assert follow_backs.due(NOW_US) is None
+
+
 def test_a_new_follow_makes_the_look_up_due_at_once(stream):
     follow_backs.want(number_of("viewer"), NOW_US)
     look_up(NOW_US, ann=None, ben=None)

@@ -69,6 +69,11 @@ def test_after_ten_minutes_of_nothing_the_page_is_empty_but_for_a_notice(ask):
     assert ask(NOTICE) == SHOWN
 
 
+def test_who_came_when_the_clock_was_ahead_is_not_told_to_wait_until_it_has_caught_up(ask):
+    came(-86_400)
+    assert ask() == EMPTY
+
+
 @BOTH
 def test_whoever_is_complete_and_follows_nobody_is_told_nothing(ask, lease, notice):
     came(0)
