@@ -16,19 +16,20 @@ class SpentTokens:
     """Safe to share between threads; one for each process."""
 
     def __init__(self) -> None:
-        self._spent: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._spent: OrderedDict[tuple[str, str | None], None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def spend(self, token: ServiceToken) -> bool:
-        """Whether this is the first time that this token comes."""
-        if token.jti is None:
-            return True
-        # Identifiers are their issuer's own: another's may be the same.
-        name = (token.iss, token.jti)
+    def is_spent(self, token: ServiceToken) -> bool:
+        """Whether this token has done its work."""
         with self._lock:
-            if name in self._spent:
-                return False
-            self._spent[name] = None
+            return (token.iss, token.jti) in self._spent
+
+    def spend(self, token: ServiceToken) -> None:
+        """It has done its work: not before that, or who was told to try again would do nothing."""
+        if token.jti is None:
+            return
+        with self._lock:
+            # Identifiers are their issuer's own: another's may be the same.
+            self._spent[token.iss, token.jti] = None
             while len(self._spent) > MAX_TOKENS:
                 self._spent.popitem(last=False)
-            return True

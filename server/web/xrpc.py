@@ -191,7 +191,7 @@ def send_interactions() -> Response:
         raise BadRequest(f"interactions must be a list of at most {MAX_INTERACTIONS}")
     if body.get("feed") is not None:
         feed_of(body["feed"], ours.feeds, ours.config.publisher_did)
-    if ours.spent_tokens.spend(token):
+    if not ours.spent_tokens.is_spent(token):
         now_us = time.time_ns() // 1000
         asking = {feed.rkey for feed in ours.feeds if feed.accepts_interactions}
         furthest = furthest_seen(interactions, asking, now_us)
@@ -200,6 +200,7 @@ def send_interactions() -> Response:
         if viewer is not None:
             for rkey, key in furthest.items():
                 read_positions.advance(viewer.number, rkey, key, now_us)
+        ours.spent_tokens.spend(token)
     return jsonify({})
 
 

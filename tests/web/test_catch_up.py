@@ -12,7 +12,7 @@ from server.core.config import UNPUBLISHED_DID, load_config
 from server.core.interactions import SEEN
 from server.identity.service_auth import ServiceToken
 from server.storage import follow_backs, read_positions, viewers
-from server.storage.database import execute
+from server.storage.database import DatabaseError, execute
 from server.storage.forget import forget
 from server.web import xrpc
 from tests.builders import Stream, did, follow, number_of, post, tid, track
@@ -79,6 +79,10 @@ def seen(page, index=-1):
         "feedContext": item["feedContext"],
         "reqId": page["reqId"],
     }
+
+
+def fail(*_):
+    raise DatabaseError("gone")
 
 
 def test_the_first_time_it_begins_a_day_ago_and_goes_upwards(reader):
@@ -160,6 +164,17 @@ def test_a_token_that_comes_twice_does_nothing_the_second_time(reader, monkeypat
     assert reader.report(seen(page, 4)) == (200, {})
     place = read_positions.position(number_of("viewer"), FEED.rkey)
     assert place == int(page["feed"][1]["feedContext"])
+
+
+def test_a_report_that_could_not_be_saved_counts_when_it_comes_again(reader, monkeypatch):
+    page = reader.page()
+    token = reader.requester(None, xrpc.SEND_INTERACTIONS)
+    monkeypatch.setattr(xrpc, "requester", lambda *_: token)
+    with monkeypatch.context() as broken:
+        broken.setattr(read_positions, "advance", fail)
+        assert reader.report(seen(page))[0] == 503
+    assert reader.report(seen(page)) == (200, {})
+    assert numbers(reader.page())[0] == numbers(page)[-1]
 
 
 @pytest.mark.parametrize(
