@@ -51,7 +51,7 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
     app.config["VERSION"] = VERSION
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = True
-    metrics = WebMetrics()
+    metrics, spare_writes = WebMetrics(), SpareWrites()
     observe_requests(app, config, FEEDS, metrics)
     app.extensions["metrics"] = (metrics, metrics_folder)
     app.extensions["gapless"] = Service(
@@ -59,7 +59,7 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
         FEEDS,
         make_identities(config, make_fetcher(config), metrics),
         ViewerLimits(config.viewer_requests_per_minute),
-        Sightings(metrics.cache("viewer")),
+        Sightings(metrics.cache("viewer"), spare_writes),
         # A quarter of the threads always stays free for those who need not wait.
         FirstLoads(max(1, config.web_threads // 2)),
         SpentTokens(),
@@ -67,7 +67,7 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
         make_checks(config),
         make_replicas(config, metrics),
         make_recent(config, metrics),
-        SpareWrites(),
+        spare_writes,
     )
     for blueprint in (xrpc, well_known, ops, pages):
         app.register_blueprint(blueprint)

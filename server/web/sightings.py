@@ -32,11 +32,15 @@ class Sighting:
 class Sightings:
     """Safe to share between threads; one for each process."""
 
-    def __init__(self, count: Callable[[bool], None] = lambda is_hit: None) -> None:
+    def __init__(
+        self,
+        count: Callable[[bool], None] = lambda is_hit: None,
+        writes: SpareWrites | None = None,
+    ) -> None:
         """`count` is told for each question whether the answer was in memory."""
         self._count = count
         self._seen: OrderedDict[str, Sighting] = OrderedDict()
-        self._writes = SpareWrites()
+        self._writes = writes or SpareWrites()
         self._lock = threading.Lock()
 
     def see(self, did: str, now_us: int) -> Sighting:
