@@ -236,9 +236,15 @@ def _items_sql(beside: Beside, *, says_news: bool) -> str:
     width = _ITEM_WIDTH + (len(THREAD_COLUMNS) if beside.threads else 0)
     nulls = ", NULL" * (width - 2)
     sql = (
-        # Two steps, or PostgreSQL would go through everybody's items until there are enough.
-        f"WITH f AS MATERIALIZED (SELECT i.id FROM {each_with_floor()} a CROSS JOIN feed_items i"
-        " WHERE i.author_id = a.number AND i.id >= a.floor),"
+        # b: the part of each account's items that may be among them, which is not everything that a
+        # bot wrote since. Two more steps, or PostgreSQL would go through everybody's items until
+        # there are enough.
+        "WITH b AS MATERIALIZED (SELECT a.number, coalesce((SELECT i.id FROM feed_items i"
+        " WHERE i.author_id = a.number AND i.id >= a.floor"
+        " ORDER BY i.id DESC LIMIT 1 OFFSET :most - 1), a.floor) AS floor"
+        f" FROM {each_with_floor()} a),"
+        " f AS MATERIALIZED (SELECT i.id FROM b CROSS JOIN feed_items i"
+        " WHERE i.author_id = b.number AND i.id >= b.floor),"
         " n AS MATERIALIZED (SELECT id FROM f ORDER BY id DESC LIMIT :most)"
         f" SELECT {columns} FROM n CROSS JOIN feed_items i WHERE i.id = n.id"
     )

@@ -237,8 +237,8 @@ def is_called(author_id: int, status: str | None) -> bool:
 
 def take_back_absences(author_ids: Sequence[int]) -> None:
     """Show accounts again that only their PDSes had called absent, and now show."""
-    sql = "UPDATE repos SET is_active = 1, status = NULL WHERE substr(status, 1, 4) = ? AND author_id"
-    execute_in(sql, author_ids, (PDS_SAYS,))
+    shown = "UPDATE repos SET is_active = 1, status = NULL"
+    execute_in(f"{shown} WHERE substr(status, 1, 4) = ? AND author_id", author_ids, (PDS_SAYS,))
     touch(author_ids)
 
 
