@@ -135,9 +135,12 @@ async def _sip(transport: asyncio.Transport) -> None:
 
 def _has_more(transport: asyncio.Transport) -> bool:
     """Whether bytes wait in the kernel."""
-    waiting = array("i", [0])
+    waiting, sock = array("i", [0]), transport.get_extra_info("socket")
+    if sock is None:
+        # Over TLS, a connection that was lost has none.
+        return False
     try:
-        ioctl(transport.get_extra_info("socket").fileno(), FIONREAD, waiting)
+        ioctl(sock.fileno(), FIONREAD, waiting)
     except (OSError, ValueError):
         return False
     return waiting[0] > 0

@@ -1,7 +1,6 @@
 """read_stream against real servers: whatever a connection does, it ends in StreamBroken."""
 
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from server.core.errors import StreamBroken
 from server.ingest import connection, frames, websocket
 from server.ingest.frames import copies
 from server.ingest.websocket import read_stream
-from tests.identity.certificates import make_certificate
 
 PATIENCE_S = 5.0
 
@@ -84,24 +82,6 @@ def test_messages_come_whole_and_in_order():
         read_stream(url, "Gapless/test", reader)
     assert reader.told == [b"%d" % number for number in range(500)]
     assert reader.opened_at is not None
-
-
-def test_over_tls_messages_of_all_sizes_come_whole(tmp_path, monkeypatch):
-    certificate, key = make_certificate(tmp_path, "localhost")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    sent = [bytes([size % 251]) * size for size in range(1, 70_000, 997)]
-
-    def talk(connection):
-        for message in sent:
-            connection.send(message)
-        wait_closed(connection)
-
-    reader = Reader(enough=len(sent))
-    with serving(talk, ssl=context) as url:
-        read_stream(url.replace("ws://127.0.0.1", "wss://localhost"), "Gapless/test", reader)
-    assert reader.told == sent
 
 
 def test_the_server_learns_who_reads():
