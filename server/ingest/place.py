@@ -9,7 +9,8 @@ Who vouches for what, where several sources are read (merge.py): `seq` is how fa
 read, `held_seq` its first event that still waits for its turn, and the cursor stays below that.
 `event_ms` vouches for all sources, so it stays at `held_ms`, how far anybody had been read when the
 first of all that waits was told; but never goes back behind what is saved already (`saved_ms` at
-the start, then that of `stored`).
+the start, then that of `stored`). Nor does it where nothing waits and a source says again what is
+saved: one that is cut before it says anything new would be asked further back each time.
 """
 
 from collections import deque
@@ -57,7 +58,7 @@ class Place:
         `held_ms`: nothing later than this is vouched for, but for what was before.
         """
         seq = self.seq if held_seq is None else min(self.seq, held_seq - 1)
-        event_ms = self.event_ms(now_ms)
+        event_ms = max(self.event_ms(now_ms), self.saved_ms)
         if held_ms is not None:
             vouched_ms = self.saved_ms if self.stored is None else self.stored.event_ms
             event_ms = min(event_ms, max(held_ms, vouched_ms))
