@@ -216,7 +216,9 @@ class Subscriber:
             "stream broken source=%s kind=%s retry_s=%.1f: %s",
             *(source.name, kind, pause_s, told(broken)),
         )
-        if len(self.groups) > 1 and min(turn.failures.values()) >= TRIES_A_SOURCE:
+        has_failed = min(turn.failures.values()) >= TRIES_A_SOURCE
+        # One that is read now may have failed before that.
+        if len(self.groups) > 1 and has_failed and self._connected_us(turn) is None:
             turn.next = (turn.number + 1) % len(self.groups)
             names = "+".join(one.name for one in self.groups[turn.next])
             log.warning("changing source from=%s to=%s", source.name, names)

@@ -218,3 +218,22 @@ def test_while_one_of_them_stands_there_is_no_change_of_source(
         first.stream.cut("reset")
         wait_until(lambda: other.stream.readers == 1)
         assert [connected.labels(one)._value.get() for one in names] == [0, 0]
+
+
+def test_who_failed_at_first_and_is_read_now_is_not_left_for_the_one_beside_it(
+    sqlite, net, alice, at_rest, reading, monkeypatch
+):
+    monkeypatch.setattr(subscriber, "TRIES_A_SOURCE", 2)
+    monkeypatch.setattr(subscriber, "FIRST_CHECK_SECONDS", 1000.0)
+    first, second = net.relays
+    other = net.jetstreams[0]
+    net.faults.arm("http-503-html", times=None, where={"host": "relay"})
+    with reading(f"{first.url}+{second.url}", other.v1_url) as running:
+        of_first, of_second, _ = running.subscriber.counters.values()
+        wait_until(lambda: of_first.failures_in_a_row > 2 and of_second.connected_us)
+        net.faults.disarm()
+        wait_until(lambda: of_first.connected_us)
+        net.faults.arm("http-503-html", times=None, where={"host": "relay1"})
+        second.stream.cut("reset")
+        wait_until(lambda: of_second.failures_in_a_row > 5)
+        assert (first.stream.readers, other.stream.readers) == (1, 0)
