@@ -4,7 +4,8 @@ What cannot be read may have been about anybody, so it is a hole of everybody, w
 anything after it. One hole stands for all such messages of a handover: they were made before it was
 read, and whoever the hole resets is confirmed, and so fetched, only when it has been gone through.
 Bounds: a hole each handover, and MAX_UNREADABLE messages in a row; then the connection is broken,
-and the next one reads from now on (start.py), after one more hole.
+and the next one reads from now on (start.py), after one more hole. What a source has to say of
+itself counts once each connection, MAX_INFOS words of it.
 """
 
 import logging
@@ -35,6 +36,9 @@ FIRST_EVENTS = 5
 
 # A source of which so many messages in a row cannot be read does not speak our language.
 MAX_UNREADABLE = 10
+
+# How many different #infos are looked at. Each is a line in the log, or a hole of everybody.
+MAX_INFOS = 20
 
 # A source that was not asked for the past may still be busy putting us on its list when the
 # connection is open. It tells us everything from its first event on; one that has nothing to tell
@@ -82,6 +86,7 @@ class Reading:
         # Messages in a row that could not be read, and whether this handover has its hole.
         self.unreadable = 0
         self.is_doubted = False
+        self.infos: set[str] = set()
         self.first_events = 0
         self.goes_on = False
         # Why the past is missing, and from when, until the source is sure to tell us the present:
@@ -267,11 +272,15 @@ class Reading:
             self._gap("cursor outdated", saved_ms, time_ms)
 
     def _info(self, event: Info) -> None:
-        if event.name == "OutdatedCursor" and self.start.cursor is not None:
+        name = event.name[:80]
+        if name in self.infos or len(self.infos) == MAX_INFOS:
+            return
+        self.infos.add(name)
+        if name == "OutdatedCursor" and self.start.cursor is not None:
             self._miss("cursor outdated", self.start.saved_ms)
             self.first_events = 0
         else:
-            log.info("info of the source source=%s name=%s", self.source.name, event.name[:80])
+            log.info("info of the source source=%s name=%s", self.source.name, name)
 
     def _forget(self, reason: str) -> None:
         """The stored cursor is of no use here any more."""

@@ -1,15 +1,18 @@
 """Messages that nobody can read: holes, but not one for each, and the end of the connection."""
 
+import logging
 import time
 
 import pytest
 
 from server.core.errors import StreamUnreadable
 from server.core.metrics import IngestMetrics
+from server.core.setting_values import JETSTREAM_V1_PATH, JETSTREAM_V2_PATH
+from server.ingest import reading as reading_module
 from server.ingest import start
 from server.ingest.breaks import kind_of
 from server.ingest.counters import SourceCounters
-from server.ingest.reading import MAX_UNREADABLE, Reading
+from server.ingest.reading import MAX_INFOS, MAX_UNREADABLE, Reading
 from server.ingest.source import source_of
 from server.ingest.start import Start
 from server.ingest.tracked import TrackedSet
@@ -19,7 +22,7 @@ from server.storage.database import write_transaction
 from tests.builders import NOW_MS
 from tests.ingest.asking import item_count, queued, reasons, wait_for_all
 from tests.ingest.conftest import wait_until
-from tests.ingest.jetstream_messages import v1
+from tests.ingest.jetstream_messages import v1, v2
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -27,10 +30,10 @@ BAD, GOOD = "no JSON", v1()
 
 
 class Told:
-    """A connection to a Jetstream 1 that stands, and hands over what it is told."""
+    """A connection to a Jetstream that stands, and hands over what it is told."""
 
-    def __init__(self, epoch):
-        source = source_of("wss://jetstream.test/subscribe", "Gapless/test")
+    def __init__(self, epoch, path=JETSTREAM_V1_PATH):
+        source = source_of(f"wss://jetstream.test{path}", "Gapless/test")
         self.counters = SourceCounters()
         writer = BatchWriter(TrackedSet(), epoch, IngestMetrics())
         start = Start(NOW_MS * 1000, NOW_MS)
@@ -80,6 +83,16 @@ def test_a_source_that_can_be_read_now_and_then_is_not_left(told):
         told.tell(*[BAD] * (MAX_UNREADABLE - 1), GOOD)
     told.reading.ended()
     assert told.cursor.seq == told.reading.place.seq > 0
+
+
+def test_what_a_source_says_of_itself_counts_once_however_often_it_is_said(lease, caplog):
+    caplog.set_level(logging.INFO, logger=reading_module.__name__)
+    told = Told(lease.epoch, JETSTREAM_V2_PATH)
+    infos = [v2("info", {"name": str(number)}) for number in range(MAX_INFOS * 2)]
+    told.tell(*[v2("info", {"name": "OutdatedCursor"}), v2()] * 3, *infos * 2)
+    assert (told.counters.gaps, reasons()) == (1, [(None, "cursor outdated")])
+    said = [one for one in caplog.records if one.getMessage().startswith("info of the source")]
+    assert len(said) == MAX_INFOS - 1
 
 
 def test_reading_gets_past_any_number_of_frames_that_cannot_be_read(
