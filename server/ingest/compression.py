@@ -6,11 +6,13 @@ that did. A server without one is read without.
 The dictionary of version 1 is a file of its source code, which nobody hands out: an operator who
 wants compression there gives us the file (JETSTREAM_DICTIONARY).
 
-Bounds: MAX_DICTIONARY_BYTES in DOWNLOAD_SECONDS, MAX_MESSAGE_BYTES after decompression.
+Bounds: MAX_DICTIONARY_BYTES in DOWNLOAD_SECONDS, MAX_MESSAGE_BYTES after decompression. A server
+whose answer has no end costs one thread, and is read without a dictionary.
 """
 
 import http.client
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import Protocol
@@ -126,14 +128,21 @@ class DownloadedDictionary:
         self.stream_url = stream_url
         self.user_agent = user_agent
         self._expander: Expander | None = None
+        self._under_way = threading.Lock()
 
     def prepare(self) -> Expander | None:
         """Download it, anew each time: it is small, and the old one may have retired."""
+        # Of a head that drips, each byte is in time.
+        if not self._under_way.acquire(blocking=False):
+            log.info("no dictionary yet, reading without url=%s", self.stream_url)
+            return None
         try:
             return Expander(self._download())
         except (OSError, http.client.HTTPException, zstandard.ZstdError, ValueError) as error:
             log.info("no dictionary, reading without url=%s: %s", self.stream_url, error)
             return None
+        finally:
+            self._under_way.release()
 
     def use(self, expander: Expander | None) -> None:
         """See Dictionary."""

@@ -1,16 +1,23 @@
 """What a Jetstream compresses is read as what it was, or refused; never more than a bound of it."""
 
+import asyncio
+import threading
+from contextlib import suppress
+
 import pytest
 import zstandard
 
 from server.core.errors import BadFrame, StreamBroken
-from server.ingest.compression import DownloadedDictionary, FileDictionary
+from server.ingest import dialling
+from server.ingest.compression import DownloadedDictionary, FileDictionary, renew
 from server.ingest.jetstream import decode_v1, decode_v2, decoder
 from server.ingest.relay import SourceError
 from server.storage.repos import ITEMS
 from simnet import Network
 from tests.builders import did
+from tests.ingest.conftest import wait_until
 from tests.ingest.jetstream_messages import v1
+from tests.ingest.troubles import accepting
 
 WANTS = {did("alice"): ITEMS}
 
@@ -49,6 +56,30 @@ def test_a_source_that_gives_no_dictionary_is_read_without(fault):
         downloaded = DownloadedDictionary(net.jetstreams[0].v2_url, "Gapless/test")
         assert downloaded.prepare() is None
         assert net.faults.fired[fault] == 1
+
+
+def test_a_dictionary_that_never_ends_costs_one_thread(monkeypatch):
+    monkeypatch.setattr(dialling, "DIAL_SECONDS", 0.2)
+    is_over, before = threading.Event(), set(threading.enumerate())
+
+    def asking():
+        return [one.name for one in set(threading.enumerate()) - before].count("aside")
+
+    def drip(connection):
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not is_over.wait(0.05):
+                connection.sendall(b"x")
+
+    with accepting(drip) as url:
+        downloaded = DownloadedDictionary(url, "Gapless/test")
+        try:
+            for _ in range(3):
+                asyncio.run(renew(downloaded))
+                assert downloaded.query() == []
+            wait_until(lambda: asking() == 1)
+        finally:
+            is_over.set()
 
 
 def test_a_message_that_needs_another_dictionary_ends_the_connection(served, tmp_path):
