@@ -10,6 +10,9 @@ one would make the lost one old before the slower source brings it. So:
 - A commit from a source without chains cannot say what came before. Each waits REORDER_SECONDS and
   those of a repo are passed on by rev. One that comes still later, when a later rev has been passed
   on without a chain to vouch for it, is not applied out of order: its author is fetched again.
+- Beside a source with chains, the same is told twice, in two forms. The one with a chain goes first
+  where it can, and then the other waits no longer. What was told in one form is not late in the
+  other; nor is a commit with nothing of ours in it, which only one of them tells.
 
 What happened to an account is told with a time, which is that of its host and may be wrong, and in
 an order, which is true of one source, and is that of its numbers. So an event that nobody told yet
@@ -54,6 +57,8 @@ class _Held:
     since_s: float
     # How far the first to tell it had been read.
     reached_ms: int
+    # What the same is where it is told in the other form, with or without a chain.
+    other_keys: tuple[tuple[object, ...], ...]
 
 
 @dataclass(slots=True)
@@ -118,7 +123,8 @@ class Merge:
         self, source: str, event: Commit, commit: RepoCommit, now_s: float, reached_ms: int
     ) -> None:
         """Take a commit in until its turn has come; its source has been read to `reached_ms`."""
-        held = _Held(commit, {source: event.seq}, event.time_ms, now_s, reached_ms)
+        tellers, other_keys = {source: event.seq}, _other_keys(event)
+        held = _Held(commit, tellers, event.time_ms, now_s, reached_ms, other_keys)
         self.held.setdefault(event.repo, {})[_key(event)] = held
 
     def held_seq(self, source: str) -> int | None:
@@ -145,20 +151,28 @@ class Merge:
 
     def _release_repo(self, repo: str, batch: Batch, now_s: float, now_ms: int) -> None:
         held = self.held[repo]
-        waiting = sorted(held.items(), key=lambda item: (item[1].commit.rev, item[1].since_s))
-        for key, one in waiting:
+        waiting_rev = None
+        for key, one in sorted(held.items(), key=_place_in_line):
             last_rev, is_vouched = self.passed[repo]
-            if not _has_turn(one, last_rev, now_s):
-                break
-            del held[key]
             rev, is_chained = one.commit.rev, one.commit.since != UNTOLD
-            if rev < last_rev and not is_vouched and self._is_covered(one.time_ms, now_ms):
+            if waiting_rev is not None and rev > waiting_rev:
+                break
+            if not _has_turn(one, last_rev, now_s, is_vouched=is_vouched):
+                waiting_rev = rev
+                continue
+            del held[key]
+            if rev < last_rev and not is_vouched and self._is_news(one, now_ms):
                 batch.add_late(repo)
             batch.add_commit(one.commit)
             if rev > last_rev or (rev == last_rev and is_chained):
                 self.passed[repo] = (rev, is_chained)
         if not held:
             del self.held[repo]
+
+    def _is_news(self, one: _Held, now_ms: int) -> bool:
+        """Whether something of ours may be in it that nobody told before."""
+        is_told = one.commit.hole is None and all(key in self.seen for key in one.other_keys)
+        return not is_told and self._is_covered(one.time_ms, now_ms)
 
     def _is_covered(self, time_ms: int, now_ms: int) -> bool:
         """Whether we would remember an event of that time, had anybody told it."""
@@ -184,10 +198,16 @@ def _goes_on(last: _Word, source: str, seq: int) -> bool:
     return source in last.tellers and last.tellers[source] <= seq
 
 
-def _has_turn(one: _Held, last_rev: int, now_s: float) -> bool:
+def _place_in_line(item: tuple[object, _Held]) -> tuple[int, bool, float]:
+    one = item[1]
+    return one.commit.rev, one.commit.since == UNTOLD, one.since_s
+
+
+def _has_turn(one: _Held, last_rev: int, now_s: float, *, is_vouched: bool) -> bool:
     waited_s = now_s - one.since_s
     if one.commit.since == UNTOLD:
-        return waited_s >= REORDER_SECONDS
+        is_told_with_chain = is_vouched and one.commit.rev <= last_rev
+        return is_told_with_chain or waited_s >= REORDER_SECONDS
     is_missing_one = 0 < last_rev < one.commit.since
     return not is_missing_one or waited_s >= HOLD_SECONDS
 
@@ -203,3 +223,10 @@ def _key(event: Commit | Account | Sync | Identity) -> tuple[object, ...]:
             return ("account", event.repo, event.time_ms, event.active, event.status)
         case _:
             return (type(event).__name__, event.repo, event.time_ms)
+
+
+def _other_keys(event: Commit) -> tuple[tuple[object, ...], ...]:
+    """The keys of its pieces; of a piece, that of the commit it is a part of."""
+    if event.since == UNTOLD:
+        return (("commit", event.repo, event.rev),)
+    return tuple(("piece", event.repo, event.rev, (op.collection, op.rkey)) for op in event.ops)
