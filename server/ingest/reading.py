@@ -184,9 +184,11 @@ class Reading:
     def _take(self, event: Told) -> None:
         # The time in an event is the word of whoever wrote it: it may be long ago, but not to come.
         time_ms = min(event.time_ms, _now_ms())
+        # What a Jetstream tells of an account has the time of its host; the number is its own time.
+        place_ms = event.seq // 1000 if self.source.counts_time else event.time_ms
         if self.first_events < FIRST_EVENTS:
-            self._compare(event.seq, time_ms)
-        self.place.note(event.seq, event.time_ms)
+            self._compare(event.seq, min(place_ms, _now_ms()))
+        self.place.note(event.seq, place_ms)
         if not isinstance(event, Skipped):
             self.writer.add(self.place, event, time_ms)
             if self.writer.is_due():

@@ -32,11 +32,11 @@ BAD, GOOD = "no JSON", v1()
 class Told:
     """A connection to a Jetstream that stands, and hands over what it is told."""
 
-    def __init__(self, epoch, path=JETSTREAM_V1_PATH):
+    def __init__(self, epoch, saved_ms=NOW_MS, path=JETSTREAM_V1_PATH):
         source = source_of(f"wss://jetstream.test{path}", "Gapless/test")
         self.counters = SourceCounters()
         writer = BatchWriter(TrackedSet(), epoch, IngestMetrics())
-        start = Start(NOW_MS * 1000, NOW_MS)
+        start = Start(saved_ms * 1000, saved_ms)
         self.reading = Reading(source, start, writer, self.counters, lambda: False, None, None)
         self.reading.opened(None)
 
@@ -87,7 +87,7 @@ def test_a_source_that_can_be_read_now_and_then_is_not_left(told):
 
 def test_what_a_source_says_of_itself_counts_once_however_often_it_is_said(lease, caplog):
     caplog.set_level(logging.INFO, logger=reading_module.__name__)
-    told = Told(lease.epoch, JETSTREAM_V2_PATH)
+    told = Told(lease.epoch, path=JETSTREAM_V2_PATH)
     infos = [v2("info", {"name": str(number)}) for number in range(MAX_INFOS * 2)]
     told.tell(*[v2("info", {"name": "OutdatedCursor"}), v2()] * 3, *infos * 2)
     assert (told.counters.gaps, reasons()) == (1, [(None, "cursor outdated")])
