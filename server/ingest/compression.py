@@ -2,7 +2,8 @@
 
 Version 2 hands its dictionary out (getZstdDictionary), and is asked for it before each connection,
 also of those that only ask what time it is: dictionaries retire, and a server refuses who names one
-that did. A server without one is read without.
+that did. A server without one is read without, and so is one that refuses the one it handed out: a
+cache before it may keep an old one, or another machine of the same name have another.
 The dictionary of version 1 is a file of its source code, which nobody hands out: an operator who
 wants compression there gives us the file (JETSTREAM_DICTIONARY).
 
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 import zstandard
 
 from server.core.errors import BadFrame, StreamBroken
+from server.ingest.breaks import kind_of
 from server.ingest.dialling import aside
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,12 @@ DOWNLOAD_SECONDS = 3.0
 
 
 class Dictionary(Protocol):
-    """Where a dictionary comes from, and what it makes of a message."""
+    """Where a dictionary comes from, and what it makes of a message.
+
+    `is_refused`: the server has just called what it was asked a bad request.
+    """
+
+    is_refused: bool
 
     def prepare(self) -> "Expander | None":
         """Get it; None: there is none. May take seconds, in any thread; changes and raises nothing.
@@ -57,11 +64,20 @@ async def renew(dictionary: Dictionary | None) -> None:
     """Get the dictionary to ask for: the one of the last connection may have retired."""
     if dictionary is None:
         return
+    if dictionary.is_refused:
+        dictionary.use(None)
+        return
     try:
         dictionary.use(await aside(dictionary.prepare))
     except TimeoutError:
         # One that does not come in time is done without.
         dictionary.use(None)
+
+
+def note_end(dictionary: Dictionary | None, broken: StreamBroken) -> None:
+    """See from how a connection ended whether the next one may ask for the dictionary."""
+    if dictionary is not None:
+        dictionary.is_refused = kind_of(broken) == "http-400"
 
 
 class Expander:
@@ -104,6 +120,7 @@ class FileDictionary:
 
     def __init__(self, path: str) -> None:
         self._expander = Expander(Path(path).read_bytes())
+        self.is_refused = False
 
     def prepare(self) -> Expander:
         """It is there."""
@@ -127,6 +144,7 @@ class DownloadedDictionary:
     def __init__(self, stream_url: str, user_agent: str) -> None:
         self.stream_url = stream_url
         self.user_agent = user_agent
+        self.is_refused = False
         self._expander: Expander | None = None
         self._under_way = threading.Lock()
 

@@ -29,7 +29,7 @@ from server.core.errors import StreamBroken, StreamSilent
 from server.core.metrics import IngestMetrics
 from server.ingest.breaks import kind_of, told, useless_cursor, wish_s
 from server.ingest.comparison import Comparison
-from server.ingest.compression import renew
+from server.ingest.compression import note_end, renew
 from server.ingest.counters import SourceCounters
 from server.ingest.dialling import unless
 from server.ingest.did_filter import EVERYBODY, DidFilter
@@ -172,6 +172,7 @@ class Subscriber:
             except StreamBroken as broken:
                 has_spoken = counters.messages > before
                 useless = useless_cursor(broken) or (None if has_spoken else useless)
+                note_end(source.dictionary, broken)
                 is_well = has_spoken and time.monotonic() - began > HEALTHY_SECONDS
                 await self._wait(source, broken, turn, is_well=is_well)
 
@@ -276,6 +277,7 @@ class Subscriber:
                         return True
                     await self._sleep(PROBE_PAUSE_SECONDS, turn)
             except StreamBroken as broken:
+                note_end(source.dictionary, broken)
                 log.info("preferred source is not well source=%s: %s", source.name, told(broken))
         return False
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from server.ingest import subscriber
+from server.ingest import compression, subscriber
 from server.storage.cursors import load_position
 from server.storage.database import value
 from simnet import Network
@@ -197,3 +197,29 @@ def test_repos_are_confirmed_while_no_source_answers(net, alice, at_rest, readin
                 value("SELECT confirmed_version FROM leases") == value("SELECT value FROM counters")
             )
         )
+
+
+@pytest.fixture
+def handed_out(net, monkeypatch):
+    """The dictionary that a cache before the Jetstream hands out for ever."""
+    stale = net.jetstreams[0].dictionary
+    monkeypatch.setattr(compression.DownloadedDictionary, "_download", lambda downloaded: stale)
+
+
+def test_a_jetstream_that_refuses_the_dictionary_it_hands_out_is_read_without(
+    net, alice, at_rest, reading, handed_out
+):
+    first, second = net.jetstreams[0], net.relays[1]
+    first.retire_dictionary()
+    with reading(first.v2_url) as running:
+        wait_until(lambda: is_read(first))
+        alice.post("one")
+        wait_until(item_count)
+    assert [one.broken for one in running.subscriber.counters.values()] == [{"http-400": 1}]
+    outage = Outage(net, first)
+    outage.begin()
+    with reading(first.v2_url, second.url), chatter(net):
+        wait_until(lambda: is_read(second))
+        outage.end()
+        wait_until(lambda: is_read(first) and second.stream.readers == 0)
+    assert holes() == []
