@@ -4,7 +4,8 @@ Promises. `connect` brings a connection that stands, in good time (dialling.py, 
 for TLS and as many for HTTP), after MAX_REDIRECTS redirections at most, or raises. From then on a
 handler is told what comes, in the thread of the event loop, and while it works nothing is read.
 What it raises, and what breaks the protocol, is remembered as `error` and ends the connection;
-pings are answered. A server that does not read what we say, pongs among it, is left.
+pings are answered, of those that came at once the last. A server that does not read what we say,
+pongs among it, is left.
 """
 
 import asyncio
@@ -95,6 +96,8 @@ class Connection(asyncio.BufferedProtocol):
         self._handler, self._request, self._key = handler, request, key
         self._inbox = Inbox(self)
         self._has_sign = False
+        # What the last ping said that is not answered yet.
+        self._ping: bytes | None = None
         # A refusal of which the body is still to come.
         self._refused: HandshakeRefused | None = None
 
@@ -124,6 +127,7 @@ class Connection(asyncio.BufferedProtocol):
             self._inbox.add(nbytes)
             if self.is_open or self._opens():
                 self._inbox.take_apart()
+                self._pong()
         except BaseException as error:  # noqa: BLE001  it is raised again by websocket.py
             self._end(error)
 
@@ -152,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.goodbye is not None:
             return
         if kind == PING:
-            self.line.send(PONG, payload)
+            self._ping = payload
         elif kind == PONG:
             self.line.answer(payload)
         else:
@@ -161,6 +165,15 @@ class Connection(asyncio.BufferedProtocol):
             self.line.send(CLOSE, payload[:2])
             self.transport.close()
             self._end(None)
+
+    def _pong(self) -> None:
+        """Answer the last ping, which stands for those before it (RFC 6455, section 5.5.3).
+
+        To answer each of half a million in a megabyte would take seconds.
+        """
+        ping, self._ping = self._ping, None
+        if ping is not None and self.goodbye is None:
+            self.line.send(PONG, ping)
 
     def _opens(self) -> bool:
         """Whether the answer to our request is here, and opens a websocket."""

@@ -124,12 +124,15 @@ class _Pulse:
 
 async def _sip(transport: asyncio.Transport) -> None:
     """Read what has come, and then nothing for now; if it does not end, go on reading."""
+    until = time.monotonic() + TICK_SECONDS
     for _ in range(SIP_READS):
         # The event loop finds that there is something in the first round, and reads in the second.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         if not _has_more(transport):
             transport.pause_reading()
+            return
+        if time.monotonic() > until:
             return
 
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.ingest import connection, handshake
-from server.ingest.connection import MAX_REDIRECTS, MAX_UNREAD_BYTES
+from server.ingest.connection import MAX_REDIRECTS
 from server.ingest.handshake import MAX_BODY_BYTES, HandshakeRefused, check, request
 from server.ingest.websocket import read_stream
-from tests.ingest.test_websocket import Reader, broken, serving, wait_closed
+from tests.ingest.test_websocket import Reader, broken
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 # The example of RFC 6455, section 1.3.
@@ -252,42 +252,3 @@ def test_an_answer_that_is_cut_off_is_told():
         message = broken(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
         thread.join(10)
     assert "before there was an answer" in message
-
-
-def test_a_server_that_pings_and_never_reads_is_left():
-    """Its pongs would fill our memory."""
-    ping = b"\x89\x7d" + b"x" * 125
-    sent = []
-
-    def talk(connection):
-        raw = connection.socket
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        try:
-            for _ in range(200):
-                raw.sendall(ping * 1000)
-                sent.append(1000)
-        except OSError:
-            pass
-
-    class Deaf(Reader):
-        def opened(self, line):
-            super().opened(line)
-            sock = line._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-
-    with serving(talk) as url:
-        message = broken(url, Deaf())
-    assert message == f"the server left {MAX_UNREAD_BYTES} bytes of ours unread"
-
-
-def test_pings_are_answered():
-    heard = []
-
-    def talk(connection):
-        heard.append(connection.ping("a mark").wait(5))
-        connection.send(b"x")
-        wait_closed(connection)
-
-    with serving(talk) as url:
-        read_stream(url, "Gapless/test", Reader(enough=1))
-    assert heard == [True]
