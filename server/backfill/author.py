@@ -67,7 +67,7 @@ class Backfill:
         self.pds_url = ""
         self.until = time.monotonic() + TURN_SECONDS
         self.has_progress = False
-        self.follows_go_on = job.progress.cursors.get(FOLLOW) is not None
+        self.follows_go_on = self.progress.cursors.get(FOLLOW) is not None
         # To be remembered with the next rows that are written.
         self.looked_up: Home | None = None
         # Collections whose page that was read last is the last one that can be asked for.

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 # it answers.
 JOBS_A_HOST = 16
 # Of the workers, one in so many may do what nobody waits for while others do what somebody does.
-PATIENT_SHARE = 4
+PATIENT_SHARE = 16
 # One worker in so many more, for what somebody waits for while the others do what nobody does.
 RESERVE_SHARE = 8
 POLL_SECONDS = 0.05
@@ -112,9 +112,9 @@ class BackfillWorkers:
             future.add_done_callback(partial(self._done, job))
 
     def _look(self) -> None:
-        """What is due, in order: those that run are among them, and enough to go on with."""
-        due = jobs.due(_now_us(), len(self.running) + self.workers, self.places.full())
-        self.waiting = [job for job in due if job.author_id not in self.running]
+        """What is due and does not run, in order, and enough to go on with."""
+        limit = len(self.running) + self.workers
+        self.waiting = jobs.due(_now_us(), limit, self.places.full(), self.running)
 
     def _take_place(self, job: Job) -> bool:
         has_worker = self._may_start_urgent() if job.is_urgent else self._may_start_patient()
@@ -126,7 +126,7 @@ class BackfillWorkers:
     def _may_start_patient(self) -> bool:
         # While somebody waits for a first page, all else may only use a part of us.
         patient = len(self.running) - self.urgent
-        limit = self.workers // PATIENT_SHARE if self.urgent else self.workers
+        limit = max(1, self.workers // PATIENT_SHARE) if self.urgent else self.workers
         return len(self.running) < self.workers and patient < limit
 
     def _done(self, job: Job, future: Future[None]) -> None:

@@ -1,7 +1,7 @@
 """Backfill jobs: one row for each repo that is not complete, in the order in which they are due."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import astuple, dataclass, field
 
 from server.storage import leases, repos
@@ -82,7 +82,12 @@ class Job:
     attempts: int
     priority: int
     stream_ms: int | None
-    progress: Progress
+    stored_progress: str | None
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, anew each time that it is asked."""
+        return Progress.decode(self.stored_progress)
 
     @property
     def is_urgent(self) -> bool:
@@ -98,8 +103,13 @@ class Job:
         return max(0, until_us - days * DAY_US)
 
 
-def due(now_us: int, limit: int, busy_hosts: Collection[str]) -> list[Job]:
-    """The next jobs whose repos the stream's reader has confirmed, none of a busy host."""
+def due(
+    now_us: int, limit: int, busy_hosts: Collection[str], running: Container[int] = ()
+) -> list[Job]:
+    """The next jobs whose repos the stream's reader has confirmed, none of a busy host.
+
+    Of `limit` jobs those that are not `running`, by their authors: it is asked often.
+    """
     marks = ", ".join("?" * len(busy_hosts))
     spared = f"AND (a.pds_url IS NULL OR a.pds_url NOT IN ({marks}))" if busy_hosts else ""
     found = rows(
@@ -113,7 +123,7 @@ def due(now_us: int, limit: int, busy_hosts: Collection[str]) -> list[Job]:
         f" {spared} ORDER BY j.priority, j.not_before_us LIMIT ?",
         (now_us, repos.LET_GO, leases.NAME, *busy_hosts, limit),
     )
-    return [_job(*row) for row in found]
+    return [Job(*row) for row in found if row[0] not in running]
 
 
 def fail(job: Job, error: str, not_before_us: int) -> None:
@@ -157,31 +167,3 @@ def are_many_waiting(now_us: int, many: int) -> bool:
         (repos.NEWEST_PAGE, now_us, many),
     )
     return int(found) >= many
-
-
-def _job(
-    author_id: int,
-    did: str,
-    pds_url: str | None,
-    epoch: int,
-    wants: int,
-    snapshot_rev: int,
-    horizon_rkey: int,
-    attempts: int,
-    priority: int,
-    stream_ms: int | None,
-    progress: str | None,
-) -> Job:
-    return Job(
-        author_id,
-        did,
-        pds_url,
-        epoch,
-        wants,
-        snapshot_rev,
-        horizon_rkey,
-        attempts,
-        priority,
-        stream_ms,
-        Progress.decode(progress),
-    )
