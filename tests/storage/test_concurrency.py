@@ -8,8 +8,8 @@ from feeds import FEEDS
 from server.core.syntax import FOLLOW
 from server.storage import departures, jobs, repos, viewers
 from server.storage.batch import Batch
-from server.storage.changes import commit_gap
-from server.storage.database import value, write_transaction
+from server.storage.changes import commit_gap, void_chains
+from server.storage.database import execute, value, write_transaction
 from server.storage.forget import forget
 from server.storage.group_commit import GroupCommit, one_by_one
 from server.storage.page_rows import Page
@@ -36,6 +36,16 @@ VIEWERS = ("ann", "ben", "cat")
 
 # Who waits for a lock. (pg_stat_activity would go on showing what it was first asked.)
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+
+def commit_gap_of_everybody(epoch):
+    commit_gap(HOST, "test", 0, 1, epoch, NOW_US)
+    assert value("SELECT count(*) FROM gaps") == 1
+
+
+def void_all_chains(epoch):
+    void_chains(epoch)
+    assert value("SELECT is_chained FROM repos") == repos.UNCHAINED
 
 
 class Crowd:
@@ -239,3 +249,26 @@ def test_a_transaction_that_lost_against_another_is_run_again(postgresql, lease,
 
     together(hold, meanwhile, group.run)
     assert value("SELECT count(*) FROM feed_items") == 2
+
+
+@pytest.mark.parametrize("write", [commit_gap_of_everybody, void_all_chains])
+def test_what_concerns_everybody_is_written_however_long_that_takes(
+    postgresql, lease, together, write
+):
+    track("ann")
+    held = threading.Event()
+
+    def hold():
+        with write_transaction():
+            repos.load_repos([number_of("ann")])
+            held.set()
+            wait_until(lambda: value(WAITING) > 0)
+            # Four times what a statement may take beside it.
+            execute("SELECT pg_sleep(0.2)")
+
+    def meanwhile():
+        assert held.wait(10)
+        execute("SET statement_timeout = 50")
+        write(lease.epoch)
+
+    together(hold, meanwhile)
