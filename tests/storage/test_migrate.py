@@ -1,8 +1,10 @@
 """Migrations: applied once, by whoever comes first; a newer database is left alone."""
 
+import importlib
 import secrets
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,10 +13,19 @@ from server.core.errors import ConfigError
 from server.core.feed import QUIET_ITEMS
 from server.storage import migrate as migrations
 from server.storage import opening
-from server.storage.database import DatabaseError, close_database, current, execute, rows, value
+from server.storage.database import (
+    DatabaseError,
+    close_database,
+    current,
+    execute,
+    rows,
+    value,
+    write_transaction,
+)
 from server.storage.many_rows import insert_rows
 from server.storage.migrate import DIRECTORY, check_schema, migrate
 from server.storage.opening import open_database
+from server.storage.repos import load_repos
 from tests.conftest import DATABASES
 
 MIGRATE = """
@@ -64,10 +75,37 @@ def test_who_was_loud_before_it_was_written_down_is_known(new_database):
     )
     execute("ALTER TABLE repos DROP COLUMN loud_id")
     history = next(name for name in _tables() if "migration" in name)
-    execute(f"DELETE FROM {history} WHERE name = '0003_loud_id'")  # noqa: S608
-    assert migrate() == ["0003_loud_id"]
+    execute(f"DELETE FROM {history} WHERE name > '0003'")  # noqa: S608
+    assert migrate() == ["0003_loud_id", "0004_fill_loud_id"]
     found = rows("SELECT loud_id FROM repos ORDER BY author_id")
     assert found == [(-1,), (-1,), (3,), ((2 * QUIET_ITEMS - 1) * 10 + 4,)]
+
+
+def test_pages_can_be_read_and_nobody_blocked_for_good_while_a_column_is_filled(db, together):
+    """A process of the version before reads and writes beside the step that goes through all."""
+    insert_rows(
+        "INSERT INTO repos (author_id, state, wants, epoch, tracked_version)",
+        [(n, 3, 1, 1, 1) for n in range(1, 50)],
+    )
+    fill = importlib.import_module("migrations.0004_fill_loud_id")
+    is_filled, is_read = threading.Event(), threading.Event()
+
+    def step():
+        with write_transaction():
+            fill.up(None, current())
+            is_filled.set()
+            assert is_read.wait(10)
+
+    def read():
+        assert is_filled.wait(10)
+        assert value("SELECT count(*) FROM repos WHERE loud_id = -1") == 49
+        is_read.set()
+
+    def write():
+        with write_transaction():
+            load_repos(range(49, 0, -1))
+
+    together(step, read, write)
 
 
 def test_a_step_may_take_longer_than_a_statement_of_the_service(postgres, monkeypatch, tmp_path):
