@@ -100,7 +100,9 @@ def open_repos(openings: Sequence[Opening], group: Group) -> list[Snapshot]:
     held = load_repos(opening.job.author_id for opening in openings)
     became = [_judge(opening, held.get(opening.job.author_id)) for opening in openings]
     stored = [
-        opening for opening, is_ in zip(openings, became, strict=True) if is_ is Snapshot.STORED
+        opening
+        for opening, verdict in zip(openings, became, strict=True)
+        if verdict is Snapshot.STORED
     ]
     _store_revs(stored, held)
     # What we hold of them before anything is saved.
