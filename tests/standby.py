@@ -16,7 +16,13 @@ from tests.system.waiting import wait_until
 
 
 class Server(Postgres):
-    """A server that can be asked, frozen and killed."""
+    """A server that can be asked, frozen and killed.
+
+    It keeps its log, or a replica that stood still over two checkpoints would not find the rest.
+    """
+
+    def __init__(self, **settings: str) -> None:
+        super().__init__(**{"wal_keep_size": "1GB"} | settings)
 
     def programs(self) -> Path:
         """Where its programs are."""
