@@ -125,6 +125,7 @@ def run_campaign(net, clock, database, make_service, kills, seed):
         wait_until(lambda: not open_gaps(database), SETTLE_SECONDS, service.log_text)
         ((before,),) = database.rows("SELECT max(id) FROM gaps")
         campaign.rounds(service, kills - wild, campaign.troubles.mild, ("nothing",), stop)
+        campaign.troubles.break_a_chain(lambda: "chain" in gap_reasons(database), SETTLE_SECONDS)
     finally:
         stop.set()
         crowd.join()

@@ -101,6 +101,12 @@ class Troubles:
         for name in HTTP_FAULTS:
             self.net.faults.disarm(name)
 
+    def break_a_chain(self, has_shown: Callable[[], bool], seconds: float) -> None:
+        """A lost commit shows in the next one, if its author is complete: lose some until then."""
+        self.net.faults.arm("stream-drop", times=None, every=3, where=COMMIT)
+        wait_until(has_shown, seconds, "no broken chain was noticed")
+        self.net.faults.disarm("stream-drop")
+
     def quieten(self) -> None:
         """The end of all trouble: whoever has been silent since a loss says something again."""
         self.net.relay.stream.resume()
