@@ -30,10 +30,15 @@ def _told(has_session: bool) -> tuple[int, str, str]:
     return found
 
 
+def _nicer() -> int:
+    """What the tests' own niceness becomes; 19 is the kernel's most."""
+    return min(19, os.nice(0) + NICENESS)
+
+
 @pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel has no autogroups")
 def test_a_session_of_its_own_stands_back_as_a_whole() -> None:
     niceness, before, after = _told(has_session=True)
-    assert niceness == NICENESS
+    assert niceness == _nicer()
     assert before.endswith(" nice 0\n")
     assert after.endswith(f" nice {NICENESS}\n")
 
@@ -41,7 +46,7 @@ def test_a_session_of_its_own_stands_back_as_a_whole() -> None:
 @pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel has no autogroups")
 def test_somebody_elses_session_is_left_as_it_is() -> None:
     niceness, before, after = _told(has_session=False)
-    assert niceness == NICENESS
+    assert niceness == _nicer()
     assert before == after
 
 
