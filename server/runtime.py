@@ -80,8 +80,7 @@ class _Lead:
         fetcher = make_fetcher(config)
         directory = Directory(config.plc_url, fetcher)
         sources = Sources(
-            *(fetcher, directory, config.backfill_days, lease.epoch),
-            retention_days=config.retention_days,
+            fetcher, directory, config.backfill_days, config.retention_days, lease.epoch
         )
         agent = user_agent(config)
         self.metrics = IngestMetrics()

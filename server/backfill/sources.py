@@ -34,8 +34,8 @@ class Sources:
     fetcher: Fetcher
     directory: Directory
     backfill_days: int
+    retention_days: int
     epoch: int
-    retention_days: int = 3650
     writer: GroupCommit | None = None
 
     def write(

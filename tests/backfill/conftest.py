@@ -29,7 +29,7 @@ def net():
 @pytest.fixture
 def sources(net, lease):
     fetcher = Fetcher(allow_private_hosts=True, user_agent="Gapless/test")
-    yield Sources(fetcher, Directory(net.plc.url, fetcher), 7, lease.epoch)
+    yield Sources(fetcher, Directory(net.plc.url, fetcher), 7, 3650, lease.epoch)
     fetcher.close()
 
 

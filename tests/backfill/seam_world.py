@@ -95,7 +95,7 @@ class SeamWorld:
         self.tracked = TrackedSet()
         self.seq = 0
         self.last_told = 0
-        self.sources = Sources(self, self, backfill_days, self.epoch)  # type: ignore[arg-type]
+        self.sources = Sources(self, self, backfill_days, 3650, self.epoch)  # type: ignore[arg-type]
         # A repo is made by its first commit, so it has a rev before anybody can follow it.
         for _ in range(self.rng.randint(1, 5)):
             self.commit()

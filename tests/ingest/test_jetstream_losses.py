@@ -36,7 +36,7 @@ def watching(net, lease, monkeypatch):
     monkeypatch.setattr(reconcile, "ROUND_HOURS", 0)
     monkeypatch.setattr(reconcile, "SETTLE_MS", 1)
     fetcher = Fetcher(allow_private_hosts=True, user_agent="Gapless/test")
-    sources = Sources(fetcher, Directory(net.plc.url, fetcher), 7, lease.epoch)
+    sources = Sources(fetcher, Directory(net.plc.url, fetcher), 7, 3650, lease.epoch)
     yield Reconcile(sources, StopEvent())
     fetcher.close()
 
