@@ -11,8 +11,8 @@ one would make the lost one old before the slower source brings it. So:
   those of a repo are passed on by rev. One that comes still later, when a later rev has been passed
   on without a chain to vouch for it, is not applied out of order: its author is fetched again.
 - Beside a source with chains, the same is told twice, in two forms. The one with a chain goes first
-  where it can, and then the other waits no longer. What was told in one form is not late in the
-  other; nor is a commit with nothing of ours in it, which only one of them tells.
+  where it can, and then the other waits no longer. What was passed on in one form is not late in
+  the other; nor is a commit with nothing of ours in it, which only one of them tells.
 
 What happened to an account is told with a time, which is that of its host and may be wrong, and in
 an order, which is true of one source, and is that of its numbers. So an event that nobody told yet
@@ -170,9 +170,11 @@ class Merge:
             del self.held[repo]
 
     def _is_news(self, one: _Held, now_ms: int) -> bool:
-        """Whether something of ours may be in it that nobody told before."""
-        is_told = one.commit.hole is None and all(key in self.seen for key in one.other_keys)
-        return not is_told and self._is_covered(one.time_ms, now_ms)
+        """Whether something of ours may be in it that was not passed on before."""
+        waiting = self.held[one.commit.repo]
+        is_told = all(key in self.seen and key not in waiting for key in one.other_keys)
+        has_hole = one.commit.hole is not None
+        return (has_hole or not is_told) and self._is_covered(one.time_ms, now_ms)
 
     def _is_covered(self, time_ms: int, now_ms: int) -> bool:
         """Whether we would remember an event of that time, had anybody told it."""

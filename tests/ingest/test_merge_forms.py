@@ -81,3 +81,16 @@ def test_a_source_with_a_chain_that_is_behind_has_nobody_fetched_for_what_was_to
     told.tell("one", event(5), 130.0)
     told.release(130.0)
     assert told.batch.late == {ALICE}
+
+
+@pytest.mark.parametrize("is_whole_first", [True, False])
+def test_what_comes_late_in_both_forms_at_once_has_its_author_fetched(is_whole_first):
+    told = Told()
+    told.tell("two", event(3, has_chain=False), 100.0)
+    told.release(100.0 + REORDER_SECONDS)
+    forms = [("one", event(2)), ("two", event(2, has_chain=False))]
+    for source, one in forms if is_whole_first else reversed(forms):
+        told.tell(source, one, 110.0)
+    told.release(110.0)
+    told.release(110.0 + REORDER_SECONDS)
+    assert (told.batch.late, told.merge.held) == ({ALICE}, {})
