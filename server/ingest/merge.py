@@ -10,6 +10,7 @@ one would make the lost one old before the slower source brings it. So:
 - A commit from a source without chains cannot say what came before. Each waits REORDER_SECONDS and
   those of a repo are passed on by rev. One that comes still later, when a later rev has been passed
   on without a chain to vouch for it, is not applied out of order: its author is fetched again.
+  A chain that begins again behind such a one vouches for nothing that is older than itself.
 - Beside a source with chains, the same is told twice, in two forms. The one with a chain goes first
   where it can, and then the other waits no longer. What was passed on in one form is not late in
   the other; nor is a commit with nothing of ours in it, which only one of them tells.
@@ -78,8 +79,9 @@ class Merge:
         self.covered_from_ms = now_ms
         self.seen: dict[tuple[object, ...], float] = {}
         self.held: dict[str, dict[tuple[object, ...], _Held]] = {}
-        # The newest rev of each repo that was passed on, and whether a chain vouches for it.
-        self.passed: dict[str, tuple[int, bool]] = {}
+        # The newest rev of each repo that was passed on, and the newest up to which a chain vouches
+        # that nothing is missing or the author is fetched again.
+        self.passed: dict[str, tuple[int, int]] = {}
         self.words: dict[str, _Word] = {}
 
     def is_new(self, source: str, event: Event, now_s: float, now_ms: int) -> bool:
@@ -145,7 +147,7 @@ class Merge:
         known = repos.known_revs(unknown) if unknown else {}
         for repo in list(self.held):
             if repo not in self.passed:
-                self.passed[repo] = (known.get(repo, 0), True)
+                self.passed[repo] = (known.get(repo, 0),) * 2
             self._release_repo(repo, batch, now_s, now_ms)
         self._forget(now_s, now_ms)
 
@@ -153,28 +155,38 @@ class Merge:
         held = self.held[repo]
         waiting_rev = None
         for key, one in sorted(held.items(), key=_place_in_line):
-            last_rev, is_vouched = self.passed[repo]
-            rev, is_chained = one.commit.rev, one.commit.since != UNTOLD
+            last_rev, vouched_rev = self.passed[repo]
+            rev = one.commit.rev
             if waiting_rev is not None and rev > waiting_rev:
                 break
-            if not _has_turn(one, last_rev, now_s, is_vouched=is_vouched):
+            if not self._has_turn(one, now_s):
                 waiting_rev = rev
                 continue
             del held[key]
-            if rev < last_rev and not is_vouched and self._is_news(one, now_ms):
+            if vouched_rev < rev < last_rev and self._is_news(one, now_ms):
                 batch.add_late(repo)
             batch.add_commit(one.commit)
-            if rev > last_rev or (rev == last_rev and is_chained):
-                self.passed[repo] = (rev, is_chained)
+            self.passed[repo] = _passed(last_rev, vouched_rev, one.commit)
         if not held:
             del self.held[repo]
 
     def _is_news(self, one: _Held, now_ms: int) -> bool:
         """Whether something of ours may be in it that was not passed on before."""
+        is_news = one.commit.hole is not None or not self._is_passed_in_other_form(one)
+        return is_news and self._is_covered(one.time_ms, now_ms)
+
+    def _is_passed_in_other_form(self, one: _Held) -> bool:
         waiting = self.held[one.commit.repo]
-        is_told = all(key in self.seen and key not in waiting for key in one.other_keys)
-        has_hole = one.commit.hole is not None
-        return (has_hole or not is_told) and self._is_covered(one.time_ms, now_ms)
+        return all(key in self.seen and key not in waiting for key in one.other_keys)
+
+    def _has_turn(self, one: _Held, now_s: float) -> bool:
+        last_rev, vouched_rev = self.passed[one.commit.repo]
+        waited_s = now_s - one.since_s
+        if one.commit.since == UNTOLD:
+            is_told = one.commit.rev <= vouched_rev or self._is_passed_in_other_form(one)
+            return is_told or waited_s >= REORDER_SECONDS
+        is_missing_one = 0 < last_rev < one.commit.since
+        return not is_missing_one or waited_s >= HOLD_SECONDS
 
     def _is_covered(self, time_ms: int, now_ms: int) -> bool:
         """Whether we would remember an event of that time, had anybody told it."""
@@ -205,13 +217,15 @@ def _place_in_line(item: tuple[object, _Held]) -> tuple[int, bool, float]:
     return one.commit.rev, one.commit.since == UNTOLD, one.since_s
 
 
-def _has_turn(one: _Held, last_rev: int, now_s: float, *, is_vouched: bool) -> bool:
-    waited_s = now_s - one.since_s
-    if one.commit.since == UNTOLD:
-        is_told_with_chain = is_vouched and one.commit.rev <= last_rev
-        return is_told_with_chain or waited_s >= REORDER_SECONDS
-    is_missing_one = 0 < last_rev < one.commit.since
-    return not is_missing_one or waited_s >= HOLD_SECONDS
+def _passed(last_rev: int, vouched_rev: int, commit: RepoCommit) -> tuple[int, int]:
+    """What `Merge.passed` is of a repo, once this one is passed on as well."""
+    passed_rev = max(last_rev, commit.rev)
+    if commit.since == UNTOLD:
+        return passed_rev, vouched_rev
+    if 0 < commit.since <= vouched_rev:
+        return passed_rev, max(vouched_rev, commit.rev)
+    # A chain that breaks has its author fetched, unless it only begins again.
+    return passed_rev, passed_rev if vouched_rev == last_rev else vouched_rev
 
 
 def _key(event: Commit | Account | Sync | Identity) -> tuple[object, ...]:
