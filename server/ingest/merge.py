@@ -21,6 +21,8 @@ is taken from a source that told the last one under a lower number, whatever the
 did not (it lost that one, or says again what is forgotten here), only if it is not older. What is
 refused to one source counts as not told: another may be right to tell it. Such an event waits for
 nothing, so it overtakes the commits that do: they are marked, or they would speak against it.
+Of one moment by the host's clock, which may stand still, there may be several words that read the
+same: what a source tells under a higher number than the same before is another one.
 
 What waits is not saved, so the cursors of all who told it stay below it (`held_seq`), whoever was
 first: after a crash any of them may be the one that is there. So does the time up to which they
@@ -78,6 +80,8 @@ class Merge:
         self.comparison = comparison
         self.covered_from_ms = now_ms
         self.seen: dict[tuple[object, ...], float] = {}
+        # Of those that are no commits: the last number under which each source told it.
+        self.numbers: dict[tuple[object, ...], dict[str, int]] = {}
         self.held: dict[str, dict[tuple[object, ...], _Held]] = {}
         # The newest rev of each repo that was passed on, and the newest up to which a chain vouches
         # that nothing is missing or the author is fetched again.
@@ -90,7 +94,9 @@ class Merge:
             return False
         key = _key(event)
         is_new = key not in self.seen
-        if is_new:
+        is_another = not isinstance(event, Commit) and self._is_another(source, key, event.seq)
+        if is_new or is_another:
+            self.seen.pop(key, None)
             self.seen[key] = now_s
         if isinstance(event, Commit):
             is_covered = self._is_covered(event.time_ms, now_ms)
@@ -99,21 +105,29 @@ class Merge:
             if held is not None:
                 held.tellers[source] = event.seq
         if isinstance(event, Account):
-            return self._is_last_word(source, event, key, now_ms, is_new=is_new)
-        return is_new
+            return self._is_last_word(source, event, now_ms, is_new=is_new, is_another=is_another)
+        return is_new or is_another
+
+    def _is_another(self, source: str, key: tuple[object, ...], seq: int) -> bool:
+        """Whether the source has told the same before, as an earlier event."""
+        numbers = self.numbers.setdefault(key, {})
+        told_seq = numbers.get(source)
+        numbers[source] = seq if told_seq is None else max(seq, told_seq)
+        return told_seq is not None and told_seq < seq
 
     def _is_last_word(
-        self, source: str, event: Account, key: tuple[object, ...], now_ms: int, *, is_new: bool
+        self, source: str, event: Account, now_ms: int, *, is_new: bool, is_another: bool
     ) -> bool:
         """Whether this changes what was last said of the account."""
-        last, time_ms = self.words.get(event.repo), min(event.time_ms, now_ms)
+        last, time_ms, key = self.words.get(event.repo), min(event.time_ms, now_ms), _key(event)
         if last is not None and last.key == key:
             last.tellers[source] = event.seq
             return False
-        if not is_new:
+        is_older = last is not None and time_ms < last.time_ms
+        if not is_new and (is_older or not is_another):
             return False
-        if last is not None and time_ms < last.time_ms and not _goes_on(last, source, event.seq):
-            del self.seen[key]
+        if last is not None and is_older and not _goes_on(last, source, event.seq):
+            del self.seen[key], self.numbers[key]
             return False
         self.words.pop(event.repo, None)
         self.words[event.repo] = _Word(key, time_ms, {source: event.seq})
@@ -200,6 +214,7 @@ class Merge:
             if not is_full and now_s - told_s < MEMORY_SECONDS:
                 break
             del self.seen[key]
+            self.numbers.pop(key, None)
             if is_full:
                 self.covered_from_ms = now_ms
         for memory in (self.passed, self.words):
