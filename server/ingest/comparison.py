@@ -10,10 +10,10 @@ Bound: JUDGE_SECONDS of tracked authors' records.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
-from server.core.events import Commit
+from server.core.events import Commit, RecordOp
 from server.core.metrics import FIRST, LATE, MISSING, IngestMetrics
 from server.ingest.counters import SourceCounters
 
@@ -64,12 +64,15 @@ class Comparison:
         """The source is away: what it does not tell now is no loss."""
         self.connected_s.pop(source, None)
 
-    def hear(self, source: str, commit: Commit, now_s: float, *, may_begin: bool) -> None:
-        """Note who told the records of a commit. `may_begin`: that nobody told it is certain."""
+    def hear(self, source: str, commit: Commit, now_s: float, news: Container[RecordOp]) -> None:
+        """Note who told the records of a commit. `news`: those that nobody told, for certain.
+
+        What was told and judged is not judged again, when one that is far behind tells it.
+        """
         for op in commit.ops:
             key = (commit.repo, commit.rev, op.collection, op.rkey)
             told = self.told.get(key)
-            if told is None and may_begin:
+            if told is None and op in news:
                 told = self.told[key] = _Told(source, now_s, commit.time_ms)
             if told is not None and source not in told.tellers:
                 told.tellers.add(source)

@@ -34,10 +34,20 @@ Bounds: MEMORY_SECONDS of tracked authors' events, MAX_EVENTS of them; the oldes
 nothing is judged by what is not remembered.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from server.core.events import UNTOLD, Account, Commit, Event, Identity, Info, Skipped, Sync
+from server.core.events import (
+    UNTOLD,
+    Account,
+    Commit,
+    Event,
+    Identity,
+    Info,
+    RecordOp,
+    Skipped,
+    Sync,
+)
 from server.ingest.comparison import Comparison
 from server.storage import repos
 from server.storage.batch import Batch, RepoCommit
@@ -100,13 +110,20 @@ class Merge:
             self.seen[key] = now_s
         if isinstance(event, Commit):
             is_covered = self._is_covered(event.time_ms, now_ms)
-            self.comparison.hear(source, event, now_s, may_begin=is_covered)
+            news = self._news_in(event, is_new=is_new) if is_covered else ()
+            self.comparison.hear(source, event, now_s, news)
             held = self.held.get(event.repo, {}).get(key)
             if held is not None:
                 held.tellers[source] = event.seq
         if isinstance(event, Account):
             return self._is_last_word(source, event, now_ms, is_new=is_new, is_another=is_another)
         return is_new or is_another
+
+    def _news_in(self, event: Commit, *, is_new: bool) -> Sequence[RecordOp]:
+        """The ops of a commit that nobody told in either form."""
+        others = _other_keys(event) * (len(event.ops) if event.since == UNTOLD else 1)
+        told = (key in self.seen for key in others)
+        return [op for op, is_told in zip(event.ops, told, strict=True) if is_new and not is_told]
 
     def _is_another(self, source: str, key: tuple[object, ...], seq: int) -> bool:
         """Whether the source has told the same before, as an earlier event."""
