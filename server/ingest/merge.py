@@ -31,9 +31,11 @@ what waits has its turn. A source that comes back repeats what others told meanw
 older than MEMORY_SECONDS is then left to the revs in the database, which drop what they have seen.
 
 Bounds: MEMORY_SECONDS of tracked authors' events, MAX_EVENTS of them; the oldest are forgotten, and
-nothing is judged by what is not remembered.
+nothing is judged by what is not remembered. What was told since then is later than what any source
+had reached by then: that holds whatever our clock says, and while the past is read.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -86,9 +88,12 @@ class _Word:
 class Merge:
     """What the sources of one group told lately. Times are monotonic, but for `*_ms`."""
 
-    def __init__(self, comparison: Comparison, now_ms: int) -> None:
+    def __init__(self, comparison: Comparison, now_s: float, now_ms: int) -> None:
         self.comparison = comparison
+        # Nobody told of anything later before what is remembered; and how far somebody had been
+        # read when, since then.
         self.covered_from_ms = now_ms
+        self.reached = deque([(now_s, now_ms)])
         self.seen: dict[tuple[object, ...], float] = {}
         # Of those that are no commits: the last number under which each source told it.
         self.numbers: dict[tuple[object, ...], dict[str, int]] = {}
@@ -109,7 +114,7 @@ class Merge:
             self.seen.pop(key, None)
             self.seen[key] = now_s
         if isinstance(event, Commit):
-            is_covered = self._is_covered(event.time_ms, now_ms)
+            is_covered = self._is_covered(event.time_ms)
             news = self._news_in(event, is_new=is_new) if is_covered else ()
             self.comparison.hear(source, event, now_s, news)
             held = self.held.get(event.repo, {}).get(key)
@@ -172,17 +177,17 @@ class Merge:
     def _waiting(self) -> Iterator[_Held]:
         return (one for held in self.held.values() for one in held.values())
 
-    def release(self, batch: Batch, now_s: float, now_ms: int) -> None:
-        """Pass on whatever has its turn."""
+    def release(self, batch: Batch, now_s: float, reached_ms: int) -> None:
+        """Pass on whatever has its turn; the furthest source has been read to `reached_ms`."""
         unknown = [repo for repo in self.held if repo not in self.passed]
         known = repos.known_revs(unknown) if unknown else {}
         for repo in list(self.held):
             if repo not in self.passed:
                 self.passed[repo] = (known.get(repo, 0),) * 2
-            self._release_repo(repo, batch, now_s, now_ms)
-        self._forget(now_s, now_ms)
+            self._release_repo(repo, batch, now_s)
+        self._forget(now_s, reached_ms)
 
-    def _release_repo(self, repo: str, batch: Batch, now_s: float, now_ms: int) -> None:
+    def _release_repo(self, repo: str, batch: Batch, now_s: float) -> None:
         held = self.held[repo]
         waiting_rev = None
         for key, one in sorted(held.items(), key=_place_in_line):
@@ -194,17 +199,17 @@ class Merge:
                 waiting_rev = rev
                 continue
             del held[key]
-            if vouched_rev < rev < last_rev and self._is_news(one, now_ms):
+            if vouched_rev < rev < last_rev and self._is_news(one):
                 batch.add_late(repo)
             batch.add_commit(one.commit)
             self.passed[repo] = _passed(last_rev, vouched_rev, one.commit)
         if not held:
             del self.held[repo]
 
-    def _is_news(self, one: _Held, now_ms: int) -> bool:
+    def _is_news(self, one: _Held) -> bool:
         """Whether something of ours may be in it that was not passed on before."""
         is_news = one.commit.hole is not None or not self._is_passed_in_other_form(one)
-        return is_news and self._is_covered(one.time_ms, now_ms)
+        return is_news and self._is_covered(one.time_ms)
 
     def _is_passed_in_other_form(self, one: _Held) -> bool:
         waiting = self.held[one.commit.repo]
@@ -219,21 +224,24 @@ class Merge:
         is_missing_one = 0 < last_rev < one.commit.since
         return not is_missing_one or waited_s >= HOLD_SECONDS
 
-    def _is_covered(self, time_ms: int, now_ms: int) -> bool:
+    def _is_covered(self, time_ms: int) -> bool:
         """Whether we would remember an event of that time, had anybody told it."""
-        from_ms = max(self.covered_from_ms, now_ms - int(MEMORY_SECONDS * 1000))
-        return time_ms > from_ms + CLOCK_SKEW_MS
+        return time_ms > self.covered_from_ms + CLOCK_SKEW_MS
 
-    def _forget(self, now_s: float, now_ms: int) -> None:
+    def _forget(self, now_s: float, reached_ms: int) -> None:
+        forgotten_s = now_s - MEMORY_SECONDS
         while self.seen:
             key, told_s = next(iter(self.seen.items()))
-            is_full = len(self.seen) > MAX_EVENTS
-            if not is_full and now_s - told_s < MEMORY_SECONDS:
+            if told_s > forgotten_s and len(self.seen) <= MAX_EVENTS:
                 break
             del self.seen[key]
             self.numbers.pop(key, None)
-            if is_full:
-                self.covered_from_ms = now_ms
+            forgotten_s = max(forgotten_s, told_s)
+        self.reached.append((now_s, reached_ms))
+        if self.reached[0][0] <= forgotten_s:
+            while self.reached and self.reached[0][0] <= forgotten_s:
+                self.reached.popleft()
+            self.covered_from_ms = self.reached[0][1] if self.reached else reached_ms
         for memory in (self.passed, self.words):
             while len(memory) > MAX_EVENTS:
                 del memory[next(iter(memory))]

@@ -156,8 +156,9 @@ class Subscriber:
         if len(turn.sources) == 1:
             return None
         counters = {source.name: self.counters[source.name] for source in turn.sources}
-        comparison = Comparison(counters, self.metrics, time.monotonic())
-        return Merge(comparison, time.time_ns() // 1_000_000)
+        now_s = time.monotonic()
+        comparison = Comparison(counters, self.metrics, now_s)
+        return Merge(comparison, now_s, time.time_ns() // 1_000_000)
 
     async def _read_source(self, source: Source, turn: _Turn, writer: BatchWriter) -> None:
         """Connect and read, again and again."""

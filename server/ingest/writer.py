@@ -114,8 +114,8 @@ class BatchWriter:
         """Save what there is, with the cursors that stand for it."""
         now_us = time.time_ns() // 1000
         if self.merge is not None:
-            self.merge.release(self.batch, time.monotonic(), now_us // 1000)
             reached = {name: one.event_ms(now_us // 1000) for name, one in self.places.items()}
+            self.merge.release(self.batch, time.monotonic(), max(reached.values()))
             self.merge.comparison.judge(reached, time.monotonic())
         cursors = self._cursors(now_us // 1000)
         moved = [one for one in cursors if self._has_moved(one.host, one.seq)]

@@ -38,7 +38,8 @@ def writer_of(epoch, sources, saved_ms):
     tracked, metrics = TrackedSet(), IngestMetrics()
     tracked.refresh()
     counters = {source.name: SourceCounters() for source in sources}
-    merging = Merge(Comparison(counters, metrics, time.monotonic()), saved_ms)
+    now_s = time.monotonic()
+    merging = Merge(Comparison(counters, metrics, now_s), now_s, saved_ms)
     writer = BatchWriter(tracked, epoch, metrics, merging)
     for source in sources:
         writer.places[source.name] = Place(source, None, saved_ms)

@@ -42,7 +42,7 @@ class Told:
         self.counters = {"one": SourceCounters(), "two": SourceCounters()}
         self.metrics = IngestMetrics()
         self.comparison = Comparison(self.counters, self.metrics, 0.0)
-        self.merge = Merge(self.comparison, NOW_MS)
+        self.merge = Merge(self.comparison, 0.0, NOW_MS)
         self.batch = Batch()
         for name in self.counters:
             self.comparison.connected(name, 0.0)

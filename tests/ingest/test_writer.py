@@ -85,7 +85,7 @@ class Told:
 
 def merged():
     comparison = Comparison({source_of(RELAY, "test").name: SourceCounters()}, IngestMetrics(), 0.0)
-    return Merge(comparison, NOW_MS)
+    return Merge(comparison, 0.0, NOW_MS)
 
 
 def begin(names, merge=None):
