@@ -10,7 +10,8 @@ read, `held_seq` its first event that still waits for its turn, and the cursor s
 `event_ms` vouches for all sources, so it stays at `held_ms`, how far anybody had been read when the
 first of all that waits was told; but never goes back behind what is saved already (`saved_ms` at
 the start, then that of `stored`). Nor does it where nothing waits and a source says again what is
-saved: one that is cut before it says anything new would be asked further back each time.
+saved: one that is cut before it says anything new would be asked further back each time. But no
+time that is still to come is vouched for: a clock was ahead when that was saved.
 """
 
 from collections import deque
@@ -58,7 +59,7 @@ class Place:
         `held_ms`: nothing later than this is vouched for, but for what was before.
         """
         seq = self.seq if held_seq is None else min(self.seq, held_seq - 1)
-        event_ms = max(self.event_ms(now_ms), self.saved_ms)
+        event_ms = max(self.event_ms(now_ms), min(self.saved_ms, now_ms))
         if held_ms is not None:
             vouched_ms = self.saved_ms if self.stored is None else self.stored.event_ms
             event_ms = min(event_ms, max(held_ms, vouched_ms))

@@ -14,6 +14,9 @@ do Jetstreams with times. One that refuses the cursor all the same (CursorTooOld
 not say what it would take, and one that says there what we cannot read would say it again: both are
 read from now on, after a hole. That holds until the source has said something; who comes back to it
 later asks by a cursor again.
+
+What is saved may be of a time that is still to come, by our clock and by that of the source: both
+were ahead, as those of one machine are. Then nobody knows how much is saved, and there is a hole.
 """
 
 from collections.abc import Sequence
@@ -70,10 +73,13 @@ async def find_start(
         return Start(None)
     if useless is not None:
         return Start(None, position.event_ms, hole=useless)
-    if own is not None and position.event_ms - own.event_ms <= OWN_CURSOR_MS:
-        if source.counts_time:
-            return Start(_time_cursor(own.event_ms), own.event_ms)
+    is_own = own is not None and position.event_ms - own.event_ms <= OWN_CURSOR_MS
+    if own is not None and is_own and not source.counts_time:
         return Start(own.seq, own.event_ms, own)
+    if await _is_to_come(source, user_agent, position.event_ms, now_ms):
+        return Start(None, now_ms, hole="what is saved is of a time to come")
+    if own is not None and is_own:
+        return Start(_time_cursor(own.event_ms), own.event_ms)
     if source.counts_time:
         return Start(_time_cursor(position.event_ms), position.event_ms)
     cursor, is_reached = await _number_before(source, user_agent, position.event_ms, now_ms)
@@ -83,6 +89,13 @@ async def find_start(
 
 def _time_cursor(saved_ms: int) -> int:
     return max(saved_ms - OVERLAP_MS, 1) * 1000
+
+
+async def _is_to_come(source: Source, user_agent: str, saved_ms: int, now_ms: int) -> bool:
+    if saved_ms - now_ms <= OVERLAP_MS:
+        return False
+    newest = await probe(source, user_agent, None)
+    return newest is None or saved_ms - newest.time_ms > OVERLAP_MS
 
 
 async def _number_before(

@@ -26,8 +26,8 @@ from server.storage import authors, follow_backs, gaps, items, leases, repos, to
 from server.storage.batch import Batch, BatchResult, RepoCommit
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
-from server.storage.cursors import StreamCursor, save_cursor
-from server.storage.database import execute, write_transaction
+from server.storage.cursors import StreamCursor, forget_cursor, save_cursor
+from server.storage.database import write_transaction
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
 from server.storage.opening import patiently
@@ -115,7 +115,7 @@ def commit_gap(host: str, reason: str, from_ms: int, to_ms: int, epoch: int, now
         leases.fence(epoch)
         gaps.open_for_all(host, reason, from_ms, to_ms, now_us)
         crash_point("gap: inside")
-        execute("DELETE FROM stream_cursors WHERE host = ?", (host,))
+        forget_cursor(host, now_us)
     crash_point("gap: opened")
 
 

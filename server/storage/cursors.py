@@ -6,6 +6,8 @@ from typing import Any
 
 from server.storage.database import execute, rows
 
+# How far clocks are set back without a word.
+TO_COME_MS = 120_000
 _CURSOR = "host, seq, event_ms, has_chain"
 
 
@@ -47,6 +49,18 @@ def save_cursor(cursor: StreamCursor, now_us: int) -> None:
         " event_ms = excluded.event_ms, has_chain = excluded.has_chain,"
         " written_us = excluded.written_us",
         (cursor.host, cursor.seq, cursor.event_ms, int(cursor.has_chain), now_us),
+    )
+
+
+def forget_cursor(host: str, now_us: int) -> None:
+    """There is a hole before the next event of a source, so its place vouches for nothing.
+
+    Nor does one of any source that is of a time to come: whoever saved it had a clock that was
+    ahead.
+    """
+    execute(
+        "DELETE FROM stream_cursors WHERE host = ? OR event_ms > ?",
+        (host, now_us // 1000 + TO_COME_MS),
     )
 
 

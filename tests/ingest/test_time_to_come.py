@@ -1,0 +1,84 @@
+"""What is saved may be of a time that is still to come: clocks were ahead, and are right again."""
+
+import asyncio
+import time
+
+import pytest
+
+from server.core.setting_values import JETSTREAM_V1_PATH, RELAY_PATH
+from server.ingest import start
+from server.ingest.source import source_of
+from server.storage.cursors import StreamCursor, load_cursor, load_position, save_cursor
+from tests.builders import track
+from tests.ingest.asking import reasons
+from tests.ingest.conftest import wait_until
+from tests.ingest.jetstream_messages import v1
+from tests.ingest.test_unreadable import Told
+from tests.ingest.test_websocket import serving, wait_closed
+
+HOUR_MS = 3_600_000
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+def now_ms():
+    return time.time_ns() // 1_000_000
+
+
+@pytest.mark.parametrize("is_said", [True, False])
+def test_a_cursor_of_a_time_to_come_is_not_saved_again(lease, is_said):
+    told = Told(lease.epoch, now_ms() + HOUR_MS)
+    told.tell(v1(time_us=(now_ms() if is_said else now_ms() + HOUR_MS) * 1000))
+    told.reading.ended()
+    assert told.cursor.event_ms <= now_ms()
+
+
+def find(monkeypatch, path, newest_ms, clock_ms):
+    """Where a source that is at `newest_ms` is read from, by such a clock of ours."""
+
+    async def probe(source, user_agent, cursor):
+        return None if newest_ms is None else start.Found(1_000_000, newest_ms)
+
+    monkeypatch.setattr(start, "probe", probe)
+    source = source_of(f"wss://other.test{path}", "Gapless/test")
+    return asyncio.run(start.find_start(source, "Gapless/test", clock_ms))
+
+
+@pytest.mark.parametrize("path", [JETSTREAM_V1_PATH, RELAY_PATH])
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_what_was_saved_by_clocks_that_were_ahead_is_a_hole(monkeypatch, path, is_silent):
+    true_ms = now_ms()
+    save_cursor(StreamCursor("one.test", 7, true_ms + HOUR_MS), true_ms * 1000)
+    found = find(monkeypatch, path, None if is_silent else true_ms, true_ms)
+    assert (found.cursor, found.saved_ms) == (None, true_ms)
+    assert found.hole == "what is saved is of a time to come"
+
+
+@pytest.mark.parametrize("path", [JETSTREAM_V1_PATH, RELAY_PATH])
+def test_a_clock_that_is_behind_makes_no_hole(monkeypatch, path):
+    true_ms = now_ms()
+    save_cursor(StreamCursor("one.test", 7, true_ms), true_ms * 1000)
+    found = find(monkeypatch, path, true_ms - start.OVERLAP_MS, true_ms - HOUR_MS)
+    assert (found.hole, found.saved_ms) == (None, true_ms)
+    assert found.cursor is not None
+
+
+def test_there_is_one_hole_and_what_is_saved_then_is_believed(reading):
+    track("alice")
+    ahead_ms = now_ms() + HOUR_MS
+
+    def talk(connection):
+        for _ in range(start.PROBE_EVENTS):
+            connection.send(v1(time_us=now_ms() * 1000))
+        wait_closed(connection)
+
+    save_cursor(StreamCursor("gone.test", 7, ahead_ms), 1)
+    with serving(talk) as url:
+        source = source_of(url.replace("/path", JETSTREAM_V1_PATH), "Gapless/test")
+        save_cursor(StreamCursor(source.name, ahead_ms * 1000, ahead_ms, has_chain=False), 1)
+        with reading(source.url):
+            wait_until(lambda: (one := load_cursor(source.name)) and one.event_ms < ahead_ms)
+            position = load_position()
+    assert reasons() == [(None, "what is saved is of a time to come")]
+    assert position.host == source.name
+    assert position.event_ms <= now_ms()
