@@ -118,7 +118,7 @@ class BatchWriter:
             self.merge.release(self.batch, time.monotonic(), max(reached.values()))
             self.merge.comparison.judge(reached, time.monotonic())
         cursors = self._cursors(now_us // 1000)
-        moved = [one for one in cursors if self._has_moved(one.host, one.seq)]
+        moved = [one for one in cursors if self._has_moved(one)]
         if self.batch or moved:
             first, *beside = moved or [one for one in cursors if self.places[one.host].has_read]
             began = time.monotonic()
@@ -152,11 +152,13 @@ class BatchWriter:
             for name, place in self.places.items()
         ]
 
-    def _has_moved(self, name: str, seq: int) -> bool:
-        place = self.places[name]
-        if not place.has_read:
-            return False
-        return place.stored is None or seq != place.stored.seq
+    def _has_moved(self, cursor: StreamCursor) -> bool:
+        place = self.places[cursor.host]
+        if not place.has_read or place.stored is None:
+            return place.has_read
+        # A source that counts time may have named one to come, and is asked by the other anyway.
+        is_later = place.source.counts_time and cursor.event_ms > place.stored.event_ms
+        return is_later or cursor.seq != place.stored.seq
 
     def is_covered(self) -> bool:
         """Whether some source is being told: it needs nobody else's past."""

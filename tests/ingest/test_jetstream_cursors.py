@@ -64,3 +64,14 @@ def test_a_host_that_is_ahead_vouches_for_nothing(told):
     told.tell(of_account(saved_ms, saved_ms + HOUR_MS))
     told.reading.ended()
     assert (told.cursor.event_ms, reasons()) == (saved_ms, [])
+
+
+def test_one_message_of_a_time_to_come_keeps_no_cursor_back(told):
+    saved_ms = told.reading.start.saved_ms
+    for second in (*range(20), 2 * HOUR_MS // 1000):
+        told.tell(v1(time_us=(saved_ms + second * 1000) * 1000))
+    told.reading.writer.commit()
+    for second in range(20, 40):
+        told.tell(v1(time_us=(saved_ms + second * 1000) * 1000))
+    told.reading.writer.commit()
+    assert told.cursor.event_ms > saved_ms + 20_000
