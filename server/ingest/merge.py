@@ -21,6 +21,7 @@ is taken from a source that told the last one under a lower number, whatever the
 did not (it lost that one, or says again what is forgotten here), only if it is not older. What is
 refused to one source counts as not told: another may be right to tell it. Such an event waits for
 nothing, so it overtakes the commits that do: they are marked, or they would speak against it.
+Before a `#sync` they go at once (`let_go`): it may tell of a repo that was put back.
 Of one moment by the host's clock, which may stand still, there may be several words that read the
 same: what a source tells under a higher number than the same before is another one.
 
@@ -186,6 +187,12 @@ class Merge:
                 self.passed[repo] = (known.get(repo, 0),) * 2
             self._release_repo(repo, batch, now_s)
         self._forget(now_s, reached_ms)
+
+    def let_go(self, repo: str, batch: Batch) -> None:
+        """Pass on what waits of a repo that is fetched again, whatever is still missing."""
+        for _, one in sorted(self.held.pop(repo, {}).items(), key=_place_in_line):
+            batch.add_commit(one.commit)
+        self.passed.pop(repo, None)
 
     def _release_repo(self, repo: str, batch: Batch, now_s: float) -> None:
         held = self.held[repo]

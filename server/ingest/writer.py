@@ -73,6 +73,8 @@ class BatchWriter:
                 self.batch.add_status(event.repo, event.active, event.status)
                 self._grow(WORD_CHANGES)
             case Sync() if event.repo in wants:
+                if self.merge is not None:
+                    self.merge.let_go(event.repo, self.batch)
                 self.batch.add_sync(event.repo)
                 self._grow(WORD_CHANGES)
             case Identity() if event.repo in wants:

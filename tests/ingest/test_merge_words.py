@@ -1,11 +1,14 @@
-"""Merge: words on accounts that read the same, as a host tells them whose clock stands still."""
+"""Merge: words on accounts, also of a host whose clock stands still, and what waits meanwhile."""
 
 import pytest
 
 from server.core.events import Account, Identity, Sync
 from server.ingest import merge
 from server.ingest.merge import MEMORY_SECONDS
+from server.storage import repos
+from server.storage.database import rows
 from tests.builders import NOW_MS
+from tests.ingest import test_writer
 from tests.ingest.test_merge import ALICE, Told
 
 
@@ -61,3 +64,24 @@ def test_numbers_are_forgotten_with_what_they_are_of():
     news(told, ("one", word(1, is_active=True)), ("two", late), ("one", Sync(2, 0, ALICE)))
     told.merge.release(told.batch, 2 + MEMORY_SECONDS, NOW_MS)
     assert (told.merge.seen, told.merge.numbers) == ({}, {})
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize("has_chain", [True, False])
+def test_a_repo_that_was_put_back_is_not_asked_for_a_commit_from_before_that(
+    has_chain, monkeypatch
+):
+    """The commit is told first, and waits for its turn when the #sync comes."""
+    told = test_writer.begin({("live", ()): "ann"}, test_writer.merged())
+    told.has_chain = has_chain
+    told.revs[test_writer.did("ann")] = 2
+    told.tell("ann", "commit")
+    told.writer.commit()
+    assert len(told.writer.merge.held) == 1
+    told.tell("ann", "sync")
+    told.writer.commit()
+    monkeypatch.setattr(merge, "REORDER_SECONDS", 0)
+    monkeypatch.setattr(merge, "HOLD_SECONDS", 0)
+    told.writer.commit()
+    test_writer.read_anew(told, {"": "ann"}, behind=2)
+    assert rows("SELECT state FROM repos") == [(repos.LIVE,)]
