@@ -1,5 +1,6 @@
 """Logs: one line a happening, as text for people or as JSON for machines.
 
+One line, and nothing that a terminal obeys, also of what a stranger's server says of itself.
 While a request is answered, its lines carry its name (`request`), which the answer carries too.
 Nobody logs a token, or the text of a post.
 """
@@ -35,6 +36,8 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
         """The line, before a traceback."""
         line = super().formatMessage(record)
+        if not line.isprintable():
+            line = "".join(letter if letter.isprintable() else " " for letter in line)
         name = request_id.get()
         return f"{line} request={name}" if name else line
 

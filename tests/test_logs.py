@@ -41,6 +41,14 @@ def test_a_plain_name_is_kept():
     assert choose_id("01J-Proxy_7.a") == "01J-Proxy_7.a"
 
 
+def test_what_a_server_says_of_itself_is_one_line_and_moves_no_cursor():
+    said = "x\n2026-01-01T00:00:00.000Z ERROR server.x: forged\x1b[2J\u2028"
+    told = logging.LogRecord("server.x", logging.INFO, "x.py", 1, "name=%s", (said,), None)
+    line = TextFormatter().format(told)
+    assert line.isprintable()
+    assert line.endswith("name=x 2026-01-01T00:00:00.000Z ERROR server.x: forged [2J ")
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_no_token_and_no_text_of_a_post_is_logged_at_any_level(tmp_path, log_format):
     with Network(seed=23, pds=2, clock=PatientClock()) as net:
