@@ -117,7 +117,8 @@ class BatchWriter:
         now_us = time.time_ns() // 1000
         if self.merge is not None:
             reached = {name: one.event_ms(now_us // 1000) for name, one in self.places.items()}
-            self.merge.release(self.batch, time.monotonic(), max(reached.values()))
+            with self.wait.under_way():
+                self.merge.release(self.batch, time.monotonic(), max(reached.values()))
             self.merge.comparison.judge(reached, time.monotonic())
         cursors = self._cursors(now_us // 1000)
         moved = [one for one in cursors if self._has_moved(one)]

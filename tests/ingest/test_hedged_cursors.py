@@ -130,3 +130,17 @@ def test_a_source_that_is_behind_takes_nothing_back_that_another_vouched_for(pas
     past.writer.commit()
     assert past.writer.merge.held
     assert load_position().event_ms == before
+
+
+def test_a_database_that_stands_still_is_told_of_also_while_revs_are_looked_up(past, monkeypatch):
+    waited_s = []
+
+    def look_up(dids):
+        waited_s.append(past.writer.wait.look())
+        return {}
+
+    monkeypatch.setattr(merge.repos, "known_revs", look_up)
+    past.tell(ONE, 1)
+    past.writer.commit()
+    assert len(waited_s) == 1
+    assert waited_s[0] > 0
