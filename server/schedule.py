@@ -59,7 +59,7 @@ LOOKED_AT_REPOS = 2_000
 DEPARTURE_SLICES = 200
 DEPARTURE_SECONDS = 20.0
 GONE_VIEWERS = 20
-# Longer than any source keeps its events, and than a job may wait: nothing older can come back.
+# Longer than any source keeps its events: nothing older can come back.
 TOMBSTONE_DAYS = 30
 
 

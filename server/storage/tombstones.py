@@ -45,5 +45,12 @@ def forget_alive(author_ids: Sequence[int]) -> None:
 
 @retry_conflicts
 def expire(before_us: int) -> int:
-    """Forget what was deleted before then, longer ago than anything could bring it back."""
-    return execute("DELETE FROM tombstones WHERE written_us < ?", (before_us,))
+    """Forget what was deleted before then, longer ago than anything could bring it back.
+
+    But not where a backfill is under way, whenever that was by a clock that may have been behind.
+    """
+    return execute(
+        "DELETE FROM tombstones WHERE written_us < ? AND NOT EXISTS"
+        " (SELECT 1 FROM backfill_jobs j WHERE j.author_id = tombstones.author_id)",
+        (before_us,),
+    )

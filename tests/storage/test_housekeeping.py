@@ -87,6 +87,7 @@ def test_an_author_under_backfill_is_not_trimmed(stream):
 
 def test_tombstones_are_forgotten_when_they_are_old(stream):
     track("alice")
+    make_live("alice", epoch=stream.epoch)
     stream.save(Batch(commits=[stream.next("alice", drop(tid(1)))]), now_us=NOW_US)
     stream.save(Batch(commits=[stream.next("alice", drop(tid(2)))]), now_us=NOW_US + 10)
     assert tombstones.expire(NOW_US + 5) == 1
