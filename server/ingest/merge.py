@@ -216,7 +216,8 @@ class Merge:
     def _is_news(self, one: _Held) -> bool:
         """Whether something of ours may be in it that was not passed on before."""
         is_news = one.commit.hole is not None or not self._is_passed_in_other_form(one)
-        return is_news and self._is_covered(one.time_ms)
+        # The clock of its host may be behind, or its source have told too little to say the time.
+        return is_news and self._is_covered(max(one.time_ms, one.reached_ms))
 
     def _is_passed_in_other_form(self, one: _Held) -> bool:
         waiting = self.held[one.commit.repo]

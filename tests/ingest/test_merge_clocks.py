@@ -6,6 +6,7 @@ import pytest
 
 from server.ingest import merge
 from server.ingest.merge import MEMORY_SECONDS, REORDER_SECONDS, Merge
+from server.storage.batch import RepoCommit
 from tests.builders import NOW_MS, did, make_live
 from tests.ingest.asking import reasons
 from tests.ingest.test_hedged_cursors import MINUTES, ONE, TWO, Past
@@ -45,6 +46,19 @@ def test_a_clock_that_was_wrong_at_the_beginning_hides_nothing_later(off_ms, mon
     for second in range(int(MEMORY_SECONDS) + 20):
         told.release(float(second))
     assert late_after(told, MEMORY_SECONDS + 20) == {ALICE}
+
+
+def test_a_host_whose_clock_is_behind_hides_nothing_that_came_late(monkeypatch):
+    """Its commits are of long ago by their own time, but not by that of the source."""
+    monkeypatch.setattr(merge.repos, "known_revs", lambda dids: dict.fromkeys(dids, 1))
+    told, behind = Told(), event(2)._replace(time_ms=NOW_MS - DAY_MS)
+    told.tell("two", event(3, has_chain=False), 100.0)
+    told.release(100.0 + REORDER_SECONDS)
+    assert told.merge.is_new("one", behind, 105.0, NOW_MS + 105_000)
+    lost = RepoCommit(ALICE, 2, 1, (), None)
+    told.merge.hold("one", behind, lost, 105.0, NOW_MS + 105_000)
+    told.release(105.0)
+    assert told.batch.late == {ALICE}
 
 
 @pytest.mark.parametrize(("begin_s", "late"), [(99.5, set()), (120.0, {ALICE})])
