@@ -12,8 +12,8 @@ one would make the lost one old before the slower source brings it. So:
   on without a chain to vouch for it, is not applied out of order: its author is fetched again.
   A chain that begins again behind such a one vouches for nothing that is older than itself.
 - Beside a source with chains, the same is told twice, in two forms. The one with a chain goes first
-  where it can, and then the other waits no longer. What was passed on in one form is not late in
-  the other; nor is a commit with nothing of ours in it, which only one of them tells.
+  if it is there in time, and then the other waits no longer. What was passed on in one form is not
+  late in the other; nor is a commit with nothing of ours in it, which only one of them tells.
 
 What happened to an account is told with a time, which is that of its host and may be wrong, and in
 an order, which is true of one source, and is that of its numbers. So an event that nobody told yet
@@ -228,7 +228,9 @@ class Merge:
         waited_s = now_s - one.since_s
         if one.commit.since == UNTOLD:
             is_told = one.commit.rev <= vouched_rev or self._is_passed_in_other_form(one)
-            return is_told or waited_s >= REORDER_SECONDS
+            # To go before the one with a chain would hide that this is broken.
+            is_behind = one.other_keys[0] in self.held[one.commit.repo]
+            return is_told or (not is_behind and waited_s >= REORDER_SECONDS)
         is_missing_one = 0 < last_rev < one.commit.since
         return not is_missing_one or waited_s >= HOLD_SECONDS
 

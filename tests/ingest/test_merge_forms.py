@@ -113,3 +113,17 @@ def test_a_chain_that_begins_again_does_not_vouch_for_what_both_lost_before(wait
     told.tell("two", event(3, has_chain=False), 110.0)
     told.release(110.0 + REORDER_SECONDS)
     assert (told.batch.late, told.merge.held) == ({ALICE}, {})
+
+
+@pytest.mark.parametrize("first", ["one", "two"])
+def test_a_chain_that_breaks_is_not_covered_up_by_what_comes_in_pieces(first):
+    """The database sees that it is broken, for nothing without a chain was saved before."""
+    told = Told()
+    forms = {"one": event(4), "two": event(4, has_chain=False)}
+    for source in (first, *forms.keys() - {first}):
+        told.tell(source, forms[source], 100.0)
+    told.release(100.0)
+    told.release(100.0 + REORDER_SECONDS)
+    told.release(100.0 + HOLD_SECONDS)
+    assert [one.since for one in told.batch.commits] == [3, UNTOLD]
+    assert told.merge.held == {}
