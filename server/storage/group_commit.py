@@ -2,7 +2,8 @@
 
 A caller waits until the transaction that holds its write has ended, and gets the write's result.
 What one caller writes is atomic, because the group is. While a group is written the next one
-gathers, so the busier it is, the larger the groups, up to MAX_GROUP; nobody waits for a timer.
+gathers, so the busier it is, the larger the groups, up to MAX_GROUP writes, or to the one with
+which they have MAX_CHANGES; nobody waits for a timer.
 
 A write is a function and its argument. Those that have the function in common are saved by one call
 of it, with all their arguments, so by few statements: a statement of its own for each of sixty
@@ -39,6 +40,9 @@ R = TypeVar("R")
 
 # One author's newest pages are a millisecond's work. The stream's reader waits for no more of them.
 MAX_GROUP = 64
+# So many pages of a hundred. One of a PDS with an order of its own may have 30,000 records alone
+# (backfill/listing.py): 64 of these would be a minute.
+MAX_CHANGES = 6_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +109,14 @@ class GroupCommit:
                 release()
 
     def _next_group(self) -> list[Write]:
-        """Everything that waits, after waiting for the first; empty at the end."""
+        """What waits, as far as it fits, after waiting for the first; empty at the end."""
         group: list[Write] = []
+        changes = 0
         write = self._waiting.get()
         while write is not None:
             group.append(write)
-            if len(group) == MAX_GROUP:
+            changes += len(write.changes)
+            if len(group) == MAX_GROUP or changes >= MAX_CHANGES:
                 break
             try:
                 write = self._waiting.get_nowait()

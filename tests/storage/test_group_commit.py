@@ -6,7 +6,9 @@ from threading import Event, Thread
 import pytest
 
 from server.storage.database import execute, value
-from server.storage.group_commit import MAX_GROUP, GroupCommit, one_by_one
+from server.storage.group_commit import MAX_CHANGES, MAX_GROUP, GroupCommit, one_by_one
+from tests.builders import NOW_MS, post, tid
+from tests.ingest.conftest import wait_until
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -90,6 +92,22 @@ def test_a_group_is_one_transaction_of_bounded_size(writer, pool, monkeypatch):
         for future in gather(writer, crowd, [lambda: None] * (MAX_GROUP + 5)):
             future.result(10)
     assert sizes[-2:] == [MAX_GROUP, 5]
+
+
+def test_pages_that_are_large_are_not_saved_with_many_others(writer, pool, monkeypatch):
+    sizes = []
+    next_group = writer._next_group
+    monkeypatch.setattr(writer, "_next_group", lambda: [g := next_group(), sizes.append(len(g))][0])
+    may_end = hold_up(writer, pool)
+    large = [post(tid(number), NOW_MS, tie=number) for number in range(MAX_CHANGES)]
+    futures = []
+    for changes in (large, large, (), large[:10], large):
+        futures.append(pool.submit(writer.write, one_by_one, lambda: None, None, changes))
+        wait_until(lambda: writer._waiting.qsize() == len(futures), "the next one")
+    may_end.set()
+    for future in futures:
+        future.result(10)
+    assert sizes[-3:] == [1, 1, 3]
 
 
 def test_what_was_asked_before_the_end_is_still_written(pool, lease):
