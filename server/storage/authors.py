@@ -9,7 +9,7 @@ from server.storage.many_rows import execute_in, insert_rows, rows_in, update_ro
 # A page names a hundred accounts or two, and mostly the same few thousand. The memory is emptied
 # when it is full: 130 bytes each, 25 MB.
 MAX_REMEMBERED = 200_000
-# What was checked further ahead than this was checked by a clock that is wrong.
+# What was checked, or doubted, further ahead than this was so by a clock that is wrong.
 MAX_AHEAD_US = 3_600_000_000
 
 # The account of each number. A number is never given to another account, nor taken back.
@@ -133,7 +133,8 @@ def save_identities(identities: Iterable[StoredIdentity]) -> None:
             if one.checked_us < held_us <= one.checked_us + MAX_AHEAD_US:
                 continue
             # A doubt is minus the time at which it came up.
-            checked_us = held_us if held_us < -one.checked_us else one.checked_us
+            is_doubted = one.checked_us < -held_us <= one.checked_us + MAX_AHEAD_US
+            checked_us = held_us if is_doubted else one.checked_us
             values.append((did, one.handle, one.pds_url, one.signing_key, checked_us))
         update_rows("authors", ("handle", "pds_url", "signing_key", "checked_us"), ("did",), values)
 

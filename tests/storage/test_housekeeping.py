@@ -234,6 +234,10 @@ def test_what_was_asked_earlier_replaces_no_later_answer(db):
     save_identity(did("alice"), None, "https://far.test", "far", NOW_US + 31_536_000_000_000)
     save_identity(did("alice"), None, "https://now.test", "now", NOW_US)
     assert load_identity(did("alice")).signing_key == "now"
+    # Nor does its doubt last for one.
+    outdate_identities([did("alice")], NOW_US + 31_536_000_000_000)
+    save_identity(did("alice"), None, "https://now.test", "now", NOW_US + 1)
+    assert load_identity(did("alice")).checked_us == NOW_US + 1
 
 
 def test_record_keys_come_back_as_they_were(db):
