@@ -151,7 +151,9 @@ class BackfillWorkers:
             backfill.run()
         except FetchFailed as error:
             outcome = "failed"
-            self._postpone(job, error)
+            # What we cut short ourselves goes on at once, whoever leads next.
+            if not self.stop.is_set():
+                self._postpone(job, error)
         finally:
             host = _host_of(backfill.pds_url or job.pds_url or "")
             self.metrics.count_turn(host, outcome, time.monotonic() - began)

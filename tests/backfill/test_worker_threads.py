@@ -1,6 +1,7 @@
 """The workers at work: whoever is slow, somebody else's job gets one."""
 
 from threading import Event as StopEvent
+from threading import Thread
 
 import pytest
 
@@ -9,7 +10,7 @@ from server.backfill.author import Backfill
 from server.backfill.worker import BackfillWorkers
 from server.storage import repos
 from server.storage.authors import author_ids, save_identity
-from server.storage.database import value, write_transaction
+from server.storage.database import rows, value, write_transaction
 from tests.backfill.accounts import state, stored, track, truth
 from tests.builders import NOW_US, confirm_all, job_of_did
 from tests.ingest.conftest import wait_until
@@ -102,3 +103,22 @@ def test_viewers_whose_follows_have_no_end_do_not_keep_newest_pages_waiting(
     running(lambda stop: BackfillWorkers(sources, 2, stop))
     wait_until(lambda: stored(quick) == truth(quick), "the newest page")
     assert value("SELECT count(*) FROM follows") < 4 * 20
+
+
+def test_whose_turn_is_cut_short_by_our_own_end_has_not_failed(net, sources):
+    alice = net.create_account("alice")
+    alice.post("one")
+    queue([alice])
+    confirm_all(sources.epoch)
+    net.faults.arm("http-slow", times=None, where={"host": "pds0"}, delay_s=0.3)
+    stop = StopEvent()
+    thread = Thread(target=BackfillWorkers(sources, 1, stop).run)
+    thread.start()
+    wait_until(lambda: net.faults.fired["http-slow"] == 1, "the first request")
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    # Nobody would wait for the page of somebody whose job has failed (viewers.readiness).
+    assert rows("SELECT attempts, not_before_us, last_error FROM backfill_jobs") == [
+        (0, NOW_US, None)
+    ]
