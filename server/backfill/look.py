@@ -24,7 +24,7 @@ from server.backfill.sources import STATUSES, Sources
 from server.core.errors import FetchFailed, NotFound
 from server.core.projection import SaveFollow, SaveItem
 from server.core.syntax import FOLLOW, POST, REPOST, int_to_tid, is_tid, tid_to_int
-from server.storage import discrepancies, repos
+from server.storage import cursors, discrepancies, repos
 from server.storage.discrepancies import (
     Finding,
     Held,
@@ -112,9 +112,7 @@ class Look:
     def _compare_records(self, home: str, collections: Sequence[str]) -> Finding | None:
         found: list[RecordDifference] = []
         self.has_listed = False
-        # What retention may have taken says nothing.
-        days = min(LISTED_DAYS, self.sources.retention_days)
-        since_us = max(0, time.time_ns() // 1000 - days * DAY_US)
+        since_us = self._since_us()
         for collection in collections:
             if self._is_late():
                 break
@@ -137,6 +135,14 @@ class Look:
             ]
         self.has_listed = True
         return OtherRecords(found[:DIFFERENCES_KEPT]) if found else None
+
+    def _since_us(self) -> int:
+        """From when on records are compared. By a clock that is ahead, it would be none of them."""
+        # What retention may have taken says nothing.
+        days = min(LISTED_DAYS, self.sources.retention_days)
+        now_us, place = time.time_ns() // 1000, cursors.load_position()
+        until_us = now_us if place is None else min(now_us, place.event_ms * 1000)
+        return max(0, until_us - days * DAY_US)
 
     def _is_missing(
         self, record: SaveItem | SaveFollow, held: dict[str, Held], since_us: int

@@ -1,16 +1,19 @@
 """The pace of comparing: whose turn it is, how much is asked, and who goes first."""
 
+import time
 from dataclasses import replace
 
 import pytest
 
 from server.backfill import look, pds, reconcile
-from server.core.syntax import FOLLOW
-from server.storage import retention, rounds
+from server.core.syntax import FOLLOW, tid_to_int
+from server.storage import repos, retention, rounds
 from server.storage.authors import author_ids
+from server.storage.batch import Batch, RepoCommit
+from server.storage.database import write_transaction
 from server.storage.discrepancies import OtherRecords, RecordDifference
 from tests.backfill.accounts import fetch, reset, track
-from tests.backfill.watching import findings, look_and_let_the_stream_pass
+from tests.backfill.watching import findings, look_and_let_the_stream_pass, stream_is_at
 from tests.builders import job_of_did
 
 LATEST, LISTING = "com.atproto.sync.getLatestCommit", "com.atproto.repo.listRecords"
@@ -146,6 +149,34 @@ def test_what_was_noted_while_the_clock_was_ahead_is_found_all_the_same(alice, w
     clock.ahead_us = 0
     look_and_let_the_stream_pass(watching)
     assert findings() == [(alice.did, "missed commit")]
+
+
+def test_what_was_compared_while_the_clock_was_ahead_vouches_for_nothing(
+    alice, sources, watch, monkeypatch
+):
+    with write_transaction():
+        repos.void_chains()
+    rev = tid_to_int(alice.state.repo.head.rev)
+    alice.post("lost", emit=False)
+    alice.like(alice.post("told"))
+    head = tid_to_int(alice.state.repo.head.rev)
+    stream_is_at(sources.epoch, 0, Batch(commits=[RepoCommit(alice.did, head, rev, (), None)]))
+    watching = watch()
+    with monkeypatch.context() as patch:
+        patch.setattr(look, "time", AheadTime)
+        watching.run()
+    look_and_let_the_stream_pass(watching)
+    assert findings() == [(alice.did, "other records")]
+
+
+class AheadTime:
+    """The clock of a look, a year ahead."""
+
+    monotonic = time.monotonic
+
+    @staticmethod
+    def time_ns():
+        return time.time_ns() + YEAR_US * 1000
 
 
 def test_without_a_chain_what_retention_took_is_not_missing(net, sources, watch, monkeypatch):
