@@ -57,7 +57,7 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
     app.extensions["gapless"] = Service(
         config,
         FEEDS,
-        make_identities(config, make_fetcher(config), metrics),
+        make_identities(config, make_fetcher(config), metrics, spare_writes),
         ViewerLimits(config.viewer_requests_per_minute),
         Sightings(metrics.cache("viewer"), spare_writes),
         # A quarter of the threads always stays free for those who need not wait.
@@ -116,7 +116,9 @@ def make_checks(config: Config) -> FeedChecks:
     return FeedChecks(fetcher, make_handles(config, fetcher), uris, _now_us)
 
 
-def make_identities(config: Config, fetcher: Fetcher, metrics: WebMetrics) -> IdentityCache:
+def make_identities(
+    config: Config, fetcher: Fetcher, metrics: WebMetrics, writes: SpareWrites
+) -> IdentityCache:
     """Identities of those who ask: from memory, from the database, from the network."""
     directory = Directory(config.plc_url, fetcher)
     return IdentityCache(
@@ -125,6 +127,7 @@ def make_identities(config: Config, fetcher: Fetcher, metrics: WebMetrics) -> Id
         _now_us,
         metrics.cache("identity"),
         max_waiting=max(1, config.web_threads // 4),
+        writes=writes,
     )
 
 

@@ -78,8 +78,12 @@ class IdentityCache:
         count: Callable[[bool], None] = lambda is_hit: None,
         *,
         max_waiting: int = MAX_WAITING,
+        writes: SpareWrites | None = None,
     ) -> None:
-        """`count` is told for each `get` whether the answer was in memory or the database."""
+        """`count` is told for each `get` whether the answer was in memory or the database.
+
+        `writes`: those that the rest of an answer has as well.
+        """
         self._count = count
         self._directory = directory
         self._store = store
@@ -92,7 +96,7 @@ class IdentityCache:
         self._plc_strangers = Budget(*PLC_STRANGERS)
         self._web_strangers = Budget(*WEB_STRANGERS)
         self._refreshes = Budget(*REFRESHES)
-        self._writes = SpareWrites()
+        self._writes = writes or SpareWrites()
 
     def get(self, did: str, *, is_stranger: bool = True) -> Identity:
         """The identity of an account, from the nearest place that has it.

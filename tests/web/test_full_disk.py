@@ -89,6 +89,27 @@ def test_after_a_write_that_failed_none_is_tried_for_a_while(monkeypatch):
     assert writes.attempt("who is here", lambda: 8) == 8
 
 
+def test_after_an_identity_that_could_not_be_saved_the_page_writes_nothing_else(db, monkeypatch):
+    tried = []
+
+    def fail(what):
+        tried.append(what)
+        raise DatabaseError("locked")
+
+    now_us = time.time_ns() // 1000
+    viewers.welcome(did("viewer"), now_us - 86_400_000_000)
+    service = create_app(load_config({})).extensions["gapless"]
+    directory = FakeDirectory()
+    directory.documents[did("viewer")] = make_document(did("viewer"))
+    monkeypatch.setattr(service.identities, "_directory", directory)
+    monkeypatch.setattr(authors, "save_identity", lambda *_: fail("the identity"))
+    monkeypatch.setattr(viewers, "touch", lambda *_: fail("who is here"))
+    # As one request does, which is to be answered within the AppView's 5 s.
+    assert service.identities.get(did("viewer")).did == did("viewer")
+    assert service.sightings.see(did("viewer"), now_us).first_us == now_us - 86_400_000_000
+    assert tried == ["the identity"]
+
+
 def test_whose_identity_is_old_is_known_by_what_the_directory_says(db):
     directory = FakeDirectory()
     authors.author_ids([did("viewer")])
