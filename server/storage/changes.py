@@ -30,7 +30,7 @@ from server.storage.cursors import StreamCursor, forget_cursor, save_cursor
 from server.storage.database import write_transaction
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
-from server.storage.opening import patiently
+from server.storage.opening import patient_transaction
 from server.storage.repos import LIVE, PENDING, Repo
 
 # Why an author is fetched again whose commit came after the word that the account is not there.
@@ -99,7 +99,7 @@ def _apply(
 @retry_conflicts
 def void_chains(epoch: int) -> None:
     """What comes from a source with chains now follows on one without: see repos.void_chains."""
-    with patiently(0), write_transaction():
+    with patient_transaction():
         leases.fence(epoch)
         repos.void_chains()
 
@@ -111,7 +111,7 @@ def commit_gap(host: str, reason: str, from_ms: int, to_ms: int, epoch: int, now
     Everybody's repos are written: that may take longer than any other statement may.
     """
     crash_point("gap: not yet written")
-    with patiently(0), write_transaction():
+    with patient_transaction():
         leases.fence(epoch)
         gaps.open_for_all(host, reason, from_ms, to_ms, now_us)
         crash_point("gap: inside")

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from server.core.projection import sort_key
 from server.storage import follow_backs, gaps, leases, outside_posts, repos, viewers
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import execute, rows, value, write_transaction
+from server.storage.database import execute, rows, value
 from server.storage.items import COLLECTIONS
 from server.storage.many_rows import execute_in, insert_rows, rows_in
 from server.storage.newest import renew_newest
+from server.storage.opening import patient_transaction
 from server.storage.repos import Repo
 from server.storage.touched import touch
 
@@ -52,7 +53,7 @@ def note_lonely(after: int, limit: int, now_us: int) -> int:
 @retry_conflicts
 def part_with_viewer(author_id: int, before_us: int, epoch: int, now_us: int) -> bool:
     """Make a viewer who was here last before then a stranger; False if they must stay."""
-    with write_transaction():
+    with patient_transaction():
         leases.fence(epoch)
         repo = repos.load_repos([author_id]).get(author_id)
         if repo is None or not _is_at_rest(repo) or not viewers.forget(author_id, before_us):
@@ -72,7 +73,7 @@ def due(now_us: int, limit: int) -> list[int]:
 @retry_conflicts
 def depart(author_id: int, epoch: int, now_us: int) -> bool:
     """One slice of one departure; False when there is nothing more to do for it."""
-    with write_transaction():
+    with patient_transaction():
         leases.fence(epoch)
         repo = repos.load_repos([author_id]).get(author_id)
         goes_on = repo is not None and (_drop_slice(repo, now_us) or _let_go(repo, now_us))
@@ -88,7 +89,7 @@ def purge(author_id: int, epoch: int) -> bool:
     For callers who know from its PDS or from the directory that it is gone. The repo stays tracked:
     if the account comes back, an event says so, and it is fetched anew.
     """
-    with write_transaction():
+    with patient_transaction():
         leases.fence(epoch)
         repo = repos.load_repos([author_id]).get(author_id)
         # Whoever says otherwise meanwhile wins.
@@ -106,7 +107,7 @@ def purge(author_id: int, epoch: int) -> bool:
 @retry_conflicts
 def call(author_id: int, status: str, instead_of: str | None, epoch: int) -> None:
     """Somebody who knows better says why an account is hidden; who was faster still wins."""
-    with write_transaction():
+    with patient_transaction():
         leases.fence(epoch)
         repos.load_repos([author_id])
         if repos.is_called(author_id, instead_of):

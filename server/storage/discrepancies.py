@@ -13,9 +13,10 @@ from typing import ClassVar
 from server.core.syntax import FOLLOW, int_to_tid, tid_us
 from server.storage import gaps, leases, repos, rkeys, tombstones
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import execute, rows, value, write_transaction
+from server.storage.database import execute, rows, value
 from server.storage.items import COLLECTIONS, Key
 from server.storage.many_rows import rows_by_key
+from server.storage.opening import patient_transaction
 from server.storage.repos import Repo
 
 _COMPLETE = (
@@ -164,7 +165,7 @@ def resync(
     """Have a repo fetched again if the finding still stands; what was found, or None."""
     records = finding.differences if isinstance(finding, OtherRecords) else ()
     numbers = rkeys.encode_rkeys(record.rkey for record in records)
-    with write_transaction():
+    with patient_transaction():
         leases.fence(epoch)
         repo = repos.load_repos([known.author_id]).get(known.author_id)
         # Fetched again since, or about to be: what was seen before that counts no more.
@@ -189,7 +190,7 @@ def vouch(known: KnownRepo, epoch: int) -> None:
     """
     if known.is_chained != repos.RECHAINED:
         return
-    with write_transaction():
+    with patient_transaction():
         leases.fence(epoch)
         execute(
             "UPDATE repos SET is_chained = ?"

@@ -30,8 +30,9 @@ from server.core.projection import Change
 from server.storage import items, leases
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
-from server.storage.database import release, write_transaction
+from server.storage.database import release
 from server.storage.items import Names
+from server.storage.opening import patient_transaction
 from server.storage.repos import load_repos
 from server.storage.stalls import DatabaseWait
 
@@ -135,7 +136,7 @@ def commit_group(writes: Sequence[Write], epoch: int, now_us: int) -> list[Any]:
     A group that lost against another transaction is saved again: a `save` may be called twice.
     """
     names = items.name([change for write in writes for change in write.changes], ())
-    with write_transaction():
+    with patient_transaction():
         leases.fence(epoch)
         load_repos(write.repo for write in writes if write.repo is not None)
         return _save(writes, Group(names, now_us))

@@ -3,9 +3,10 @@
 Bounds, each larger in a process that works for itself than in one that answers requests. Of SQLite:
 BUSY_SECONDS or TURN_SECONDS for a lock; among our own writers, who queue (database.py), no bound,
 or TURN_SECONDS behind another thread. Of PostgreSQL: STATEMENT_MS or PAGE_STATEMENT_MS for a
-statement. Pages have bounds of their own (shared_readers.py, replica_connection.py). And for all:
-IDLE_TRANSACTION_MS for a transaction of PostgreSQL in which nothing happens, `max_connections` for
-the pool. What is ended raises DatabaseError, and its connection goes on.
+statement, but in a patient_transaction(). Pages have bounds of their own (shared_readers.py,
+replica_connection.py). And for all: IDLE_TRANSACTION_MS for a transaction of PostgreSQL in which
+nothing happens, `max_connections` for the pool. What is ended raises DatabaseError, and its
+connection goes on.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from psycopg2.extensions import parse_dsn
 from server.core.errors import ConfigError
 from server.storage.authors import forget_dids
 from server.storage.connection_pool import ConnectionPool
-from server.storage.database import database, execute, is_sqlite
+from server.storage.database import database, execute, is_sqlite, write_transaction
 from server.storage.follow_counts import forget_counts
 from server.storage.one_history import OneHistory
 from server.storage.prepared import PLANNING, Connection
@@ -124,3 +125,14 @@ def _check(url: str) -> None:
     except (psycopg2.ProgrammingError, UnicodeError):
         problem = "the driver cannot read it (is each OPTION one of libpq's, and each %XX UTF-8?)"
         raise ConfigError([f"DATABASE_URL: {problem}"]) from None
+
+
+@contextmanager
+def patient_transaction() -> Iterator[None]:
+    """A write_transaction() of one who leads, whose statements may take any time.
+
+    For a hole of everybody, and for whoever may have to wait for its locks: that one's failure
+    would end the lead, and the hole would be written anew.
+    """
+    with patiently(0), write_transaction():
+        yield

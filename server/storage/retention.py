@@ -3,9 +3,10 @@
 from server.core.projection import KEY_TIE_BITS
 from server.storage import repos
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import execute, rows, write_transaction
+from server.storage.database import execute, rows
 from server.storage.many_rows import execute_in
 from server.storage.newest import renew_newest
+from server.storage.opening import patient_transaction
 
 # However old they are, so that a quiet author's feed does not run dry.
 KEPT_ITEMS = 100
@@ -34,7 +35,7 @@ def trim(author_id: int, before_ms: int) -> int:
 
 @retry_conflicts
 def _trim_slice(author_id: int, before_ms: int) -> int:
-    with write_transaction():
+    with patient_transaction():
         repo = repos.load_repos([author_id]).get(author_id)
         if repo is None or repo.state != repos.LIVE:
             return 0
