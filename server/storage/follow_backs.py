@@ -27,6 +27,8 @@ LAPSED_US = 30 * DAY_US
 # How much earlier a look-up's word is than the moment it comes: the AppView hears of things a
 # little later than we do. What the stream said meanwhile wins.
 LAG_US = 60_000_000
+# A word that is further ahead than this was noted by a clock that is wrong: it is of no time.
+AHEAD_US = 3_600_000_000
 
 _SAVE = (
     "ON CONFLICT (viewer_id, author_id) DO UPDATE SET rkey = excluded.rkey,"
@@ -147,8 +149,9 @@ def unknown(viewer_id: int, now_us: int, limit: int) -> list[Follower]:
         " (SELECT DISTINCT subject_id FROM follows WHERE viewer_id = ?) f"
         " JOIN authors a ON a.id = f.subject_id"
         " LEFT JOIN follow_backs b ON b.viewer_id = ? AND b.author_id = f.subject_id"
-        " WHERE coalesce(b.checked_us, 0) < ? ORDER BY coalesce(b.checked_us, 0) LIMIT ?",
-        (viewer_id, viewer_id, now_us - STALE_US, limit),
+        " WHERE coalesce(b.checked_us, 0) < ? OR b.checked_us > ?"
+        " ORDER BY coalesce(b.checked_us, 0) LIMIT ?",
+        (viewer_id, viewer_id, now_us - STALE_US, now_us + AHEAD_US, limit),
     )
     return [Follower(*row) for row in found]
 
@@ -161,7 +164,8 @@ def save(viewer_id: int, told: Mapping[int, int | None], asked_us: int) -> None:
         insert_rows(
             "INSERT INTO follow_backs (viewer_id, author_id, rkey, checked_us)",
             [(viewer_id, author, rkey, checked_us) for author, rkey in sorted(told.items())],
-            f"{_SAVE} WHERE follow_backs.checked_us < excluded.checked_us",
+            f"{_SAVE} WHERE follow_backs.checked_us < excluded.checked_us"
+            f" OR follow_backs.checked_us > excluded.checked_us + {AHEAD_US}",
         )
 
 

@@ -135,6 +135,14 @@ def test_the_stream_wins_over_an_appview_that_is_behind(stream):
     assert told() == {"ann": False}
 
 
+def test_a_word_of_a_clock_that_was_ahead_is_asked_for_again_and_replaced(stream):
+    look_up(NOW_US + 52 * STALE_US, ann=None, ben=None)
+    assert asked() == {did("ann"), did("ben")}
+    look_up(NOW_US, ann=tid(7))
+    assert told() == {"ann": True, "ben": False}
+    assert asked() == {did("ben")}
+
+
 def test_an_old_word_is_asked_for_again(stream):
     look_up(NOW_US, ann=tid(5), ben=None)
     assert asked(NOW_US + STALE_US - LAG_US) == set()
