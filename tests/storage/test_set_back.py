@@ -55,6 +55,19 @@ def test_who_opens_a_feed_of_mutuals_is_looked_up(db, lease):
     assert follow_backs.due(NOW_US) == (viewer, did("vera"))
 
 
+def test_who_was_here_then_was_here_now_at_the_latest(db):
+    viewer = viewers.welcome(did("vera"), THEN_US)
+    # Their job. Before the first event nobody knows which clock is right.
+    assert bring_forward(1) == 1
+    assert viewers.gone_since(NOW_US, 9) == []
+    save_cursor(StreamCursor("relay.test", 1, NOW_MS), NOW_US)
+    bring_forward(NOW_US)
+    assert viewers.gone_since(NOW_US + 1, 9) == [viewer]
+    # In 1970, say, the stream knows better: nobody has been away since then.
+    bring_forward(1)
+    assert viewers.gone_since(NOW_US, 9) == []
+
+
 def test_who_is_on_the_list_of_departures_stays_on_it_for_a_day(alice, lease):
     make_live("alice", epoch=lease.epoch)
     departures.note_lonely(0, 9, THEN_US)
