@@ -13,9 +13,10 @@ from server.core.projection import Change, SaveFollow
 from server.core.syntax import FOLLOW
 from server.storage import repos
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import execute, rows, write_transaction
+from server.storage.database import execute, rows
 from server.storage.items import Names
 from server.storage.many_rows import execute_in, insert_rows, rows_in, update_rows
+from server.storage.opening import patient_transaction
 
 DAY_US = 86_400_000_000
 # How old a word may be before it is asked for again, and how often a viewer's are gone through.
@@ -160,7 +161,7 @@ def unknown(viewer_id: int, now_us: int, limit: int) -> list[Follower]:
 def save(viewer_id: int, told: Mapping[int, int | None], asked_us: int) -> None:
     """What a look-up that began at `asked_us` said: by author, the key of the follow or None."""
     checked_us = asked_us - LAG_US
-    with write_transaction():
+    with patient_transaction():
         insert_rows(
             "INSERT INTO follow_backs (viewer_id, author_id, rkey, checked_us)",
             [(viewer_id, author, rkey, checked_us) for author, rkey in sorted(told.items())],
@@ -202,13 +203,14 @@ def expire(now_us: int) -> int:
         " WHERE mutuals_due_us IS NOT NULL AND last_us < ?",
         (lapsed_us,),
     )
-    return execute(
-        "DELETE FROM follow_backs WHERE checked_us < ? AND (rkey IS NULL OR NOT EXISTS"
-        " (SELECT 1 FROM viewers v JOIN follows f ON f.viewer_id = v.author_id"
-        " WHERE v.author_id = follow_backs.viewer_id AND v.last_us >= ?"
-        " AND f.subject_id = follow_backs.author_id))",
-        (lapsed_us, lapsed_us),
-    )
+    with patient_transaction():
+        return execute(
+            "DELETE FROM follow_backs WHERE checked_us < ? AND (rkey IS NULL OR NOT EXISTS"
+            " (SELECT 1 FROM viewers v JOIN follows f ON f.viewer_id = v.author_id"
+            " WHERE v.author_id = follow_backs.viewer_id AND v.last_us >= ?"
+            " AND f.subject_id = follow_backs.author_id))",
+            (lapsed_us, lapsed_us),
+        )
 
 
 def _stale(now_us: int) -> tuple[int, int]:

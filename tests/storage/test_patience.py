@@ -4,9 +4,18 @@ import threading
 
 import pytest
 
-from server.storage import departures, discrepancies, jobs, pages, repos, retention
+from server.storage import (
+    departures,
+    discrepancies,
+    follow_backs,
+    jobs,
+    pages,
+    repos,
+    retention,
+    viewers,
+)
 from server.storage.changes import commit_gap
-from server.storage.database import execute, value, write_transaction
+from server.storage.database import execute, rows, value, write_transaction
 from server.storage.discrepancies import KnownRepo, MissedCommit
 from server.storage.group_commit import Write, commit_group
 from tests.builders import HOST, NOW_MS, NOW_US, confirm_all, did, number_of, track
@@ -47,11 +56,32 @@ def test_whoever_leads_waits_for_a_hole_of_everybody_however_long_that_takes(
     """Nobody's failure may end the lead meanwhile: the hole would have to be written anew."""
     track("ann", "ben")
     confirm_all(lease.epoch)
+    write_beside(lambda: repos.load_repos([number_of("ben")]), work, lease.epoch, together)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda epoch: follow_backs.save(number_of("vera"), {number_of("ann"): 7}, NOW_US),
+        lambda epoch: follow_backs.expire(2 * NOW_US),
+    ],
+    ids=["a look-up", "forgetting"],
+)
+def test_who_looks_mutuals_up_waits_for_it_as_well(postgresql, lease, together, work):
+    vera = viewers.welcome(did("vera"), NOW_US)
+    follow_backs.save(vera, {number_of("ann"): None, number_of("ben"): None}, NOW_US)
+    (ben,) = rows("SELECT ctid::text FROM follow_backs WHERE author_id = ?", (number_of("ben"),))
+    lock = "SELECT 1 FROM follow_backs WHERE ctid = ?::tid FOR UPDATE"
+    write_beside(lambda: execute(lock, ben), work, lease.epoch, together)
+
+
+def write_beside(take, work, epoch, together):
+    """The hole is held up by a lock that somebody takes, and the work by the hole."""
     held = threading.Event()
 
     def hold():
         with write_transaction():
-            repos.load_repos([number_of("ben")])
+            take()
             held.set()
             wait_until(lambda: value(WAITING) > 1)
             # Four times what a statement may take.
@@ -59,11 +89,11 @@ def test_whoever_leads_waits_for_a_hole_of_everybody_however_long_that_takes(
 
     def write_hole():
         assert held.wait(10)
-        commit_gap(HOST, "test", 0, 1, lease.epoch, NOW_US)
+        commit_gap(HOST, "test", 0, 1, epoch, NOW_US)
 
     def beside():
         wait_until(lambda: value(WAITING) > 0)
         execute("SET statement_timeout = 50")
-        work(lease.epoch)
+        work(epoch)
 
     together(hold, write_hole, beside)
