@@ -52,8 +52,8 @@ class Sightings:
         self._count(sighting is not None)
         if sighting is None:
             sighting = self._meet(did, now_us)
-        elif now_us - sighting.written_us > TOUCH_SECONDS * 1_000_000:
-            # Who comes meanwhile need not do it as well.
+        elif abs(now_us - sighting.written_us) > TOUCH_SECONDS * 1_000_000:
+            # A clock may have been ahead then. Who comes meanwhile need not do it as well.
             sighting.written_us = now_us
             sighting = self._meet(did, now_us)
         return sighting

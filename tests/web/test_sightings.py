@@ -65,3 +65,11 @@ def test_where_no_lock_can_be_made_known_viewers_are_known(sqlite):
     lock.mkdir()
     assert Sightings().see(did("vera"), LATER_US).number == number
     lock.rmdir()
+
+
+def test_who_was_seen_by_a_clock_that_was_ahead_is_written_down_as_soon_as_it_is_right(db):
+    sightings = Sightings()
+    sightings.see(did("vera"), NOW_US + 365 * 86_400_000_000)
+    # Else they would be let go in a while, here every day as they are.
+    sightings.see(did("vera"), NOW_US)
+    assert value("SELECT last_us FROM viewers") == NOW_US
