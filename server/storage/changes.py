@@ -27,7 +27,6 @@ from server.storage.batch import Batch, BatchResult, RepoCommit
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.cursors import StreamCursor, forget_cursor, save_cursor
-from server.storage.database import write_transaction
 from server.storage.follows import drop_follows, save_follows
 from server.storage.items import COLLECTIONS, Key, Names
 from server.storage.opening import patient_transaction
@@ -55,7 +54,7 @@ def commit_batch(
     dids = {did for part in parts for did in part.accounts()}
     names = items.name(changes, dids)
     crash_point("batch: accounts numbered")
-    with write_transaction():
+    with patient_transaction():
         leases.fence(epoch)
         # All at once, so that they are locked in the order in which everybody locks them.
         locked = repos.load_repos(names.authors[did] for did in dids)

@@ -131,8 +131,9 @@ def _check(url: str) -> None:
 def patient_transaction() -> Iterator[None]:
     """A write_transaction() of one who leads, whose statements may take any time.
 
-    For a hole of everybody, and for whoever may have to wait for its locks: that one's failure
-    would end the lead, and the hole would be written anew.
+    For a hole of everybody, for a page that takes half a million items away, and for whoever may
+    have to wait for their locks: that one's failure would end the lead, and all would be to be done
+    anew. Others' transactions are bounded, and so is the waiting.
     """
     with patiently(0), write_transaction():
         yield

@@ -1,4 +1,4 @@
-"""Beside a hole of everybody that takes long to write: who leads waits, whatever they were at."""
+"""Beside what takes long to write: who leads waits, whatever they were at."""
 
 import threading
 
@@ -18,7 +18,18 @@ from server.storage.changes import commit_gap
 from server.storage.database import execute, rows, value, write_transaction
 from server.storage.discrepancies import KnownRepo, MissedCommit
 from server.storage.group_commit import Write, commit_group
-from tests.builders import HOST, NOW_MS, NOW_US, confirm_all, did, number_of, track
+from tests.builders import (
+    HOST,
+    NOW_MS,
+    NOW_US,
+    Stream,
+    confirm_all,
+    did,
+    number_of,
+    post,
+    tid,
+    track,
+)
 from tests.ingest.conftest import wait_until
 
 # Who waits for a lock.
@@ -73,6 +84,26 @@ def test_who_looks_mutuals_up_waits_for_it_as_well(postgresql, lease, together, 
     (ben,) = rows("SELECT ctid::text FROM follow_backs WHERE author_id = ?", (number_of("ben"),))
     lock = "SELECT 1 FROM follow_backs WHERE ctid = ?::tid FOR UPDATE"
     write_beside(lambda: execute(lock, ben), work, lease.epoch, together)
+
+
+def test_the_stream_waits_for_a_page_that_takes_much_away(postgresql, lease, together):
+    track("ann")
+    held = threading.Event()
+
+    def take_away():
+        with write_transaction():
+            repos.load_repos([number_of("ann")])
+            held.set()
+            wait_until(lambda: value(WAITING) > 0)
+            execute("SELECT pg_sleep(0.2)")
+
+    def read():
+        assert held.wait(10)
+        execute("SET statement_timeout = 50")
+        Stream(lease.epoch).say("ann", post(tid(1)))
+
+    together(take_away, read)
+    assert value("SELECT count(*) FROM feed_items") == 1
 
 
 def write_beside(take, work, epoch, together):
