@@ -4,8 +4,9 @@ Promises. Once `bring_forward` has run, nothing waits for longer than twice the 
 we ever give it: what is due later than that can only mean a time that the clock showed by mistake.
 It is due now; but a departure begins anew, for who is on that list has a day to be followed again.
 And a source that was read then, and is not any more, no longer counts as the one that is. A viewer
-who was here then was so by now at the latest; or by the stream's time, if that is later: a clock
-that is put back too far must make nobody seem to have been away since.
+who was here then was so by now at the latest. Of departures and viewers, now is the stream's time
+if that is later: a clock that is put back too far must make nobody seem to have been away since,
+and shorten nobody's day.
 
 Bounds: a look through what waits in each of five tables, and nothing is written while the clock is
 right.
@@ -39,7 +40,7 @@ def bring_forward(now_us: int) -> int:
         + _bring("outside_posts", "not_before_us", now_us, outside_posts.LONGEST_DELAY_US)
         + _bring("viewers", "mutuals_due_us", now_us, follow_backs.ROUND_US)
         + _bring("viewers", "last_us", latest_us, authors.MAX_AHEAD_US)
-        + _bring("departures", "due_us", now_us, departures.LONELY_US, departures.LONELY_US)
+        + _bring("departures", "due_us", latest_us, departures.LONELY_US, departures.LONELY_US)
         # One that is read is written again in a moment.
         + _bring("stream_cursors", "written_us", now_us, together_us, -2 * together_us)
     )

@@ -71,9 +71,19 @@ def test_who_was_here_then_was_here_now_at_the_latest(db):
 def test_who_is_on_the_list_of_departures_stays_on_it_for_a_day(alice, lease):
     make_live("alice", epoch=lease.epoch)
     departures.note_lonely(0, 9, THEN_US)
+    save_cursor(StreamCursor("relay.test", 1, NOW_MS), NOW_US)
     assert bring_forward(NOW_US) == 1
     assert departures.due(NOW_US + departures.LONELY_US - 1, 9) == []
     assert departures.due(NOW_US + departures.LONELY_US, 9) == [alice]
+
+
+def test_a_clock_that_is_put_back_too_far_shortens_nobodys_day(alice, lease):
+    make_live("alice", epoch=lease.epoch)
+    departures.note_lonely(0, 9, NOW_US)
+    save_cursor(StreamCursor("relay.test", 1, NOW_MS), NOW_US)
+    # As a machine without a clock of its own begins, until it has asked for the time.
+    bring_forward(1)
+    assert departures.due(NOW_US + departures.LONELY_US - 1, 9) == []
 
 
 def test_where_the_clock_is_right_nothing_changes(db, lease):
