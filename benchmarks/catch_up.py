@@ -100,9 +100,9 @@ def _follow(viewer: str, dids: list[str], start_ms: int) -> None:
     numbers = author_ids([viewer, *dids])
     own = numbers[viewer]
     items = [
-        (sort_key(start_ms - 60_000 * n - place, 0), numbers[did], n + 1, 0, 0)
+        (sort_key(ms, 0), numbers[did], ms * 1000 << 10, 0)
         for place, did in enumerate(dids)
-        for n in range(ITEMS_EACH)
+        for ms in range(start_ms - place, start_ms - place - 60_000 * ITEMS_EACH, -60_000)
     ]
     with write_transaction():
         execute("UPDATE counters SET value = 1000000 WHERE name = 'tracked'")
@@ -115,7 +115,7 @@ def _follow(viewer: str, dids: list[str], start_ms: int) -> None:
             "INSERT INTO follows (viewer_id, rkey, subject_id)",
             [(own, place, numbers[did]) for place, did in enumerate(dids)],
         )
-        insert_rows("INSERT INTO feed_items (id, author_id, rkey, collection, flags)", items)
+        insert_rows("INSERT INTO feed_items (id, author_id, rkey, flags)", items)
         renew_newest(numbers.values())
 
 

@@ -40,7 +40,7 @@ DELETE FROM authors; DELETE FROM repos; DELETE FROM feed_items; DELETE FROM odd_
 DELETE FROM follows; DELETE FROM tombstones; DELETE FROM stream_cursors; DELETE FROM viewers;
 DELETE FROM backfill_jobs; DELETE FROM gaps; DELETE FROM leases; DELETE FROM outside_posts;
 DELETE FROM exported_metrics; DELETE FROM history;
-DELETE FROM follow_backs; DELETE FROM read_positions;
+DELETE FROM follow_backs; DELETE FROM read_positions; DELETE FROM crowded_authors;
 DELETE FROM rounds; DELETE FROM departures; UPDATE counters SET value = 0
 """
 

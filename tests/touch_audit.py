@@ -2,6 +2,8 @@
 
 In a database of SQLite, where transactions write one after the other: what a transaction touches
 has to stand in the row that it adds to `touched`, if that was not dropped since.
+
+And on what is there twice: a record that has a row gets no second one, nor for a moment.
 """
 
 import sqlite3
@@ -35,6 +37,22 @@ _EVENTS = [
         "NEW.author_id",
     ),
 ]
+# The third is 0 for a post, 16 for a repost.
+_KEY = "{row}.author_id, {row}.rkey, coalesce({row}.flags, 16) & 16"
+_KEPT = [
+    "CREATE TABLE record_audit (author_id, rkey, kind, PRIMARY KEY (author_id, rkey, kind))",
+    "CREATE TRIGGER record_comes AFTER INSERT ON feed_items BEGIN"
+    " INSERT INTO record_audit VALUES ({new}); END",
+    "CREATE TRIGGER record_goes AFTER DELETE ON feed_items BEGIN"
+    " DELETE FROM record_audit WHERE (author_id, rkey, kind) = ({old}); END",
+    "CREATE TRIGGER record_stays AFTER UPDATE ON feed_items WHEN ({new}) <> ({old}) BEGIN"
+    " SELECT RAISE (ABORT, 'another record'); END",
+]
+# The same as a question.
+DOUBLED = (
+    "SELECT author_id, rkey, coalesce(flags, 16) & 16 FROM feed_items GROUP BY 1, 2, 3"
+    " HAVING count(*) > 1"
+)
 
 
 def install(path: Path) -> None:
@@ -47,6 +65,9 @@ def install(path: Path) -> None:
                 f"CREATE TRIGGER touch_audit_{number} AFTER {event} ON {table}{condition}"
                 f" BEGIN {note}; END"
             )
+        new, old = (_KEY.format(row=row) for row in ("NEW", "OLD"))
+        for statement in _KEPT:
+            connection.execute(statement.format(new=new, old=old))
         connection.commit()
 
 

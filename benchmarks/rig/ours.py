@@ -20,10 +20,11 @@ from server.storage.database import database, rows, value, write_transaction
 from server.storage.many_rows import insert_rows
 from server.storage.migrate import migrate
 from server.storage.opening import open_database
+from server.storage.records import is_repost
 
 _WAIT_SECONDS = 600
 _ITEMS = """
-SELECT a.did, i.collection, i.rkey, o.rkey, i.id, i.flags, s.did, i.subject_rkey, r.did, i.root_rkey
+SELECT a.did, i.rkey, o.rkey, i.id, i.flags, s.did, i.subject_rkey, r.did, i.root_rkey
 FROM feed_items i JOIN authors a ON a.id = i.author_id
 LEFT JOIN authors s ON s.id = i.subject_id LEFT JOIN authors r ON r.id = i.root_id
 LEFT JOIN odd_rkeys o ON o.id = -i.rkey
@@ -130,19 +131,18 @@ def prepare(host: str, revs: dict[str, str], first_seq: int, start_ms: int) -> N
 
 def _row(
     did: str,
-    collection: int,
     rkey: int,
     odd_rkey: str | None,
     key: int,
-    flags: int,
+    flags: int | None,
     subject: str | None,
     subject_rkey: int | None,
     root: str | None,
     root_rkey: int | None,
 ) -> Row:
-    kind, sort_ms = "repost" if collection else "post", key >> KEY_TIE_BITS
+    kind, sort_ms = "repost" if is_repost(flags) else "post", key >> KEY_TIE_BITS
     above, top = _ref(subject, subject_rkey), _ref(root, root_rkey)
-    return did, kind, odd_rkey or int_to_tid(rkey), sort_ms, flags, above, top
+    return did, kind, odd_rkey or int_to_tid(rkey), sort_ms, flags or 0, above, top
 
 
 def _ref(did: str | None, rkey: int | None) -> str | None:

@@ -13,13 +13,22 @@ from typing import Any
 
 import psycopg2
 
-from benchmarks.rig.timeline_world import END_MS, POST_KIND, Item, TimelineWorld, Viewer, did_of
+from benchmarks.rig.timeline_world import (
+    END_MS,
+    POST_KIND,
+    REPOST_KIND,
+    Item,
+    TimelineWorld,
+    Viewer,
+    did_of,
+)
 from server.core.syntax import POST, REPOST, int_to_tid
 from server.storage import outside_posts, repos
 from server.storage.database import close_database
 from server.storage.migrate import migrate
 from server.storage.newest import RENEW
 from server.storage.opening import open_database
+from server.storage.records import COLUMNS
 from simnet.clock import iso
 
 LAYOUTS = ("ours", "official")
@@ -161,16 +170,14 @@ def _put_ours(put: Put, world: TimelineWorld) -> None:
         rows = [(viewer.number, rkey, who) for rkey, who in enumerate(viewer.follows)]
         put("follows", ("viewer_id", "rkey", "subject_id"), rows)
     _put_viewers_state(put, viewers)
-    columns = ("id", "author_id", "rkey", "collection", "flags")
-    refs = ("subject_id", "subject_rkey", "root_id", "root_rkey")
     outside: set[tuple[int, int]] = set()
     for chunk in world.items():
         items = [
-            (i.key, i.author, i.rkey, i.collection, i.flags, i.subject, i.subject_rkey, i.root,
-             i.root_rkey)
+            (i.key, i.author, i.rkey, None if i.collection == REPOST_KIND else i.flags, i.subject,
+             i.subject_rkey, i.root, i.root_rkey)
             for i in chunk
         ]  # fmt: skip
-        put("feed_items", (*columns, *refs), items)
+        put("feed_items", COLUMNS, items)
         outside.update(ref for item in chunk for ref in _hanging_on_strangers(item, world))
     names = ("author_id", "rkey", "state", "newest_key")
     put("outside_posts", names, [(*ref, outside_posts.THERE, 0) for ref in sorted(outside)])

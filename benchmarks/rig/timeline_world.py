@@ -31,6 +31,8 @@ SIZES, KINDS = (50, 500, 5_000, 50_000), ("normal", "quiet", "bot")
 # Viewers of each size and kind: a p99 over fewer would be that of one of them.
 OF_EACH = 20
 FOLLOWS_BACK_OF = 4
+# One in so many has a record key of another day than its date.
+OTHER_TIME_OF = 32
 CHUNK = 20_000
 # How far back replies and reposts reach, in items.
 RECENT = 100_000
@@ -152,7 +154,8 @@ class TimelineWorld:
         ms = self.start_ms + number * MONTH_MS // self.count
         chance = rng.random()
         bits = rng.getrandbits(32)
-        rkey = (ms * 1000 + bits % 1000) << 10 | bits >> 22
+        key_ms = ms - DAY_MS if bits % OTHER_TIME_OF == 0 else ms
+        rkey = (key_ms * 1000 + bits % 1000) << 10 | bits >> 22
         place = (ms, sort_key(ms, bits >> 4 & 0x3FFFF), author, rkey)
         if chance < 0.45:
             return Item(*place, REPOST_KIND, 0, *self._target(rng, recent))

@@ -10,8 +10,9 @@ from server.core.feed import Feed, TimelineFilter
 from server.core.syntax import POST, is_tid, tid_to_int, tid_us
 from server.storage import authors, evidence, follows, ledger, repos, timeline, viewers
 from server.storage.evidence import Item, Relative, RepoFacts
-from server.storage.items import COLLECTIONS, Key
+from server.storage.items import COLLECTIONS
 from server.storage.ledger import Shortfall, Window
+from server.storage.records import Key
 
 # How many items of a page the app asks for, and how far down we count.
 PAGE_ITEMS = 30

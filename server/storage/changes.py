@@ -28,8 +28,9 @@ from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.cursors import StreamCursor, forget_cursor, save_cursor
 from server.storage.follows import drop_follows, save_follows
-from server.storage.items import COLLECTIONS, Key, Names
+from server.storage.items import COLLECTIONS, Names
 from server.storage.opening import patient_transaction
+from server.storage.records import Key
 from server.storage.repos import LIVE, PENDING, Repo
 
 # Why an author is fetched again whose commit came after the word that the account is not there.

@@ -21,6 +21,7 @@ from server.storage.items import COLLECTIONS
 from server.storage.many_rows import execute_in, insert_rows, rows_in
 from server.storage.newest import renew_newest
 from server.storage.opening import patient_transaction
+from server.storage.records import is_repost
 from server.storage.repos import Repo
 from server.storage.touched import touch
 
@@ -122,9 +123,9 @@ def _drop_follows_of(author_id: int) -> int:
     return execute_in("DELETE FROM follows WHERE viewer_id = ? AND rkey", keys, (author_id,))
 
 
-def _drop_items_of(author_id: int) -> list[tuple[int, int, int | None]]:
-    """Delete a slice of an author's items; rkey, collection and subject of each."""
-    sql = "SELECT id, rkey, collection, subject_id FROM feed_items WHERE author_id = ? LIMIT ?"
+def _drop_items_of(author_id: int) -> list[tuple[int, int | None, int | None]]:
+    """Delete a slice of an author's items; rkey, flags and subject of each."""
+    sql = "SELECT id, rkey, flags, subject_id FROM feed_items WHERE author_id = ? LIMIT ?"
     found = rows(sql, (author_id, SLICE_ROWS))
     execute_in("DELETE FROM feed_items WHERE id", [row[0] for row in found])
     renew_newest([author_id])
@@ -151,7 +152,9 @@ def _drop_slice(repo: Repo, now_us: int) -> bool:
     if not is_gone:
         return False
     dropped = _drop_items_of(number)
-    replies = [(number, rkey, to) for rkey, kind, to in dropped if kind == 0 and to is not None]
+    replies = [
+        (number, rkey, to) for rkey, flags, to in dropped if to is not None and not is_repost(flags)
+    ]
     outside_posts.remember(replies, sort_key(now_us // 1000, 0))
     return bool(dropped) or _drop_marks_of(number) > 0
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from server.core.syntax import FOLLOW, int_to_tid, tid_us
-from server.storage import gaps, leases, repos, rkeys, tombstones
+from server.storage import gaps, leases, records, repos, rkeys, tombstones
 from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute, rows, value
-from server.storage.items import COLLECTIONS, Key
+from server.storage.items import COLLECTIONS
 from server.storage.many_rows import rows_by_key
 from server.storage.opening import patient_transaction
+from server.storage.records import Key
 from server.storage.repos import Repo
 
 _COMPLETE = (
@@ -134,10 +135,7 @@ def held(author_id: int, collection: str, lower: int) -> dict[str, Held]:
             (author_id,),
         )
     else:
-        found = rows(
-            "SELECT rkey, id FROM feed_items WHERE author_id = ? AND rkey >= ? AND collection = ?",
-            (author_id, lower, COLLECTIONS[collection]),
-        )
+        found = records.from_key_on(author_id, COLLECTIONS[collection], lower)
     texts = rkeys.decode_rkeys(rkey for rkey, _ in found)
     return {texts[rkey]: row for rkey, row in found}
 
@@ -244,11 +242,8 @@ def _unexplained(
 def _present(keys: set[Key]) -> dict[Key, Held]:
     """Which of these records have a row now."""
     follows = [key for key in keys if key[2] == COLLECTIONS[FOLLOW]]
-    items = [key for key in keys if key[2] != COLLECTIONS[FOLLOW]]
-    record, columns = ("author_id", "rkey", "collection"), "t.author_id, t.rkey, t.collection, t.id"
-    found: dict[Key, Held] = {
-        row[:3]: row[3] for row in rows_by_key(columns, "feed_items", record, items)
-    }
+    items = {key for key in keys if key[2] != COLLECTIONS[FOLLOW]}
+    found: dict[Key, Held] = {key: row[0] for key, row in records.find(items).items()}
     columns = "t.viewer_id, t.rkey, (SELECT a.did FROM authors a WHERE a.id = t.subject_id)"
     for row in rows_by_key(columns, "follows", ("viewer_id", "rkey"), [k[:2] for k in follows]):
         found[row[0], row[1], COLLECTIONS[FOLLOW]] = row[2]

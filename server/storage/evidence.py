@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from server.core.projection import KEY_TIE_BITS
 from server.core.syntax import POST, REPOST
-from server.storage import outside_posts, repos
+from server.storage import outside_posts, records, repos
 from server.storage.database import rows
-from server.storage.items import COLLECTIONS, Key
+from server.storage.items import COLLECTIONS
 from server.storage.many_rows import rows_in
+from server.storage.records import Key
 from server.storage.rkeys import decode_rkeys, find_rkey
 
 SHOWN_REPOSTS = 5
@@ -61,17 +62,13 @@ def key_of(author_id: int, collection: str, rkey: str) -> Key | None:
 
 def item(key: Key) -> Item | None:
     """The row of a record."""
-    found = rows(
-        "SELECT id, flags, subject_id, subject_rkey, root_id, root_rkey FROM feed_items"
-        " WHERE author_id = ? AND rkey = ? AND collection = ?",
-        key,
-    )
-    if not found:
+    found = records.find([key]).get(key)
+    if found is None:
         return None
-    number, flags, subject, subject_rkey, root, root_rkey = found[0]
+    number, _, _, flags, subject, subject_rkey, root, root_rkey = found
     return Item(
         number,
-        flags,
+        flags or 0,
         None if subject is None else (subject, subject_rkey),
         None if root is None else (root, root_rkey),
     )
@@ -150,7 +147,7 @@ def reposts_by_followed(viewer_id: int, key: Key) -> list[str]:
     found = rows(
         "SELECT a.did, i.rkey FROM"
         " (SELECT subject_id AS id FROM follows WHERE viewer_id = ? UNION SELECT ?) f"
-        " JOIN feed_items i ON i.author_id = f.id AND i.collection = 1"
+        f" JOIN feed_items i ON i.author_id = f.id AND {records.IS_REPOST.format(i='i')}"
         " AND i.subject_id = ? AND i.subject_rkey = ?"
         " JOIN authors a ON a.id = f.id ORDER BY i.id DESC LIMIT ?",
         (viewer_id, viewer_id, *key[:2], SHOWN_REPOSTS),

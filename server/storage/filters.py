@@ -9,6 +9,7 @@ from server.core.feed import TimelineFilter
 from server.core.projection import QUOTE, REPLY
 from server.storage import outside_posts, repos
 from server.storage.newest import MEDIA_POST
+from server.storage.records import IS_POST, post_sql
 
 # The condition of a feed that leaves nothing out.
 EVERY_ITEM = "1 = 1"
@@ -35,10 +36,8 @@ _FOLLOWS = (
 
 _IS_FOLLOWED = f"({{account}} = :viewer OR {_FOLLOWS})"
 
-_HAS_ROW = (
-    "EXISTS (SELECT 1 FROM feed_items p"
-    " WHERE p.author_id = {account} AND p.rkey = {rkey} AND p.collection = 0)"
-)
+# Of {account} and {rkey}, to be filled in later.
+_HAS_ROW = "(EXISTS ({}) OR EXISTS ({}))".format(*post_sql("1", "{{account}}", "{{rkey}}"))
 
 _IS_HIDDEN = "EXISTS (SELECT 1 FROM repos g WHERE g.author_id = {account} AND g.is_active = 0)"
 
@@ -57,9 +56,8 @@ _IS_GONE = (
 
 # The grandparent: whom the parent of a reply replies to, where we know the parent.
 _GRANDPARENT = (
-    "coalesce((SELECT p.subject_id FROM feed_items p"
-    " WHERE p.author_id = i.subject_id AND p.rkey = i.subject_rkey AND p.collection = 0),"
-    " (SELECT o.parent_id FROM outside_posts o"
+    "coalesce(({}), ({}),".format(*post_sql("{p}.subject_id", "i.subject_id", "i.subject_rkey"))
+    + " (SELECT o.parent_id FROM outside_posts o"
     " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey))"
 )
 
@@ -86,9 +84,9 @@ _FOLLOWING_REPLY = f"""(i.subject_id IS NOT NULL
     AND NOT {_IS_GONE.format(account="i.subject_id", rkey="i.subject_rkey")}
     AND (i.root_id IS NULL OR NOT {_IS_GONE.format(account="i.root_id", rkey="i.root_rkey")}))"""
 
+_OF_QUOTE = post_sql("1", "i.subject_id", "i.subject_rkey", f" AND {{p}}.flags & {QUOTE} <> 0")
 _IS_FOLLOWED_QUOTE = (
-    "(EXISTS (SELECT 1 FROM feed_items p WHERE p.author_id = i.subject_id"
-    f" AND p.rkey = i.subject_rkey AND p.collection = 0 AND p.flags & {QUOTE} <> 0)"
+    f"((EXISTS ({_OF_QUOTE[0]}) OR EXISTS ({_OF_QUOTE[1]}))"
     f" AND {_IS_FOLLOWED.format(account='i.subject_id')})"
 )
 
@@ -142,15 +140,15 @@ def items_sql(shown: TimelineFilter) -> str:
     if shown.media_only:
         conditions.append(MEDIA_POST)
     elif not shown.reposts:
-        conditions.append("i.collection = 0")
-    is_no_reply = f"(i.collection = 1 OR i.flags & {REPLY} = 0"
+        conditions.append(IS_POST.format(i="i"))
+    is_no_reply = f"(coalesce(i.flags, 0) & {REPLY} = 0"
     if shown.replies == "none":
         conditions.append(f"{is_no_reply})")
     elif shown.replies == "following":
         conditions.append(f"{is_no_reply} OR {_FOLLOWING_REPLY})")
     if not shown.quotes:
         conditions.append(
-            f"CASE WHEN i.collection = 0 THEN i.flags & {QUOTE} = 0"
+            f"CASE WHEN {IS_POST.format(i='i')} THEN i.flags & {QUOTE} = 0"
             f" ELSE NOT {_IS_FOLLOWED_QUOTE} END"
         )
     return " AND ".join(conditions) or EVERY_ITEM

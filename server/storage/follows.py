@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from server.core.projection import SaveFollow
 from server.storage import follow_backs, repos
 from server.storage.database import execute, value
-from server.storage.items import Key, Names
+from server.storage.items import Names
 from server.storage.many_rows import delete_rows, insert_rows, rows_by_key, rows_in
+from server.storage.records import Key
 from server.storage.touched import touch
 
 log = logging.getLogger(__name__)

@@ -58,7 +58,14 @@ def forget(did: str) -> Forgotten | None:
 def _drop_everything(number: int) -> int:
     items = execute("DELETE FROM feed_items WHERE author_id = ?", (number,))
     renew_newest([number])
-    for table in ("tombstones", "backfill_jobs", "gaps", "follow_backs", "departures"):
+    for table in (
+        "tombstones",
+        "backfill_jobs",
+        "gaps",
+        "follow_backs",
+        "departures",
+        "crowded_authors",
+    ):
         execute(f"DELETE FROM {table} WHERE author_id = ?", (number,))
     execute(
         "UPDATE authors SET handle = NULL, pds_url = NULL, signing_key = NULL, checked_us = NULL"

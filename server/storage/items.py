@@ -11,18 +11,12 @@ from typing import Any
 
 from server.core.projection import KEY_TIE_BITS, RecordRef, SaveItem, sort_key
 from server.core.syntax import FOLLOW, POST, REPOST
-from server.storage import outside_posts
+from server.storage import outside_posts, records
 from server.storage.authors import author_ids
 from server.storage.database import rows
-from server.storage.many_rows import (
-    delete_rows,
-    execute_in,
-    insert_rows,
-    rows_by_key,
-    rows_in,
-    update_rows,
-)
+from server.storage.many_rows import execute_in, insert_rows, rows_in, update_rows
 from server.storage.newest import renew_newest
+from server.storage.records import Key, row_flags
 from server.storage.rkeys import encode_rkeys
 
 log = logging.getLogger(__name__)
@@ -34,14 +28,9 @@ COLLECTIONS = {POST: 0, REPOST: 1, FOLLOW: 2}
 MAX_EQUALS = 65_536
 WINDOW_KEYS = 4_096
 
-# A record: author, rkey as a number, collection as a number.
-Key = tuple[int, int, int]
-
-# What an edit can change.
-_CONTENT = ("flags", "subject_id", "subject_rkey", "root_id", "root_rkey")
-_COLUMNS = f"id, author_id, rkey, collection, {', '.join(_CONTENT)}"
-_T_COLUMNS = ", ".join(f"t.{column}" for column in _COLUMNS.split(", "))
-RECORD = ("author_id", "rkey", "collection")
+_COLUMNS = ", ".join(records.COLUMNS)
+# What an edit can change; before them stand the row's id, its author and its record key.
+_CONTENT = records.COLUMNS[3:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +80,25 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
     """Insert what is new; change what is there, in its place unless its date is earlier now."""
     if not items:
         return
-    present = {row[1:4]: row for row in rows_by_key(_T_COLUMNS, "feed_items", RECORD, items.keys())}
+    present, crowded = records.find_to_save(items)
     touched: set[int] = set()
     moved: list[int] = []
     changed: list[Sequence[Any]] = []
     placed: list[tuple[int, Sequence[Any]]] = []
     for key, item in items.items():
-        values = (*key, item.flags, *names.of(item.subject), *names.of(item.root))
+        author_id, rkey, collection = key
+        is_repost = collection == COLLECTIONS[REPOST]
+        flags = row_flags(item.flags, repost=is_repost, crowded=author_id in crowded)
+        values = (author_id, rkey, flags, *names.of(item.subject), *names.of(item.root))
         old = present.get(key)
         if old is None:
             placed.append((sort_key(item.sort_ms, item.tie), values))
         elif item.created_ms < old[0] >> KEY_TIE_BITS:
             moved.append(old[0])
             placed.append((sort_key(item.created_ms, item.tie), values))
-        elif old[1:] != values:
-            changed.append((old[0], *values[len(RECORD) :]))
-            touched.add(key[0])
+        elif tuple(old[1:]) != values:
+            changed.append((old[0], *values[2:]))
+            touched.add(author_id)
     update_rows("feed_items", _CONTENT, ("id",), changed)
     execute_in("DELETE FROM feed_items WHERE id", moved)
     inserted = _with_free_keys(placed)
@@ -118,17 +110,17 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
 
 def drop_items(keys: Iterable[Key]) -> int:
     """Delete these records; how many were there."""
-    dropped = list(keys)
-    count = delete_rows("feed_items", RECORD, dropped)
-    renew_newest(key[0] for key in dropped)
-    return count
+    found = records.find(set(keys))
+    execute_in("DELETE FROM feed_items WHERE id", [row[0] for row in found.values()])
+    renew_newest(author_id for author_id, *_ in found)
+    return len(found)
 
 
 def _hanging_on(inserted: list[Sequence[Any]]) -> Iterator[tuple[int, int, int]]:
     """The posts that new replies hang on, parent and root, with the place of the reply."""
     for row in inserted:
-        if row[3] == COLLECTIONS[POST]:
-            for account, rkey in ((row[5], row[6]), (row[7], row[8])):
+        if not records.is_repost(row[3]):
+            for account, rkey in ((row[4], row[5]), (row[6], row[7])):
                 if account is not None:
                     yield account, rkey, row[0]
 

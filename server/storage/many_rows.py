@@ -93,7 +93,7 @@ def rows_by_key(
 
     A join, because SQLite finds no index for `(a, b) IN (VALUES …)` and would read the whole table.
     """
-    return _rows_joined(columns, table, _are_same(key, "t"), keys, len(key))
+    return rows_joined(columns, table, _are_same(key, "t"), keys)
 
 
 def rows_between(
@@ -104,14 +104,17 @@ def rows_between(
     least, greatest = len(key), len(key) + 1
     within = f"t.{last} BETWEEN v.column{least} AND v.column{greatest}"
     condition = " AND ".join([*([_are_same(same, "t")] if same else []), within])
-    return _rows_joined(columns, table, condition, ranges, greatest)
+    return rows_joined(columns, table, condition, ranges)
 
 
-def _rows_joined(
-    columns: str, table: str, condition: str, listed: Iterable[Sequence[object]], width: int
+def rows_joined(
+    columns: str, table: str, condition: str, listed: Iterable[Sequence[object]]
 ) -> list[tuple[Any, ...]]:
+    """`columns` of the rows of `table` (t) on a condition on `listed` (v: column1, column2, …)."""
     found: list[tuple[Any, ...]] = []
-    for chunk in _chunks(list(listed), CHUNK // width):
+    many = list(listed)
+    width = len(many[0]) if many else 1
+    for chunk in _chunks(many, CHUNK // width):
         if is_sqlite():
             values = f"(VALUES {', '.join([_marks(width)] * len(chunk))}) v"
             parameters: list[Any] = [part for one in chunk for part in one]

@@ -17,7 +17,7 @@ from server.storage.touched import touch
 
 # The condition on an item `i` that it shows pictures or video; the index feed_items_media has
 # exactly these.
-MEDIA_POST = f"i.collection = 0 AND i.flags & {MEDIA} <> 0"
+MEDIA_POST = f"i.flags & {MEDIA} <> 0"
 
 _NEWEST = (
     "coalesce((SELECT max(i.id) FROM feed_items i WHERE i.author_id = repos.author_id{and_so}), -1)"

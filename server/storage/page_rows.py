@@ -9,14 +9,17 @@ from dataclasses import dataclass
 
 from server.core.projection import SaveFollow, SaveItem
 from server.core.syntax import FOLLOW, is_tid, tid_to_int
-from server.storage import items, rkeys, tombstones
+from server.storage import items, records, rkeys, tombstones
 from server.storage.crash_points import crash_point
 from server.storage.follows import drop_follows, priority_of_more, save_follows
 from server.storage.group_commit import Group
-from server.storage.items import COLLECTIONS, Key
+from server.storage.items import COLLECTIONS
 from server.storage.many_rows import rows_between, rows_in
+from server.storage.records import Key
 
 _MAX_TID = 2**63 - 1
+# By the index of those that stand apart, as all odd keys do.
+_IS_ODD = f"i.rkey < 0 AND {records.IS_APART.format(i='i.')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +66,11 @@ def least_keys(author_ids: Iterable[int]) -> dict[int, dict[str, str]]:
     Nothing is there of what we hold nothing of.
     """
     wanted = sorted(set(author_ids))
-    least = (
-        "(SELECT min(i.rkey) FROM feed_items i"
-        " WHERE i.author_id = r.author_id AND i.collection = {} AND i.rkey >= 0)"
-    )
     collections = {number: name for name, number in COLLECTIONS.items() if name != FOLLOW}
-    columns = ", ".join(least.format(number) for number in collections)
-    held = [
-        (author_id, number, rkey)
-        for author_id, *found in rows_in(
-            f"SELECT r.author_id, {columns} FROM repos r WHERE r.author_id", wanted
-        )
-        for number, rkey in zip(collections, found, strict=True)
-        if rkey is not None
-    ]
-    held += rows_in(
-        "SELECT author_id, collection, rkey FROM feed_items WHERE rkey < 0 AND author_id", wanted
-    )
+    held = records.least_rkeys(wanted)
+    odd = f"SELECT i.author_id, i.rkey, i.flags FROM feed_items i WHERE {_IS_ODD} AND i.author_id"
+    for author_id, rkey, flags in rows_in(odd, wanted):
+        held.append((author_id, int(records.is_repost(flags)), rkey))
     texts = rkeys.decode_rkeys(rkey for *_, rkey in held)
     keys: defaultdict[int, dict[str, str]] = defaultdict(dict)
     for author_id, number, rkey in held:
@@ -117,12 +108,7 @@ def _present(pages: Mapping[tuple[int, int], Page]) -> list[Key]:
         *rows_between(
             f"t.viewer_id, t.rkey, {COLLECTIONS[FOLLOW]}", "follows", ("viewer_id", "rkey"), follows
         ),
-        *rows_between(
-            "t.author_id, t.rkey, t.collection",
-            "feed_items",
-            ("author_id", "collection", "rkey"),
-            others,
-        ),
+        *records.in_ranges(others),
     ]
 
 

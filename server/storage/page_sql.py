@@ -34,17 +34,13 @@ from server.storage.filters import (
 )
 from server.storage.newest import MEDIA_POST
 
-COLUMNS = ("id", "author_id", "rkey", "collection", "subject_id", "subject_rkey")
+COLUMNS = ("id", "author_id", "rkey", "flags", "subject_id", "subject_rkey")
 # Pictures and video are one item in seven.
 ITEMS_A_PICTURE = 7
 # Nearly half of what people show are reposts.
 ITEMS_A_POST = 2
 # Lower and higher than any key.
 LOWEST, HIGHEST = -1, 2**63 - 1
-
-_EVERY_COLUMN = (
-    "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
-)
 
 # What a repo `r` names as its newest, by the condition on items.
 _NEWEST = {EVERY_ITEM: "r.newest_id", MEDIA_POST: "r.newest_media_id"}

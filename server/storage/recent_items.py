@@ -35,17 +35,19 @@ from server.storage.prepared import (
     with_floors,
 )
 from server.storage.recent_memory import MOST_AGAIN, Memory, OfAccount, RecentItem
+from server.storage.records import IS_POST, is_repost
 from server.storage.timeline import dress
 from server.storage.touched import NOTED_SINCE, Heard, Listener
 
 # Beyond this a search in the database is faster.
 MOST_FOLLOWED = 5_000
 
-_ITEM_COLUMNS = ", ".join(f"i.{name}" for name in (*COLUMNS, "flags", "root_id", "root_rkey"))
-_ITEM_WIDTH = len(COLUMNS) + 3
+_ITEM_COLUMNS = ", ".join(f"i.{name}" for name in (*COLUMNS, "root_id", "root_rkey"))
+_ITEM_WIDTH = len(COLUMNS) + 2
 # Of items from :floor on that hang on something, as of the others nobody has asked.
 _THREADS_OF_SOME = ", ".join(
-    f"CASE WHEN i.id >= :floor AND i.collection = 0 AND i.subject_id IS NOT NULL THEN {one} END"
+    f"CASE WHEN i.id >= :floor AND {IS_POST.format(i='i')} AND i.subject_id IS NOT NULL"
+    f" THEN {one} END"
     for one in THREAD_COLUMNS
 )
 # In place of an account, in a row that says that something was noted since the last look.
@@ -263,10 +265,10 @@ def _is_known_since(heard: Heard | None) -> bool:
 
 
 def _recent_item(row: tuple[Any, ...], item: TimelineItem) -> RecentItem:
-    key, author, _, collection, subject, subject_rkey, flags, root, root_rkey, *_ = row
-    is_repost = collection == 1
-    is_reply = not is_repost and bool(flags & REPLY)
+    key, author, _, flags, subject, subject_rkey, root, root_rkey, *_ = row
+    is_reposted = is_repost(flags)
+    is_reply = not is_reposted and bool(flags & REPLY)
     thread = None
     if is_reply and subject is not None:
         thread = Thread(author, subject, subject_rkey, root, root_rkey)
-    return RecentItem(key, author, is_repost, is_reply, thread, item)
+    return RecentItem(key, author, is_reposted, is_reply, thread, item)

@@ -7,6 +7,7 @@ from server.storage.database import execute, rows
 from server.storage.many_rows import execute_in
 from server.storage.newest import renew_newest
 from server.storage.opening import patient_transaction
+from server.storage.records import is_repost
 
 # However old they are, so that a quiet author's feed does not run dry.
 KEPT_ITEMS = 100
@@ -47,7 +48,7 @@ def _trim_slice(author_id: int, before_ms: int) -> int:
             return 0
         below = min(kept[0][0], before_ms << KEY_TIE_BITS)
         gone = rows(
-            "SELECT id, rkey, collection FROM feed_items WHERE author_id = ? AND id < ?"
+            "SELECT id, rkey, flags FROM feed_items WHERE author_id = ? AND id < ?"
             " ORDER BY id LIMIT ?",
             (author_id, below, SLICE_ITEMS),
         )
@@ -57,7 +58,7 @@ def _trim_slice(author_id: int, before_ms: int) -> int:
         execute_in("DELETE FROM feed_items WHERE id", [row[0] for row in gone])
         # The newest picture may be an old item.
         renew_newest([author_id])
-        posts = [rkey for _, rkey, collection in gone if collection == 0 and rkey > 0]
+        posts = [rkey for _, rkey, flags in gone if not is_repost(flags) and rkey > 0]
         if posts:
             # What is missing from here down is missing because we let it go.
             execute(

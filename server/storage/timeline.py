@@ -23,6 +23,7 @@ from server.storage.authors import dids_of
 from server.storage.follow_counts import follow_count
 from server.storage.page_sql import HIGHEST, LOWEST, PageSql, page_sql
 from server.storage.prepared import prepared_rows
+from server.storage.records import is_repost
 from server.storage.rkeys import decode_rkeys
 
 DAY_US = 86_400_000_000
@@ -135,12 +136,12 @@ class _Search:
 
 def dress(found: Sequence[tuple[Any, ...]]) -> list[TimelineItem]:
     """Rows that begin with COLUMNS as the URIs that the skeleton names."""
-    reposts = [row for row in found if row[3] == 1]
+    reposts = [row for row in found if is_repost(row[3])]
     dids = dids_of([row[1] for row in found] + [row[4] for row in reposts])
     keys = decode_rkeys([row[2] for row in found] + [row[5] for row in reposts])
     items = []
-    for key, author, rkey, collection, subject, subject_rkey, *_ in found:
-        if collection == 0:
+    for key, author, rkey, flags, subject, subject_rkey, *_ in found:
+        if not is_repost(flags):
             items.append(TimelineItem(key, f"at://{dids[author]}/{POST}/{keys[rkey]}", None))
         else:
             post_uri = f"at://{dids[subject]}/{POST}/{keys[subject_rkey]}"

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute
-from server.storage.items import RECORD, Key
 from server.storage.many_rows import delete_rows, execute_in, insert_rows, rows_by_key
+from server.storage.records import Key
+
+_RECORD = ("author_id", "rkey", "collection")
 
 
 def load(keys: Iterable[Key]) -> dict[Key, tuple[int, bool]]:
@@ -17,7 +19,7 @@ def load(keys: Iterable[Key]) -> dict[Key, tuple[int, bool]]:
     found = rows_by_key(
         "t.author_id, t.rkey, t.collection, t.rev, t.is_alive",
         "tombstones",
-        RECORD,
+        _RECORD,
         keys,
     )
     return {(row[0], row[1], row[2]): (row[3], bool(row[4])) for row in found}
@@ -35,7 +37,7 @@ def write(marks: Mapping[Key, tuple[int, bool]], now_us: int) -> None:
 
 def forget(keys: Iterable[Key]) -> None:
     """These records were made again, and no backfill is reading."""
-    delete_rows("tombstones", RECORD, list(keys))
+    delete_rows("tombstones", _RECORD, list(keys))
 
 
 def forget_alive(author_ids: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from server.core.syntax import POST, REPOST
 from server.storage import repos
 from server.storage.authors import author_ids
 from server.storage.database import rows, write_transaction
+from server.storage.records import is_repost
 from server.storage.rkeys import decode_rkeys
 from tests.builders import NOW_US, job_of_did
 
@@ -44,12 +45,12 @@ def fetch(account, sources):
 def stored(account):
     """Paths of our rows."""
     found = rows(
-        "SELECT i.collection, i.rkey FROM feed_items i JOIN authors a ON a.id = i.author_id"
+        "SELECT i.flags, i.rkey FROM feed_items i JOIN authors a ON a.id = i.author_id"
         " WHERE a.did = ?",
         (account.did,),
     )
     texts = decode_rkeys({rkey for _, rkey in found})
-    return {((POST, REPOST)[collection], texts[rkey]) for collection, rkey in found}
+    return {(REPOST if is_repost(flags) else POST, texts[rkey]) for flags, rkey in found}
 
 
 def truth(account):

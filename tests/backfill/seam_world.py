@@ -26,6 +26,7 @@ from server.storage.changes import commit_batch, commit_gap
 from server.storage.cursors import StreamCursor
 from server.storage.database import rows, value, write_transaction
 from server.storage.jobs import Job
+from server.storage.records import is_repost
 from server.storage.rkeys import decode_rkeys
 from tests.builders import HOST, NOW_MS, NOW_US, cid_text, did, iso, new_epoch, raw_cid, track, wipe
 
@@ -253,10 +254,8 @@ class SeamWorld:
 def stored_versions() -> dict[tuple[str, str], int]:
     """Our rows of the author as the repo would show them: path to version."""
     number = value("SELECT id FROM authors WHERE did = ?", (AUTHOR,))
-    found = rows(
-        "SELECT collection, rkey, subject_rkey FROM feed_items WHERE author_id = ?", (number,)
-    )
-    versions = {(POST if row[0] == 0 else REPOST, row[1]): row[2] for row in found}
+    found = rows("SELECT flags, rkey, subject_rkey FROM feed_items WHERE author_id = ?", (number,))
+    versions = {(REPOST if is_repost(row[0]) else POST, row[1]): row[2] for row in found}
     friends = {did(f"friend{version}"): version for version in range(300)}
     follows = rows(
         "SELECT f.rkey, a.did FROM follows f JOIN authors a ON a.id = f.subject_id"

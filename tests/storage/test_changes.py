@@ -181,7 +181,7 @@ def test_odd_record_keys_are_keys_like_others(stream):
 def test_one_key_in_two_collections_names_two_records(stream):
     stream.say("alice", post(tid(1)), repost(tid(1), ("bob", tid(0)), NOW_MS - 1))
     stream.say("alice", drop(tid(1), REPOST))
-    assert rows("SELECT collection FROM feed_items") == [(0,)]
+    assert rows("SELECT flags FROM feed_items") == [(0,)]
 
 
 def test_a_commit_of_a_repo_that_nobody_tracks_writes_nothing(stream):

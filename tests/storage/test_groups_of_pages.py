@@ -42,8 +42,7 @@ ODD = ["odd one", "self"]
 KEYS = [tid(number) for number in range(6)] + ODD
 ROUNDS = 6
 TABLES = {
-    "feed_items": "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id,"
-    " root_rkey",
+    "feed_items": "id, author_id, rkey, flags, subject_id, subject_rkey, root_id, root_rkey",
     "follows": "viewer_id, rkey, subject_id",
     "repos": "author_id, state, wants, epoch, rev, chain_since, snapshot_rev, horizon_rkey,"
     " is_active, status, is_chained, newest_id, newest_media_id, loud_id, live_us, tracked_version",

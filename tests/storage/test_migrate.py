@@ -4,15 +4,18 @@ import importlib
 import secrets
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from server.core.errors import ConfigError
 from server.core.feed import QUIET_ITEMS
+from server.core.projection import KEY_TIE_BITS
 from server.storage import migrate as migrations
-from server.storage import opening
+from server.storage import opening, records
 from server.storage.database import (
     DatabaseError,
     close_database,
@@ -26,6 +29,7 @@ from server.storage.many_rows import insert_rows
 from server.storage.migrate import DIRECTORY, check_schema, migrate
 from server.storage.opening import open_database
 from server.storage.repos import load_repos
+from tests.builders import NOW_MS
 from tests.conftest import DATABASES
 
 MIGRATE = """
@@ -64,8 +68,18 @@ def test_every_step_is_applied_once(new_database):
     assert value("SELECT value FROM counters WHERE name = 'tracked'") == 0
 
 
-def test_who_was_loud_before_it_was_written_down_is_known(new_database):
-    migrate()
+def migrate_to(step, monkeypatch, folder):
+    """As a version did that knew no later step."""
+    with monkeypatch.context() as patch:
+        for path in DIRECTORY.glob("[0-9]*.py"):
+            if path.stem <= step:
+                (folder / path.name).symlink_to(path)
+        patch.setattr(migrations, "DIRECTORY", folder)
+        assert migrate()[-1] == step
+
+
+def test_who_was_loud_before_it_was_written_down_is_known(new_database, monkeypatch, tmp_path):
+    migrate_to("0002_touched", monkeypatch, tmp_path)
     keys = "author_id, state, wants, epoch, tracked_version, newest_id"
     written = {1: 0, 2: QUIET_ITEMS, 3: QUIET_ITEMS + 1, 4: 3 * QUIET_ITEMS}
     insert_rows(f"INSERT INTO repos ({keys})", [(n, 3, 1, 1, 1, m - 1) for n, m in written.items()])
@@ -73,12 +87,68 @@ def test_who_was_loud_before_it_was_written_down_is_known(new_database):
         "INSERT INTO feed_items (id, author_id, rkey, collection, flags)",
         [(m * 10 + n, n, m, 0, 0) for n, count in written.items() for m in range(count)],
     )
-    execute("ALTER TABLE repos DROP COLUMN loud_id")
-    history = next(name for name in _tables() if "migration" in name)
-    execute(f"DELETE FROM {history} WHERE name > '0003'")  # noqa: S608
-    assert migrate() == ["0003_loud_id", "0004_fill_loud_id"]
+    assert migrate()[:2] == ["0003_loud_id", "0004_fill_loud_id"]
     found = rows("SELECT loud_id FROM repos ORDER BY author_id")
     assert found == [(-1,), (-1,), (3,), ((2 * QUIET_ITEMS - 1) * 10 + 4,)]
+
+
+def test_items_of_before_are_found_by_their_keys(new_database, monkeypatch, tmp_path):
+    """Whatever they are; and who has a crowd is known to have one."""
+    migrate_to("0004_fill_loud_id", monkeypatch, tmp_path)
+    at = NOW_MS << KEY_TIE_BITS
+    near, other_day = NOW_MS * 1000 << 10, (NOW_MS - 86_400_000) * 1000 << 10
+    written = [
+        (at, 1, near, 0, 5, 2, 7, 3, 9),
+        (at + 1, 1, near, 1, 0, 2, 7, None, None),
+        (at + 2, 1, other_day, 0, 2, None, None, None, None),
+        (at + 3, 1, -1, 1, 0, 2, 7, None, None),
+        *((at + 9 + n, 4, near + n, n % 2, n % 2 * 2, None, None, None, None) for n in range(400)),
+    ]
+    columns = "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
+    insert_rows(f"INSERT INTO feed_items ({columns})", written)
+    assert migrate() == ["0005_fewer_bytes"]
+    assert rows("SELECT author_id FROM crowded_authors") == [(4,)]
+    found = records.find([(row[1], row[2], row[3]) for row in written])
+    for id_, author, rkey, collection, content, *refs in written:
+        flags = records.row_flags(content, repost=collection == 1, crowded=author == 4)
+        assert tuple(found[author, rkey, collection]) == (id_, author, rkey, flags, *refs)
+    assert len(found) == value("SELECT count(*) FROM feed_items") == len(written)
+
+
+def test_items_can_be_read_until_the_table_is_changed_for_the_new_one(postgres, together):
+    """And nobody can write what would be left behind."""
+    name = f"read_{secrets.token_hex(4)}"
+    open_database(postgres.create(name))
+    copied, is_read = threading.Event(), threading.Event()
+
+    class Db:
+        def execute_sql(self, statement):
+            if statement.startswith("DROP"):
+                copied.set()
+                assert is_read.wait(10)
+            current().execute_sql(statement)
+
+    def step():
+        with write_transaction():
+            importlib.import_module("migrations.0005_fewer_bytes").up(None, Db())
+
+    def read():
+        assert copied.wait(10)
+        assert value("SELECT count(*) FROM feed_items") == 1
+        execute("SET lock_timeout = '50ms'")
+        with pytest.raises(DatabaseError, match="lock timeout"):
+            execute("DELETE FROM feed_items")
+        is_read.set()
+
+    try:
+        with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+            migrate_to("0004_fill_loud_id", patch, Path(folder))
+        insert_rows("INSERT INTO feed_items (id, author_id, rkey, collection, flags)", [(1,) * 5])
+        together(step, read)
+        assert value("SELECT count(*) FROM feed_items") == 1
+    finally:
+        close_database()
+        postgres.drop(name)
 
 
 def test_pages_can_be_read_and_nobody_blocked_for_good_while_a_column_is_filled(db, together):

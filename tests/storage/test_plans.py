@@ -83,9 +83,9 @@ def large(db, lease):
             flags = (REPLY, MEDIA, 0)[rkey % 3] | (QUOTE if rkey % 7 == 0 else 0)
             # Every fifth is a repost.
             refers = (parent, rkey) if flags & REPLY or rkey % 5 == 0 else (None, None)
-            collection = 1 if rkey % 5 == 0 else 0
-            items.append((place, number, rkey, collection, flags, *refers, None, None))
-    columns = "id, author_id, rkey, collection, flags, subject_id, subject_rkey, root_id, root_rkey"
+            flags = None if rkey % 5 == 0 else flags
+            items.append((place, number, rkey, flags, *refers, None, None))
+    columns = "id, author_id, rkey, flags, subject_id, subject_rkey, root_id, root_rkey"
     insert_rows(f"INSERT INTO feed_items ({columns})", items)
     with write_transaction():
         renew_newest(authors)
@@ -176,7 +176,7 @@ def test_what_a_page_out_of_memory_has_to_read_is_found_by_indexes(large, spy):
         assert len(recent_page(recent, large[0], following.filter, 50).items) == 50
         with write_transaction():
             touch([100_000, 100_001])
-    of_replies = "SELECT id FROM feed_items WHERE collection = 0 AND flags & ? <> 0 LIMIT 9"
+    of_replies = "SELECT id FROM feed_items WHERE flags & ? <> 0 LIMIT 9"
     replies = rows(of_replies, (REPLY,))
     spy.seen.pop()
     recent.read_threads(recent.memory, [SimpleNamespace(key=key) for (key,) in replies])

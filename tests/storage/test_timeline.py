@@ -251,7 +251,7 @@ def test_who_is_loud_is_quiet_again_when_one_item_is_deleted_or_old_enough(db):
 def _newest_first(author):
     """Keys of somebody's items, each with whether it is a picture."""
     return rows(
-        "SELECT id, collection = 0 AND flags & 2 <> 0 FROM feed_items WHERE author_id = ?"
+        "SELECT id, coalesce(flags & 2 <> 0, FALSE) FROM feed_items WHERE author_id = ?"
         " ORDER BY id DESC",
         (author,),
     )

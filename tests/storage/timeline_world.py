@@ -9,6 +9,7 @@ from server.storage import authors, follow_backs, outside_posts, viewers
 from server.storage.batch import Batch
 from server.storage.database import rows
 from server.storage.outside_posts import MISSING, THERE, UNKNOWN
+from server.storage.records import is_repost
 from server.storage.rkeys import decode_rkeys
 from tests.builders import (
     NOW_MS,
@@ -230,9 +231,9 @@ def joined(found: Iterable[list[TimelineItem]]) -> list[TimelineItem]:
 
 def _places() -> dict[tuple[str, str, bool], int]:
     names = {authors.author_id(did(name)): name for name in TRACKED}
-    found = rows("SELECT author_id, rkey, collection, id FROM feed_items")
+    found = rows("SELECT author_id, rkey, flags, id FROM feed_items")
     texts = decode_rkeys({row[1] for row in found})
-    return {(names[row[0]], texts[row[1]], row[2] == 1): row[3] for row in found}
+    return {(names[row[0]], texts[row[1]], is_repost(row[2])): row[3] for row in found}
 
 
 def _shown(item: Item, key: int) -> TimelineItem:

@@ -1,0 +1,254 @@
+"""Where the row of a record is, by its key: most rows need no index of keys for that.
+
+A record key is a TID, which is a time, and a row stands at a time as well: at the earlier of its
+own date and first sight. Nearly always both are of one moment. So a record is looked for among its
+author's rows within NEAR_MS of its key's time, by the index that pages need anyway. What stands
+elsewhere (backdated, imported, dated in the future, or with a key that is no TID) stands `apart`,
+and has an index of its own: `feed_items_apart`, which is small.
+
+Promises: a record that has a row is found, and no other row is taken for it. Of what stands apart
+the index refuses a second row; of the rest whoever writes holds the lock on the author's repo, and
+looks before it writes.
+
+Bounds: no look reads more than CROWD rows of an author in vain. Nobody has more within SPAN_MS of
+one place, or they are `crowded`: then all of their rows stand apart, those to come as well. It is
+told when rows are written (`find`), at the price of writing all rows of the author once.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from server.core.projection import KEY_TIE_BITS, SaveItem
+from server.storage.database import rows
+from server.storage.many_rows import execute_in, insert_rows, rows_in, rows_joined
+
+# A record: author, rkey as a number, collection as a number.
+Key = tuple[int, int, int]
+# COLUMNS.
+Row = tuple[Any, ...]
+
+# Other values of these three need a migration that makes the index anew.
+NEAR_MS = 30_000
+CROWD = 1_000
+# Bits of the column `flags` beside those of a post's content (core/projection.py). NULL is a repost
+# that does not stand apart because of a crowd, so most reposts: PostgreSQL keeps nothing for it.
+CROWDED, REPOST = 8, 16
+
+# Whoever is within NEAR_MS of one time is within SPAN_MS of each other; a second for equals, which
+# may stand a little further on than their time.
+SPAN_MS = 2 * NEAR_MS + 1_000
+_MOST_ID = 2**63 - 1
+
+# Conditions on an item; {i} is its table's name in the statement.
+IS_POST = f"{{i}}.flags & {REPOST} = 0"
+IS_REPOST = f"coalesce({{i}}.flags, {REPOST}) & {REPOST} <> 0"
+# These two as the index has them, word for word: else it is not taken. The first is 0 or REPOST.
+KIND = f"CAST(coalesce({{i}}flags, {REPOST}) & {REPOST} AS SMALLINT)"
+IS_APART = (
+    f"({{i}}rkey < 0 OR abs(({{i}}id >> {KEY_TIE_BITS}) - ({{i}}rkey >> 10) / 1000) > {NEAR_MS}"
+    f" OR coalesce({{i}}flags, 0) & {CROWDED} <> 0)"
+)
+COLUMNS = ("id", "author_id", "rkey", "flags", "subject_id", "subject_rkey", "root_id", "root_rkey")
+_T_COLUMNS = ", ".join(f"t.{column}" for column in COLUMNS)
+
+
+def is_repost(flags: int | None) -> bool:
+    """What a row is, by this column."""
+    return flags is None or flags & REPOST != 0
+
+
+def row_flags(content: int, *, repost: bool, crowded: bool) -> int | None:
+    """The column of a row, by what a post shows."""
+    if repost:
+        return REPOST | CROWDED if crowded else None
+    return content | CROWDED if crowded else content
+
+
+def key_of_row(row: Sequence[Any]) -> Key:
+    """The key of a row that begins with COLUMNS as far as `flags`."""
+    return row[1], row[2], int(is_repost(row[3]))
+
+
+def post_sql(columns: str, account: str, rkey: str, and_so: str = "") -> tuple[str, str]:
+    """Two SELECTs of `columns` of a post {p}; its row is found by one of them, if there is one."""
+    ms = f"({rkey} >> 10) / 1000"
+    near = (
+        f"p.author_id = {account} AND p.id >= ({ms} - {NEAR_MS}) << {KEY_TIE_BITS}"
+        f" AND p.id < ({ms} + {NEAR_MS + 1}) << {KEY_TIE_BITS}"
+    )
+    wanted = f"{{p}}.rkey = {rkey}{and_so}"
+    apart = f"p.author_id = {account} AND {KIND.format(i='p.')} = 0 AND {IS_APART.format(i='p.')}"
+    return (
+        f"SELECT {columns} FROM (SELECT * FROM feed_items p WHERE {near} LIMIT {CROWD + 1}) few"
+        f" WHERE {wanted} AND {IS_POST.format(i='few')}".format(p="few"),
+        f"SELECT {columns} FROM feed_items p WHERE {apart} AND {wanted}".format(p="p"),
+    )
+
+
+def find(keys: Collection[Key]) -> dict[Key, Row]:
+    """The rows (COLUMNS) of those records that have one."""
+    return _look(dict.fromkeys(keys, ()), _crowded_among(keys))[0]
+
+
+def find_to_save(items: Mapping[Key, SaveItem]) -> tuple[dict[Key, Row], set[int]]:
+    """The rows of these records, which are about to be saved, and whose rows are to be `crowded`.
+
+    Inside the transaction that saves them. Whoever comes to have a crowd is made crowded first.
+    """
+    crowded = _crowded_among(items)
+    # With where a row may come to stand.
+    wanted = {key: (item.sort_ms, item.created_ms) for key, item in items.items()}
+    found, held = _look(wanted, crowded)
+    coming = Counter(author_id for author_id, *_ in items)
+    more = {who for who, count in coming.items() if count + held[who] > CROWD} - crowded
+    if not more:
+        return found, crowded
+    _make_crowded(sorted(more))
+    # As their rows are now.
+    return _look(wanted, crowded | more)[0], crowded | more
+
+
+def in_ranges(ranges: Iterable[tuple[int, int, int, int]]) -> set[Key]:
+    """The records that have a row; of an author and a collection, from the least key to the last.
+
+    Numbers, and both keys are meant.
+    """
+    listed = list(ranges)
+    crowded = _crowded_among(listed)
+    apart = [(author, REPOST * number, low, high) for author, number, low, high in listed]
+    near = [
+        (*one, *_ids(_tid_ms(max(low, 0)) - NEAR_MS, _tid_ms(high) + NEAR_MS))
+        for *one, low, high in apart
+        if high >= 0 and one[0] not in crowded
+    ]
+    theirs = f"t.author_id = v.column1 AND {KIND.format(i='t.')} = v.column2"
+    of_near = f"{theirs} AND t.id BETWEEN v.column3 AND v.column4"
+    of_apart = f"{theirs} AND t.rkey BETWEEN v.column3 AND v.column4 AND {IS_APART.format(i='t.')}"
+    found = rows_joined(_T_COLUMNS, "feed_items", of_near, near)
+    found += rows_joined(_T_COLUMNS, "feed_items", of_apart, apart)
+    return {key_of_row(row) for row in found}
+
+
+def from_key_on(author_id: int, collection: int, rkey: int) -> list[tuple[int, int]]:
+    """Record key and id of an author's rows of this collection, from this key (a TID's) on."""
+    theirs = (
+        "SELECT i.rkey, i.id FROM feed_items i"
+        f" WHERE i.author_id = ? AND {KIND.format(i='i.')} = ? AND i.rkey >= ?"
+    )
+    apart = IS_APART.format(i="i.")
+    wanted = (author_id, REPOST * collection, rkey)
+    first, _ = _ids(_tid_ms(rkey) - NEAR_MS, 0)
+    return rows(
+        f"{theirs} AND i.id >= ? AND NOT {apart} UNION ALL {theirs} AND {apart}",
+        (*wanted, first, *wanted),
+    )
+
+
+def least_rkeys(author_ids: Iterable[int]) -> list[tuple[int, int, int]]:
+    """Author, collection and least TID (as a number) of what we hold of each."""
+    apart = IS_APART.format(i="i.")
+    least = []
+    for kind in (0, REPOST):
+        theirs = (
+            f"FROM feed_items i WHERE i.author_id = r.author_id AND {KIND.format(i='i.')} = {kind}"
+        )
+        first = f"(SELECT i.id {theirs} AND NOT {apart} ORDER BY i.id LIMIT 1)"
+        # A lesser key's row cannot stand further on.
+        near = f"NOT {apart} AND i.id < {first} + {2 * NEAR_MS + 1 << KEY_TIE_BITS}"
+        least += [
+            f"(SELECT min(i.rkey) {theirs} AND {near})",
+            f"(SELECT min(i.rkey) {theirs} AND {apart} AND i.rkey >= 0)",
+        ]
+    found = rows_in(
+        f"SELECT r.author_id, {', '.join(least)} FROM repos r WHERE r.author_id", author_ids
+    )
+    return [
+        (author_id, collection, min(there))
+        for author_id, *both in found
+        for collection in (0, 1)
+        if (there := [key for key in both[2 * collection :][:2] if key is not None])
+    ]
+
+
+def _look(
+    wanted: Mapping[Key, Sequence[int]], crowded: set[int]
+) -> tuple[dict[Key, Row], Counter[int]]:
+    """Rows of these records, and how many rows of each author stand around their times.
+
+    These are the times of the keys, and those that come with them, in milliseconds.
+    """
+    near = [
+        (author_id, *_ids(*span))
+        for author_id, spans in _spans(wanted).items()
+        if author_id not in crowded
+        for span in (spans if len(spans) == 1 else _merged(spans))
+    ]
+    close = rows_joined(
+        _T_COLUMNS,
+        "feed_items",
+        "t.author_id = v.column1 AND t.id BETWEEN v.column2 AND v.column3",
+        near,
+    )
+    apart = rows_joined(
+        _T_COLUMNS,
+        "feed_items",
+        f"t.author_id = v.column1 AND {KIND.format(i='t.')} = v.column2"
+        f" AND t.rkey = v.column3 AND {IS_APART.format(i='t.')}",
+        [(author_id, REPOST * number, rkey) for author_id, rkey, number in wanted],
+    )
+    found = {key: row for row in (*close, *apart) if (key := key_of_row(row)) in wanted}
+    return found, Counter(row[1] for row in close)
+
+
+def _crowded_among(keys: Iterable[Sequence[int]]) -> set[int]:
+    """Those of these records' authors who are crowded."""
+    authors = {author_id for author_id, *_ in keys}
+    found = rows_in("SELECT author_id FROM crowded_authors WHERE author_id", authors)
+    return {number for (number,) in found}
+
+
+def _make_crowded(author_ids: Sequence[int]) -> None:
+    insert_rows("INSERT INTO crowded_authors (author_id)", [(number,) for number in author_ids])
+    execute_in(
+        f"UPDATE feed_items SET flags = coalesce(flags, {REPOST}) | {CROWDED} WHERE author_id",
+        author_ids,
+    )
+
+
+def _spans(wanted: Mapping[Key, Sequence[int]]) -> Mapping[int, list[tuple[int, int]]]:
+    """By author, from when to when to look for rows."""
+    spans: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    for (author_id, rkey, _), places in wanted.items():
+        times = (_tid_ms(rkey), *places) if rkey >= 0 else places
+        if not times:
+            continue
+        first, last = min(times), max(times)
+        if last - first <= SPAN_MS:
+            # Mostly, and all of it is one moment.
+            spans[author_id].append((first - SPAN_MS, last + SPAN_MS))
+        else:
+            spans[author_id] += [(ms - SPAN_MS, ms + SPAN_MS) for ms in times]
+    return spans
+
+
+def _tid_ms(rkey: int) -> int:
+    return (rkey >> 10) // 1000
+
+
+def _ids(first_ms: int, last_ms: int) -> tuple[int, int]:
+    """The first and the last id that a row from one millisecond to another can have."""
+    first, last = max(first_ms, 0) << KEY_TIE_BITS, (last_ms + 1 << KEY_TIE_BITS) - 1
+    return min(first, _MOST_ID), min(last, _MOST_ID)
+
+
+def _merged(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The same times in spans that do not touch, in order."""
+    spans.sort()
+    first, last = spans[0]
+    for begin, end in spans[1:]:
+        if begin > last:
+            yield first, last
+            first = begin
+        last = max(last, end) if begin <= last else end
+    yield first, last
