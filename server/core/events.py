@@ -45,11 +45,16 @@ class Commit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """The repo was reset to a state that the stream does not show."""
+    """The repo was reset to a state that the stream does not show.
+
+    `rev` is that state's, a TID as a number, which may be an earlier one than commits have shown;
+    0: not told.
+    """
 
     seq: int
     time_ms: int
     repo: str
+    rev: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,11 @@ def tid_us(number: int) -> int:
     return number >> 10
 
 
+def last_tid_of(ms: int) -> int:
+    """The last TID, as a number, that says it was made in that millisecond or before."""
+    return ((ms + 1) * 1000 << 10) - 1
+
+
 def split_at_uri(uri: str) -> tuple[str, str, str] | None:
     """(DID, collection, rkey) of a record's URI; None for anything else, handles included."""
     match = _AT_URI.fullmatch(uri)

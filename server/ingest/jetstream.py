@@ -32,7 +32,7 @@ from server.core.projection import WANTED_COLLECTIONS
 from server.core.syntax import datetime_ms, is_rkey, is_tid, tid_to_int
 from server.ingest.compression import Dictionary
 from server.ingest.jetstream_head import V2_KINDS, head_of, text_us
-from server.ingest.relay import SourceError, account_status
+from server.ingest.relay import SourceError, account_status, rev_of_sync
 
 _ABOUT_A_REPO = frozenset(("commit", "account", "identity", "sync"))
 _CID_BYTES = 36
@@ -89,6 +89,7 @@ class _Upstream(msgspec.Struct, gc=False):
     time: object = None
     active: object = None
     status: object = None
+    rev: object = None
 
 
 _v1 = msgspec.json.Decoder(_V1)
@@ -189,10 +190,19 @@ def _about_repo(kind: str, time_us: int, payload: _V2Payload) -> Event:
     if kind == "account":
         return _account(time_us, payload.did, payload.account)
     if kind == "sync":
-        return Sync(time_us, _upstream_ms(payload.sync, time_us), payload.did)
+        return _sync(time_us, payload.did, payload.sync)
     if kind == "identity":
         return Identity(time_us, _upstream_ms(payload.identity, time_us), payload.did)
     return Skipped(time_us, time_us // 1000)
+
+
+def _sync(time_us: int, did: str, raw: msgspec.Raw) -> Event:
+    time_ms = _upstream_ms(raw, time_us)
+    try:
+        rev = _upstream.decode(raw).rev
+    except _UNREADABLE:
+        rev = None
+    return Sync(time_us, time_ms, did, rev_of_sync(rev))
 
 
 def _account(time_us: int, did: str, raw: msgspec.Raw) -> Event:

@@ -105,10 +105,15 @@ def _about_repo(kind: str, body: Mapping[str, Any], seq: int, time_ms: int, did:
             return Sync(seq, time_ms, did)
         return Account(seq, time_ms, did, is_active, account_status(status))
     if kind == "#sync":
-        return Sync(seq, time_ms, did)
+        return Sync(seq, time_ms, did, rev_of_sync(body.get("rev")))
     if kind == "#identity":
         return Identity(seq, time_ms, did)
     return Skipped(seq, time_ms)
+
+
+def rev_of_sync(rev: object) -> int:
+    """The rev that a `#sync` names, as a number; 0 for what is none."""
+    return tid_to_int(rev) if isinstance(rev, str) and is_tid(rev) else 0
 
 
 def account_status(status: object) -> str | None:

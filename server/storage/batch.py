@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from server.core.projection import Change
+from server.core.syntax import last_tid_of
 
 
 class RepoCommit(NamedTuple):
@@ -43,6 +44,8 @@ class Batch:
     # Repos that have to be fetched again: after a #sync, and because something came too late.
     resets: set[str] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
+    # Of repos that a #sync put at a rev: that rev, and the last that a commit before it can have.
+    put_back: dict[str, tuple[int, int]] = field(default_factory=dict)
     identities: set[str] = field(default_factory=set)
     then: "Batch | None" = None
 
@@ -54,9 +57,15 @@ class Batch:
         """An account was said to be there or not, after all that was added before."""
         self._open_to(did).statuses[did] = (is_active, status)
 
-    def add_sync(self, did: str) -> None:
-        """A repo's own word came that no commit continues it, after all that was added before."""
-        self._open_to(did).resets.add(did)
+    def add_sync(self, did: str, rev: int = 0, time_ms: int = 0) -> None:
+        """A repo's own word came that no commit continues it, after all that was added before.
+
+        `rev`: where the repo stands by it, 0 if that is not known; `time_ms`: when it was said.
+        """
+        part = self._open_to(did)
+        part.resets.add(did)
+        if rev:
+            part.put_back[did] = (rev, last_tid_of(time_ms))
 
     def add_late(self, did: str) -> None:
         """The next commit of this repo comes too late to be put in its place."""

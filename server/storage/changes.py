@@ -5,7 +5,8 @@ is. Rerunning a batch changes nothing: a commit at or before the rev that we hav
 passed over. A commit that does not continue the one before it opens a gap for its author, and is
 still applied; its repo is then read anew from a state that has all the commits we saw of it, since
 an older one would take away what they brought (see pages.BEHIND_ATTEMPTS for how long). A `#sync`
-asks for no such thing: it tells of repos that were put back to an earlier state as well.
+asks for no such thing: it tells of repos that were put back to an earlier state as well, and what
+they deleted since that state, they may have again (tombstones.put_back).
 Where a batch ends makes no difference to what is there, what is hidden and who has a gap.
 Somebody else's lead raises LeaseLost before anything is written.
 
@@ -85,6 +86,8 @@ def _apply(
     for did in part.late:
         work.hole(names.authors[did], "told late", is_earlier=did not in later)
     result = work.write(now_us)
+    back = {names.authors[did]: revs for did, revs in part.put_back.items()}
+    tombstones.put_back([(number, *revs) for number, revs in back.items() if number in known])
     statuses = work.words() | _statuses(part, names, known, result.holes)
     seen = work.seen_of_holes({names.authors[did] for did in part.resets})
     if part.identities:

@@ -2,13 +2,25 @@
 
 A page of a repo is as old as the rev that was read before it. What the stream said at a later rev
 wins over the page, and what it said at an earlier one does not: hence a rev beside every mark.
+
+A `#sync` may put a repo back to an earlier rev: what was done between that and the `#sync` is
+undone, and pages from that rev on say what is there (`put_back`). A rev is the time of its commit:
+one up to that of the `#sync` came before it, and no other is touched. So a `#sync` that is told
+again, or by a source that is behind, undoes nothing that came after it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute
-from server.storage.many_rows import delete_rows, execute_in, insert_rows, rows_by_key
+from server.storage.many_rows import (
+    delete_rows,
+    execute_in,
+    insert_rows,
+    rows_between,
+    rows_by_key,
+    update_rows,
+)
 from server.storage.records import Key
 
 _RECORD = ("author_id", "rkey", "collection")
@@ -33,6 +45,21 @@ def write(marks: Mapping[Key, tuple[int, bool]], now_us: int) -> None:
         "ON CONFLICT (author_id, collection, rkey) DO UPDATE SET rev = excluded.rev,"
         " is_alive = excluded.is_alive, written_us = excluded.written_us",
     )
+
+
+def put_back(repos: Sequence[tuple[int, int, int]]) -> None:
+    """These repos, by number, stand at a rev again; with each, the last rev that is void by that.
+
+    The marks stay, at the rev to which the repo was put back: they win over a replay of what was
+    before that, as they did, but over no page.
+    """
+    found = rows_between(
+        "t.author_id, t.rkey, t.collection, v.column2 - 1",
+        "tombstones",
+        ("author_id", "rev"),
+        [(number, rev + 1, last) for number, rev, last in repos if rev < last],
+    )
+    update_rows("tombstones", ("rev",), _RECORD, found)
 
 
 def forget(keys: Iterable[Key]) -> None:

@@ -49,6 +49,8 @@ class Repo:
     rkeys: list[str]
     records: dict[tuple[str, str], int] = field(default_factory=dict)
     rev: int = 0
+    # Of all commits, also of those that the repo was put back before.
+    last_rev: int = 0
     versions: int = 0
 
     def change(self, rng: random.Random) -> list[RecordOp]:
@@ -138,7 +140,8 @@ class SeamWorld:
 
     def commit(self) -> None:
         """The PDS has it at once; the stream tells later."""
-        since, self.repo.rev = self.repo.rev, self.repo.rev + self.rng.randint(1, 3)
+        since = self.repo.rev
+        self.repo.rev = self.repo.last_rev = self.repo.last_rev + self.rng.randint(1, 3)
         ops = self.repo.change(self.rng)
         changes = [project_op(op, NOW_MS) for op in ops]
         hole = "tooBig" if ops and self.rng.random() < 0.03 else None
@@ -150,8 +153,13 @@ class SeamWorld:
         batch, count = Batch(), self.rng.randint(1, 4)
         told = [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
         if AUTHOR in self.tracked.wants:
-            batch.commits += told
+            for one in told:
+                self.tell(batch, one)
         self._save(batch, self.seq + len(told))
+
+    def tell(self, batch: Batch, one: RepoCommit) -> None:
+        """One thing that waited."""
+        batch.add_commit(one)
 
     def confirm(self) -> None:
         """The stream's reader takes new repos in, and says so."""
@@ -209,11 +217,15 @@ class SeamWorld:
         return next((job for job in due if job.did == AUTHOR), None)
 
     def settle(self) -> None:
-        """No more changes: everything is told, and fetched, until nothing is left to do."""
+        """No more changes."""
         self.steps = 0
         self.confirm()
         # What was lost last shows in the commit after it.
         self.commit()
+        self.come_to_rest()
+
+    def come_to_rest(self) -> None:
+        """Everything is told, and fetched, until nothing is left to do."""
         for _ in range(20):
             while self.waiting:
                 self.deliver()

@@ -6,6 +6,7 @@ from server.backfill import author, pds, sources
 from server.core.syntax import FOLLOW
 from server.storage import departures, repos, viewers
 from server.storage.authors import author_id
+from server.storage.batch import RepoCommit
 from server.storage.database import database, execute, value
 from server.storage.gaps import open_gaps
 from server.storage.repos import LIVE
@@ -110,6 +111,54 @@ def test_who_is_let_go_and_comes_back_at_any_moment_is_whole_again(sqlite, run, 
         assert_at_rest(world, f"seed {seed}")
         slices += world.departures
     assert slices > 100
+
+
+class PuttingBack(SeamWorld):
+    """The repo may be put back to an earlier state, which a #sync tells, in its place."""
+
+    def __init__(self, seed, rkeys, backfill_days):
+        self.states, self.undone = [], 0
+        super().__init__(seed, rkeys, backfill_days)
+        self.steps = 50
+        self.more = (self.put_back, self.put_back)
+
+    def commit(self):
+        super().commit()
+        self.states.append((self.repo.rev, dict(self.repo.records)))
+
+    def put_back(self):
+        del self.states[self.rng.randrange(len(self.states)) + 1 :]
+        self.repo.rev, records = self.states[-1]
+        self.repo.records = dict(records)
+        self.waiting.append((self.repo.rev, self.repo.last_rev))
+
+    def tell(self, batch, one):
+        if isinstance(one, RepoCommit):
+            super().tell(batch, one)
+            return
+        batch.add_sync(AUTHOR)
+        part = [part for part in batch.parts() if AUTHOR in part.resets][-1]
+        part.put_back[AUTHOR] = one
+        self.undone += 1
+
+    def settle(self):
+        super().settle()
+        self.put_back()
+        self.come_to_rest()
+
+    def lose(self):
+        if self.waiting and isinstance(self.waiting[0], RepoCommit):
+            super().lose()
+
+
+def test_a_repo_that_is_put_back_at_any_moment_is_as_its_pds_has_it(sqlite, run):
+    undone = 0
+    for seed in range(150):
+        world = run(seed, YOUNG_KEYS, 3650, PuttingBack)
+        assert seam_world.stored_versions() == world.wanted(), f"seed {seed}"
+        assert_at_rest(world, f"seed {seed}")
+        undone += world.undone
+    assert undone > 300
 
 
 def test_above_the_horizon_nothing_is_missing_and_below_it_nothing_is_wrong(sqlite, run):

@@ -60,7 +60,7 @@ def slow_decode(frame: bytes, wants: Mapping[str, int]) -> Event:
     told: Any = parse_subscribe_repos_message(parsed)
     match told:
         case models.ComAtprotoSyncSubscribeRepos.Sync():
-            return Sync(seq, time_ms, repo)
+            return Sync(seq, time_ms, repo, tid_to_int(told.rev))
         case models.ComAtprotoSyncSubscribeRepos.Identity():
             return Identity(seq, time_ms, repo)
         case models.ComAtprotoSyncSubscribeRepos.Account():

@@ -130,7 +130,9 @@ def _slow_payload(kind: str, account: str, told: dict[str, Any], wants: dict[str
         return Skipped(time_us, time_us // 1000)
     body = told if kind == "commit" else told.get(kind)
     if kind == "sync":
-        return Sync(time_us, _inner_ms(body, time_us), account)
+        rev = body.get("rev") if isinstance(body, dict) else None
+        number = tid_to_int(rev) if isinstance(rev, str) and is_tid(rev) else 0
+        return Sync(time_us, _inner_ms(body, time_us), account, number)
     return _slow_event(kind, time_us, account, body)
 
 
