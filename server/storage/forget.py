@@ -4,18 +4,20 @@ That they are a viewer, when they came, how far they read, and the copy of whom 
 account that a viewer still here follows goes on being an author, like everybody's: its public posts
 belong to that viewer's feed. If nobody follows it, its items, marks, jobs, gaps and identity go as
 well. What stays is the number of its DID, which other people's rows may refer to (a repost, a
-thread), and which says nothing about who opened what.
+thread), and which says nothing about who opened what; and of its replies on which somebody else's
+hang, whom they reply to, as we know it of strangers' (outside_posts.py).
 
 Backups made before still have all of it, until they are rotated away.
 """
 
 from dataclasses import dataclass
 
-from server.storage import repos, viewers
+from server.storage import outside_posts, repos, viewers
 from server.storage.authors import author_id
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import execute, lock_table, value, write_transaction
+from server.storage.database import execute, lock_table, rows, value, write_transaction
 from server.storage.newest import renew_newest
+from server.storage.opening import patiently
 from server.storage.touched import touch
 
 
@@ -29,12 +31,20 @@ class Forgotten:
     items: int
 
 
-@retry_conflicts
 def forget(did: str) -> Forgotten | None:
     """Forget a viewer; None if the DID is in no table."""
     number = author_id(did)
     if number is None:
         return None
+    forgotten = _forget(number)
+    if not forgotten.is_author:
+        with patiently(0):
+            outside_posts.keep_what_hangs(number)
+    return forgotten
+
+
+@retry_conflicts
+def _forget(number: int) -> Forgotten:
     with write_transaction():
         # Locks the row against the stream's reader, which might be writing a follow.
         repo = repos.load_repos([number]).get(number)
@@ -56,6 +66,14 @@ def forget(did: str) -> Forgotten | None:
 
 
 def _drop_everything(number: int) -> int:
+    # On which of them others hang, is looked at later, when no more of those can come unnoticed.
+    outside_posts.remember(
+        rows(
+            "SELECT author_id, rkey, subject_id, id FROM feed_items"
+            " WHERE author_id = ? AND collection = 0 AND subject_id IS NOT NULL",
+            (number,),
+        )
+    )
     items = execute("DELETE FROM feed_items WHERE author_id = ?", (number,))
     renew_newest([number])
     for table in (

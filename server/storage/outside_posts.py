@@ -13,7 +13,7 @@ from server.storage import repos
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.database import execute, rows, step_at_the_end, write_transaction
-from server.storage.many_rows import insert_rows, rows_in
+from server.storage.many_rows import delete_rows, insert_rows, rows_in, update_rows
 from server.storage.touched import touch
 
 # So long a look-up that failed is put off at most.
@@ -77,18 +77,46 @@ class _Wanted:
         )
 
 
-def remember(posts: Iterable[tuple[int, int, int]], newest_key: int) -> None:
-    """Keep what is asked of replies whose author is let go: (author, rkey, whom it replies to).
+def remember(posts: Iterable[tuple[int, int, int, int]]) -> None:
+    """Keep what is asked of replies whose author is let go.
 
-    Other replies may hang on them, and the rule must not judge those otherwise from now on.
+    Each with its author, its rkey, whom it replies to, and the place of the newest reply that may
+    hang on it: the rule must not judge those otherwise from now on.
     """
     kept = sorted(posts)
     insert_rows(
         "INSERT INTO outside_posts (author_id, rkey, state, parent_id, newest_key)",
-        [(author, rkey, THERE, parent, newest_key) for author, rkey, parent in kept],
+        [(author, rkey, THERE, parent, newest_key) for author, rkey, parent, newest_key in kept],
         _RAISE,
     )
-    touch(author for author, _, _ in kept)
+    touch(author for author, *_ in kept)
+
+
+@retry_conflicts
+def keep_what_hangs(author_id: int) -> None:
+    """Of this account's posts, forget those that no reply here hangs on, and when others did.
+
+    Looks at all items, since no index leads there, and holds nothing up meanwhile: what a reply
+    asks for that comes in between stays as that left it.
+    """
+    known = rows("SELECT rkey, newest_key FROM outside_posts WHERE author_id = ?", (author_id,))
+    if not known:
+        return
+    hanging = "SELECT {0}_rkey AS rkey, id FROM feed_items WHERE {0}_id = ? AND collection = 0"
+    newest = dict(
+        rows(
+            f"SELECT rkey, max(id) FROM ({hanging.format('subject')}"
+            f" UNION ALL {hanging.format('root')}) hanging GROUP BY rkey",
+            (author_id, author_id),
+        )
+    )
+    gone = [(author_id, rkey, key) for rkey, key in known if rkey not in newest]
+    needed = [(author_id, rkey, key, newest[rkey]) for rkey, key in known if rkey in newest]
+    as_it_was = ("author_id", "rkey", "newest_key")
+    with write_transaction():
+        delete_rows("outside_posts", as_it_was, gone)
+        update_rows("outside_posts", ("newest_key",), as_it_was, needed)
+        touch([author_id])
 
 
 def due(now_us: int, limit: int) -> list[OutsidePost]:

@@ -2,12 +2,18 @@
 
 import pytest
 
-from server.storage import repos, viewers
+from server.core.feed import TimelineFilter
+from server.core.projection import sort_key
+from server.core.syntax import tid_to_int
+from server.storage import outside_posts, repos, viewers
 from server.storage.authors import save_identity
 from server.storage.database import current, is_sqlite, rows, value
+from server.storage.forget import forget
 from server.storage.repos import tracked_since
+from server.storage.timeline import timeline_page
 from server.web.sightings import TOUCH_SECONDS, Sightings
 from tests.builders import (
+    NOW_MS,
     NOW_US,
     Stream,
     did,
@@ -23,6 +29,8 @@ from tests.builders import (
 
 # Where the account's number may still stand: its own DID, and the repo that is let go.
 LEFT = {("authors", "id"), ("repos", "author_id")}
+# And in what others wrote.
+IN_REPLIES = {("feed_items", "subject_id"), ("feed_items", "root_id")}
 
 
 @pytest.fixture
@@ -93,6 +101,74 @@ def test_a_viewer_whom_somebody_follows_is_an_author_like_everybody(world, gaple
     assert value("SELECT count(*) FROM feed_items WHERE author_id = ?", (number,)) == 1
     assert value("SELECT wants FROM repos WHERE author_id = ?", (number,)) == repos.ITEMS
     assert viewers.find(did("viv")) is not None
+
+
+@pytest.fixture
+def thread(world, lease):
+    """wim answers viv, who answered ann; wim follows ann, and nobody follows viv."""
+    stream = Stream(lease.epoch)
+    stream.revs = dict.fromkeys(("viv", "wim", "ann"), 9)
+    stream.say("ann", post(tid(10)))
+    stream.say("viv", *(post(tid(n), parent=("ann", tid(10))) for n in (11, 12)))
+    stream.say("wim", post(tid(13), NOW_MS + 1, parent=("viv", tid(11)), root=("ann", tid(10))))
+    stream.say("wim", post(tid(14), NOW_MS + 2, parent=("viv", tid(11)), root=("eve", tid(1))))
+    stream.say("wim", post(tid(15), NOW_MS + 3, parent=("eve", tid(1)), root=("viv", tid(3))))
+    return stream
+
+
+def shown_to(name):
+    page = timeline_page(number_of(name), TimelineFilter(replies="following"), None, 99, NOW_US)
+    return [item.post_uri[-13:] for item in page.items]
+
+
+def outside_posts_of(number):
+    sql = "SELECT rkey, parent_id, newest_key FROM outside_posts WHERE author_id = ?"
+    return sorted(rows(sql, (number,)))
+
+
+def test_replies_that_hang_on_somebody_forgotten_stand_as_before(thread, world, gapless):
+    before = shown_to("wim")
+    assert tid(14) in before
+    gapless(world, "forget", did("viv"))
+    assert rows("SELECT 1 FROM feed_items WHERE author_id = ?", (number_of("viv"),)) == []
+    assert shown_to("wim") == before
+
+
+def test_of_the_posts_of_somebody_forgotten_only_those_are_known_that_replies_hang_on(
+    thread, world, gapless
+):
+    number, newest = number_of("viv"), sort_key(NOW_MS + 2, 0)
+    gapless(world, "forget", did("viv"))
+    found = outside_posts_of(number)
+    assert [(row[0], row[1]) for row in found] == [(tid_to_int(tid(11)), number_of("ann"))]
+    # As long as that reply.
+    assert found[0][2] == newest
+    outside_posts.expire(newest)
+    assert places(number) == {*LEFT, ("outside_posts", "author_id"), *IN_REPLIES}
+    outside_posts.expire(newest + 1)
+    assert places(number) == {*LEFT, *IN_REPLIES}
+
+
+@pytest.mark.usefixtures("thread")
+def test_a_reply_that_comes_meanwhile_finds_what_it_hangs_on(world, lease, monkeypatch):
+    """What it hangs on was to be forgotten: nobody else's reply hung on it."""
+    real_rows = outside_posts.rows
+
+    def as_it_comes(sql, *parameters):
+        found = real_rows(sql, *parameters)
+        if "max(id)" in sql:
+            stream = Stream(lease.epoch)
+            stream.revs = {"wim": 12}
+            stream.say("wim", post(tid(16), NOW_MS + 9, parent=("viv", tid(12))))
+        return found
+
+    monkeypatch.setattr(outside_posts, "rows", as_it_comes)
+    forget(did("viv"))
+    assert [row[0] for row in outside_posts_of(number_of("viv"))] == [
+        tid_to_int(tid(11)),
+        tid_to_int(tid(12)),
+    ]
+    assert tid(16) in shown_to("wim")
 
 
 def test_nobody_is_forgotten_for_a_handle_that_they_only_claim(world, gapless, names):
