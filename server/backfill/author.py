@@ -194,6 +194,7 @@ class Backfill:
             return False
         page = self._read_page(collection, self.progress.cursors.get(collection))
         self._advance(collection, page.lower)
+        self.progress.count(collection, len(page.listed))
         listed = Listed(self.job, page, self.progress, self._priority(), self._home())
         is_current = self.sources.write(
             pages.commit_pages, listed, self.job.author_id, page.changes

@@ -2,8 +2,9 @@
 
 Bounds: MAX_FOLLOWS records of one viewer, whether a PDS lists them or the stream tells. Those that
 are here stay; of others, as many are taken as there is room, in the order in which they are told (a
-PDS lists the newest first). Whose follows are cut so is marked until they are listed anew and fit:
-the mark ends the listing, is told by the ledger, and spares the repo being compared.
+PDS lists the newest first). Whose follows are cut so, or have no end (pages.MAX_LISTED), is marked
+until they are listed anew and fit: the mark ends the listing, is told by the ledger, and spares the
+repo being compared.
 """
 
 import logging
@@ -62,6 +63,14 @@ def are_cut(viewer_id: int) -> bool:
     return value(sql, (viewer_id, repos.CUT)) is not None
 
 
+def mark_cut(viewers: set[int]) -> None:
+    """These viewers follow more than is taken, in the transaction that holds their repos."""
+    mark = "UPDATE repos SET wants = wants + ? WHERE author_id = ? AND wants < ?"
+    for viewer in sorted(viewers):
+        if execute(mark, (repos.CUT, viewer, repos.CUT)):
+            log.warning("follows cut viewer=%d: there are more than we take", viewer)
+
+
 def drop_follows(keys: Iterable[Key]) -> int:
     """Delete follow records by their keys, in the caller's transaction; how many were there."""
     dropped = [key[:2] for key in keys]
@@ -93,12 +102,5 @@ def _beyond_bound(follows: Iterable[Key]) -> set[Key]:
                 rows_by_key("t.viewer_id, t.rkey", "follows", record, [k[:2] for k in keys])
             )
             refused.update([key for key in keys if key[:2] not in known][room:])
-    _mark_cut({viewer for viewer, *_ in refused})
+    mark_cut({viewer for viewer, *_ in refused})
     return refused
-
-
-def _mark_cut(viewers: set[int]) -> None:
-    mark = "UPDATE repos SET wants = wants + ? WHERE author_id = ? AND wants < ?"
-    for viewer in sorted(viewers):
-        if execute(mark, (repos.CUT, viewer, repos.CUT)):
-            log.warning("follows cut viewer=%d: only %d are kept", viewer, MAX_FOLLOWS)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Container, Iterable, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 
 from server.storage import leases, repos
 from server.storage.database import execute, rows, value
@@ -12,6 +12,8 @@ from server.storage.many_rows import execute_in, update_rows
 # than that either (identity/hosts.py).
 LONGEST_DELAY_US = 3600 * 1_000_000
 DAY_US = 86_400_000_000
+# No collection's name begins so.
+_LISTED = "listed "
 
 
 @dataclass(slots=True)
@@ -21,7 +23,8 @@ class Progress:
     `cursors`: below which key the next page begins, None where all is listed that is wanted; a
     collection that is not in it has not been begun. `floors`: the key down to which it has to be
     listed. `horizons`: the key at which it stopped, at or above which it is complete; not there if
-    it went to the end. `home`: the PDS to which `cursors` mean something.
+    it went to the end. `home`: the PDS to which `cursors` mean something. `listed`: how many
+    records, of whatever kind, the pages had there that were read one after the other.
 
     Say the floor of posts is 500, and their pages end at 900, 600 and 300: the cursor is absent,
     then 900, then 600, and then None, with 300 as horizon. Had the PDS nothing below 600, it would
@@ -32,6 +35,7 @@ class Progress:
     floors: dict[str, str] = field(default_factory=dict)
     horizons: dict[str, str] = field(default_factory=dict)
     home: str = ""
+    listed: dict[str, int] = field(default_factory=dict)
 
     def is_begun(self, collection: str) -> bool:
         """Whether its first page is read, and need not be read again."""
@@ -51,18 +55,33 @@ class Progress:
         if horizon is not None:
             self.horizons[collection] = horizon
 
+    def count(self, collection: str, records: int) -> None:
+        """So many more were listed."""
+        self.listed[collection] = self.listed.get(collection, 0) + records
+
     def begin_anew(self, collection: str) -> None:
         """The next page is the first one again."""
         del self.cursors[collection]
 
     def encode(self) -> str:
-        """As it is stored."""
-        return json.dumps(list(astuple(self)))
+        """As it is stored.
+
+        `listed` stands among `cursors`, under names of no collection. The version before, which may
+        lead again, passes over these, and would refuse a fifth value.
+        """
+        listed = {f"{_LISTED}{name}": str(count) for name, count in self.listed.items()}
+        return json.dumps([self.cursors | listed, self.floors, self.horizons, self.home])
 
     @classmethod
     def decode(cls, text: str | None) -> "Progress":
         """From what was stored; nothing begun if there is nothing."""
-        return cls() if text is None else cls(*json.loads(text))
+        if text is None:
+            return cls()
+        progress = cls(*json.loads(text))
+        for name in [name for name in progress.cursors if name.startswith(_LISTED)]:
+            count = progress.cursors.pop(name)
+            progress.listed[name.removeprefix(_LISTED)] = int(count or 0)
+        return progress
 
 
 @dataclass(frozen=True, slots=True)

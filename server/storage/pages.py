@@ -28,7 +28,7 @@ from server.core.syntax import FOLLOW, int_to_tid, is_tid
 from server.storage import authors, gaps, items, jobs, repos, tombstones
 from server.storage.authors import StoredIdentity
 from server.storage.crash_points import crash_point
-from server.storage.follows import are_cut
+from server.storage.follows import are_cut, mark_cut
 from server.storage.group_commit import Group
 from server.storage.jobs import Job, Progress
 from server.storage.many_rows import execute_in, update_rows
@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 # Items of one author with which a listing ends, complete down to where it came. Bluesky's own PDSes
 # let nobody make more than 11,666 records a day, so this is more than a month of a tireless bot.
 MAX_ITEMS = 500_000
+# Records of one collection with which it ends likewise, whatever they are: of junk, nothing is
+# kept that could be counted.
+MAX_LISTED = 500_000
 
 # So often in a row a job has failed after about a day (see backfill/worker.py). A PDS that is still
 # behind the stream then is not late: it lost those commits, and what it has is what there is.
@@ -238,10 +241,13 @@ def _end_what_is_too_much(listed: Iterable[Listed], now_us: int) -> None:
     full = items.who_has_more_than(MAX_ITEMS, (one.job.author_id for one in of_items))
     for one in going_on:
         name, lower = one.page.collection, one.page.lower or ""
+        is_endless = one.progress.listed.get(name, 0) >= MAX_LISTED
         if name == FOLLOW:
+            if is_endless:
+                mark_cut({one.job.author_id})
             if are_cut(one.job.author_id):
                 one.progress.end(name)
-        elif one.job.author_id in full:
+        elif is_endless or one.job.author_id in full:
             log.warning("history cut did=%s: there is enough of it", one.job.did)
             # Above all TIDs nothing says of when it is: then it is complete from now on.
             one.progress.end(name, lower if is_tid(lower) else int_to_tid(now_us << 10))

@@ -6,7 +6,7 @@ import pytest
 
 from server.backfill import author, pds
 from server.core.errors import FetchFailed
-from server.core.syntax import tid_to_int
+from server.core.syntax import FOLLOW, int_to_tid, tid_to_int
 from server.storage import follows, ledger, pages, repos
 from server.storage.authors import author_ids
 from server.storage.database import rows, value
@@ -106,6 +106,60 @@ def test_a_clock_that_is_ahead_cuts_no_history(net, alice, sources, monkeypatch)
     fetch(alice, sources)
     # The seven days that are wanted, and what else was on their last page.
     assert len(stored(alice)) == 9
+
+
+@pytest.fixture
+def short_pages(monkeypatch):
+    monkeypatch.setattr(pds, "FIRST_RECORDS", 2)
+    monkeypatch.setattr(pds, "PAGE_RECORDS", 2)
+    # So that what was listed is remembered from turn to turn.
+    monkeypatch.setattr(author, "MAX_PAGES_A_TURN", 2)
+
+
+def write_junk(net, account, collection, count):
+    keys = [int_to_tid(net.clock() - age << 10) for age in range(count, 0, -1)]
+    for key in keys:
+        account.put(collection, key, {"$type": collection, "createdAt": "never"})
+    return keys
+
+
+@pytest.mark.usefixtures("short_pages")
+def test_junk_without_end_is_cut_like_a_history(net, alice, sources, monkeypatch, caplog):
+    monkeypatch.setattr(pages, "MAX_LISTED", 6)
+    keys = write_junk(net, alice, POST, 20)
+    before = net.pds[0].requests["com.atproto.repo.listRecords"]
+    fetch(alice, sources)
+    # The newest page of each collection, and then three of posts.
+    assert net.pds[0].requests["com.atproto.repo.listRecords"] - before == 5
+    assert (stored(alice), state(alice)) == (set(), (repos.LIVE, 1, None))
+    assert value("SELECT horizon_rkey FROM repos") == tid_to_int(keys[-8])
+    assert "history cut" in caplog.text
+
+
+@pytest.mark.usefixtures("short_pages")
+def test_junk_among_follows_without_end_is_cut_like_these(net, sources, monkeypatch):
+    monkeypatch.setattr(pages, "MAX_LISTED", 6)
+    viewer = net.create_account("viewer")
+    viewer.follow(net.create_account("friend"))
+    write_junk(net, viewer, FOLLOW, 20)
+    viewer.post("one")
+    track(viewer, repos.ITEMS | repos.FOLLOWS)
+    before = net.pds[0].requests["com.atproto.repo.listRecords"]
+    fetch(viewer, sources)
+    # Three of follows; then two of posts, one of reposts.
+    assert net.pds[0].requests["com.atproto.repo.listRecords"] - before == 6
+    assert (stored(viewer), state(viewer)) == (truth(viewer), (repos.LIVE, 1, None))
+    assert is_told_cut(viewer)
+
+
+@pytest.mark.usefixtures("short_pages")
+def test_what_is_long_and_has_an_end_is_listed_to_it(net, alice, sources, monkeypatch):
+    monkeypatch.setattr(pages, "MAX_LISTED", 6)
+    post = alice.post("the oldest", rkey=int_to_tid(net.clock() - 1_000_000 << 10))
+    write_junk(net, alice, POST, 5)
+    fetch(alice, sources)
+    assert stored(alice) == {(POST, post.rkey)}
+    assert value("SELECT horizon_rkey FROM repos") == 0
 
 
 def kept_follows():
