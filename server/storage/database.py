@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 from peewee import Database, DatabaseProxy, PeeweeException
 from playhouse.pool import PooledPostgresqlDatabase
 
+from server.storage.allowance import left_s, require_time
 from server.storage.ownership import open_own
 from server.storage.reader import reader
 from server.storage.shared_readers import SharedReaders, SqliteWithReaders
@@ -78,6 +79,7 @@ def write_transaction() -> Iterator[None]:
         # No savepoint: what fails here fails the whole.
         yield
         return
+    require_time()
     began = time.perf_counter()
     turn, modes = (_sqlite_turn(), ("IMMEDIATE",)) if is_sqlite() else (nullcontext(), ())
     with turn, database.atomic(*modes):
@@ -178,6 +180,12 @@ def add_seconds(seconds: float) -> None:
     _spent.seconds += seconds
 
 
+def require_time_to_begin() -> None:
+    """Raise OutOfTimeError if this thread may begin no statement any more, but to end a write."""
+    if left_s() < 0 and not database.in_transaction():
+        require_time()
+
+
 def rows(sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """All rows of a query, or of a statement with RETURNING."""
     began = time.perf_counter()
@@ -185,6 +193,7 @@ def rows(sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     try:
         if replica is not None:
             return replica.rows(_translate(sql), parameters)
+        require_time_to_begin()
         return list(database.execute_sql(_translate(sql), parameters).fetchall())
     finally:
         _spent.seconds += time.perf_counter() - began
@@ -198,6 +207,7 @@ def value(sql: str, parameters: Sequence[object] = ()) -> Any:
 
 def execute(sql: str, parameters: Sequence[object] = ()) -> int:
     """Run a statement that writes; the number of rows it touched."""
+    require_time_to_begin()
     began = time.perf_counter()
     try:
         with _sqlite_turn() if is_sqlite() else nullcontext():

@@ -17,7 +17,14 @@ from typing import Any
 
 from psycopg2.extensions import connection
 
-from server.storage.database import add_seconds, database, is_sqlite, shared_readers
+from server.storage.allowance import require_time
+from server.storage.database import (
+    add_seconds,
+    database,
+    is_sqlite,
+    require_time_to_begin,
+    shared_readers,
+)
 from server.storage.reader import reader
 
 # What PostgreSQL is told of our statements when a connection begins: one plan for all viewers, and
@@ -105,8 +112,10 @@ def prepared_rows(sql: str, values: Mapping[str, int | str | list[Any]]) -> list
             return replica.rows(execute, ordered)
         planned = database.connection().prepared
         if name not in planned:
+            require_time_to_begin()
             database.execute_sql(prepare)
             planned.add(name)
+        require_time_to_begin()
         return list(database.execute_sql(execute, ordered).fetchall())
     finally:
         add_seconds(time.perf_counter() - began)
@@ -149,6 +158,7 @@ def _rows_of_sqlite(sql: str, given: Mapping[str, int | str | list[Any]]) -> lis
     if database.in_transaction():
         # Only this thread's own connection sees what it has written.
         return list(database.execute_sql(sql, values).fetchall())
+    require_time()
     return shared_readers().rows(sql, values)
 
 

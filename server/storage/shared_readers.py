@@ -7,7 +7,8 @@ pages of its own to fill (docs/decisions.md has what that costs).
 Promises. A statement sees one moment, and all that was committed before it began; it writes
 nothing. AT_ONCE statements run at once, in each process; the others wait, TURN_SECONDS at most, and
 a statement that runs for STATEMENT_SECONDS is ended: both raise DatabaseError, as a database does
-that is gone. A connection that failed is closed.
+that is gone. Neither outlasts what a request may take in all (allowance.py). A connection that
+failed is closed.
 """
 
 import sqlite3
@@ -17,6 +18,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from peewee import OperationalError, SqliteDatabase
+
+from server.storage.allowance import left_s
 
 # Two, so that one viewer's long statement does not keep everybody waiting.
 AT_ONCE = 2
@@ -41,10 +44,11 @@ class SharedReaders:
 
     def rows(self, sql: str, values: Mapping[str, int | str]) -> list[tuple[Any, ...]]:
         """All rows of a query with `:name` parameters. Raises DatabaseError."""
+        turn_s = max(0.0, min(TURN_SECONDS, left_s()))
         try:
-            reader = self._turns.get(timeout=TURN_SECONDS)
+            reader = self._turns.get(timeout=turn_s)
         except Empty:
-            message = f"{AT_ONCE} statements have run for {TURN_SECONDS:.0f} s"
+            message = f"{AT_ONCE} statements have run for {turn_s:.1f} s"
             raise OperationalError(message) from None
         left = None
         try:
@@ -94,7 +98,7 @@ class _Reader:
 
     def rows(self, sql: str, values: Mapping[str, int | str]) -> list[tuple[Any, ...]]:
         """All rows; whoever gets an error instead has no connection any more."""
-        self._until_s = time.monotonic() + STATEMENT_SECONDS
+        self._until_s = time.monotonic() + min(STATEMENT_SECONDS, left_s())
         try:
             return list(self._database.execute_sql(sql, values).fetchall())
         except sqlite3.Error as error:

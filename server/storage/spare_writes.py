@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from server.storage.allowance import OutOfTimeError
 from server.storage.database import DatabaseError
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ class SpareWrites:
             return None
         try:
             return write()
+        except OutOfTimeError:
+            # That is whoever asks, and no sign that nothing can be written.
+            return None
         except DatabaseError as error:
             self._rests_until = time.monotonic() + REST_SECONDS
             if time.monotonic() >= self._silent_until:

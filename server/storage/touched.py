@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 
 from peewee import OperationalError
 
+from server.storage.allowance import require_time
 from server.storage.database import (
     DatabaseError,
     execute,
@@ -177,6 +178,8 @@ class Listener:
         state = self._state_now()
         if state is not None and state == self._state:
             return
+        # Not later: a look that fails has everything forgotten.
+        require_time()
         enough = self._begun + 1
         if not self._turn.acquire(timeout=TURN_SECONDS):
             raise OperationalError(f"a look at what was touched takes over {TURN_SECONDS:.0f} s")

@@ -15,6 +15,7 @@ from server.identity.cache import IdentityCache
 from server.identity.service_auth import ServiceToken
 from server.identity.strict_json import parse_json
 from server.storage import follow_backs, read_positions, viewers
+from server.storage.allowance import allow, end_allowance
 from server.storage.recent_items import RecentItems
 from server.storage.recent_page import recent_page, suits
 from server.storage.replicas import Replicas
@@ -36,6 +37,9 @@ SEND_INTERACTIONS = "app.bsky.feed.sendInteractions"
 # What an app sends in one go is a handful; the body is read whole.
 MAX_INTERACTIONS = 500
 
+# The AppView gives up after 5 s: what it asks for is not looked for any longer.
+PAGE_SECONDS = 5.0
+
 xrpc = Blueprint("xrpc", __name__, url_prefix="/xrpc")
 
 
@@ -55,6 +59,16 @@ class Service:
     replicas: Replicas
     recent: RecentItems | None
     spare_writes: SpareWrites
+
+
+@xrpc.before_request
+def _begin() -> None:
+    allow(PAGE_SECONDS)
+
+
+@xrpc.teardown_request
+def _end(_error: BaseException | None) -> None:
+    end_allowance()
 
 
 def service() -> Service:
