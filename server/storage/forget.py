@@ -18,6 +18,7 @@ from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute, lock_table, rows, value, write_transaction
 from server.storage.newest import renew_newest
 from server.storage.opening import patiently
+from server.storage.records import IS_POST
 from server.storage.touched import touch
 
 
@@ -69,8 +70,8 @@ def _drop_everything(number: int) -> int:
     # On which of them others hang, is looked at later, when no more of those can come unnoticed.
     outside_posts.remember(
         rows(
-            "SELECT author_id, rkey, subject_id, id FROM feed_items"
-            " WHERE author_id = ? AND collection = 0 AND subject_id IS NOT NULL",
+            "SELECT i.author_id, i.rkey, i.subject_id, i.id FROM feed_items i"
+            f" WHERE i.author_id = ? AND {IS_POST.format(i='i')} AND i.subject_id IS NOT NULL",
             (number,),
         )
     )

@@ -14,6 +14,7 @@ from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.database import execute, rows, step_at_the_end, write_transaction
 from server.storage.many_rows import delete_rows, insert_rows, rows_in, update_rows
+from server.storage.records import IS_POST
 from server.storage.touched import touch
 
 # So long a look-up that failed is put off at most.
@@ -102,7 +103,10 @@ def keep_what_hangs(author_id: int) -> None:
     known = rows("SELECT rkey, newest_key FROM outside_posts WHERE author_id = ?", (author_id,))
     if not known:
         return
-    hanging = "SELECT {0}_rkey AS rkey, id FROM feed_items WHERE {0}_id = ? AND collection = 0"
+    hanging = (
+        "SELECT i.{0}_rkey AS rkey, i.id FROM feed_items i"
+        f" WHERE i.{{0}}_id = ? AND {IS_POST.format(i='i')}"
+    )
     newest = dict(
         rows(
             f"SELECT rkey, max(id) FROM ({hanging.format('subject')}"
