@@ -9,7 +9,6 @@ itself counts once each connection, MAX_INFOS words of it.
 """
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,6 +18,7 @@ from server.ingest.connection import Line
 from server.ingest.counters import SourceCounters
 from server.ingest.did_filter import DidFilter
 from server.ingest.frames import Span, copies
+from server.ingest.hurry import Hurry
 from server.ingest.place import Place
 from server.ingest.source import Source
 from server.ingest.start import Start
@@ -47,12 +47,6 @@ STANDING_SECONDS = 0.5
 
 # How far events may be behind the clock and still be of now.
 LIVE_MS = 10_000
-
-# How long a busy thread keeps the interpreter from others that want it: as Python has it, and while
-# we are behind. The reader wants it back after each read, so four busy threads would hold it up to
-# hundreds of frames a second. (Those that fetch, and are many, go better with fewer changes.)
-SWITCH_SECONDS, HURRIED_SWITCH_SECONDS = 0.005, 0.0005
-HURRY_SECONDS = 1.0
 
 Told = Commit | Sync | Account | Identity | Skipped
 
@@ -94,9 +88,7 @@ class Reading:
         self.missing: tuple[str, int] | None = None
         self.stands_at_s = 0.0
         self.last_messages = 0
-        # How many messages there were when that was last looked at, and until when to hurry.
-        self.hurried_at, self.hurried_until_s = 0, 0.0
-        self.is_hurried = False
+        self.hurry = Hurry()
         self.last_change = time.monotonic()
 
     def opened(self, line: Line) -> None:
@@ -220,16 +212,10 @@ class Reading:
         return bool(self.place.times) and self.place.event_ms(now_ms) > now_ms - LIVE_MS
 
     def _hurry(self) -> None:
-        """While what comes is of the past, take the interpreter back from busy threads sooner."""
         now_s = time.monotonic()
-        if self.counters.messages != self.hurried_at and self.place.times:
-            self.hurried_at = self.counters.messages
-            self.hurried_until_s = 0.0 if self._is_live() else now_s + HURRY_SECONDS
-        must_hurry = now_s < self.hurried_until_s
-        # Who was not in a hurry leaves it as it is: another source that is read beside may be.
-        if must_hurry or self.is_hurried:
-            sys.setswitchinterval(HURRIED_SWITCH_SECONDS if must_hurry else SWITCH_SECONDS)
-        self.is_hurried = must_hurry
+        if self.place.times:
+            self.hurry.hear(self.counters.messages, now_s, is_live=self._is_live())
+        self.hurry.go(now_s)
 
     def _listen(self, quiet_s: float) -> None:
         now = time.monotonic()
@@ -240,8 +226,7 @@ class Reading:
 
     def ended(self) -> None:
         """The connection is over: what it brought is as good as ever."""
-        if self.is_hurried:
-            sys.setswitchinterval(SWITCH_SECONDS)
+        self.hurry.end()
         self._count_skipped()
         self.place.is_told = False
         self.counters.connected_us = None

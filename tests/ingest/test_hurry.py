@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from server.ingest import hurry
 from server.ingest import reading as reading_module
-from server.ingest.reading import HURRIED_SWITCH_SECONDS, SWITCH_SECONDS, Reading
+from server.ingest.hurry import HURRIED_SWITCH_SECONDS, SWITCH_SECONDS
+from server.ingest.reading import Reading
 from simnet import Network
 from tests.ingest.asking import wait_for_all
 from tests.ingest.conftest import wait_until
@@ -35,7 +37,7 @@ def test_what_comes_of_the_past_hurries_until_it_ends(
     net, alice, at_rest, reading, monkeypatch, usual
 ):
     monkeypatch.setattr(reading_module, "LIVE_MS", -(10**9))
-    monkeypatch.setattr(reading_module, "HURRY_SECONDS", 0.3)
+    monkeypatch.setattr(hurry, "HURRY_SECONDS", 0.3)
     with reading(net.relay.url):
         alice.post("of the past")
         wait_until(is_hurried)
