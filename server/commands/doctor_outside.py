@@ -7,7 +7,7 @@ the publisher's PDS, and about our own name to DNS. Nothing is written.
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from feeds import FEEDS
@@ -255,10 +255,16 @@ class _FirstMessage:
     def opened(self, line: Line) -> None:
         """Nothing to do."""
 
-    def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
+    def arrived(self) -> None:
+        """Pings may be all it says."""
+
+    def messages(
+        self, memory: memoryview, spans: Sequence[Span], *, is_text: bool
+    ) -> Iterable[None]:
         """It speaks."""
         del memory, is_text
         self.bytes += sum(stop - start for start, stop in spans)
+        return ()
 
     def tick(self) -> bool:
         """Go on while nothing came."""

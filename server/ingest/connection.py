@@ -2,15 +2,16 @@
 
 Promises. `connect` brings a connection that stands, in good time (dialling.py, HANDSHAKE_SECONDS
 for TLS and as many for HTTP), after MAX_REDIRECTS redirections at most, or raises. From then on a
-handler is told what comes, in the thread of the event loop, and while it works nothing is read.
+handler is told what comes, in the thread of the event loop, by turns with whatever else that does
+(turns.py), and until it has taken in what was read nothing more is read.
 What it raises, and what breaks the protocol, is remembered as `error` and ends the connection;
-pings are answered, of those that came at once the last. A server that does not read what we say,
-pongs among it, is left.
+pings are answered, of those of one turn the last. A server that does not read what we say, pongs
+among it, is left.
 """
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -19,6 +20,7 @@ from server.ingest import handshake
 from server.ingest.dialling import dial
 from server.ingest.frames import CLOSE, PING, PONG, TEXT, Inbox, Span, frame, goodbye
 from server.ingest.handshake import HandshakeRefused
+from server.ingest.turns import Turns
 
 HANDSHAKE_SECONDS = 15.0
 MAX_REDIRECTS = 2
@@ -72,8 +74,13 @@ class Listener(Protocol):
     def opened(self, line: Line) -> None:
         """The connection stands; messages sent from now on will arrive."""
 
-    def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
-        """Whole messages, in order, where they lie (frames.py): keep copies only."""
+    def arrived(self) -> None:
+        """The socket was read: what `messages` tells until the next time was sent before now."""
+
+    def messages(
+        self, memory: memoryview, spans: Sequence[Span], *, is_text: bool
+    ) -> Iterable[None]:
+        """Whole messages, in order, where they lie: keep copies only. See frames.Receiver."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -84,6 +91,7 @@ class Connection(asyncio.BufferedProtocol):
 
     transport: asyncio.Transport
     line: Line
+    turns: Turns
 
     def __init__(self, handler: Listener, request: bytes, key: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -110,7 +118,13 @@ class Connection(asyncio.BufferedProtocol):
         """Called by asyncio; over TLS when that stands."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  for the type
         self.transport, self.line = transport, Line(transport)
+        self.turns = Turns(transport, self._pong, self._end)
         transport.write(self._request)
+
+    def leave(self) -> None:
+        """End it here and now; the handler is told nothing more."""
+        self.turns.drop()
+        self.transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Called by asyncio before it reads."""
@@ -123,16 +137,21 @@ class Connection(asyncio.BufferedProtocol):
         if self.error is not None or self.goodbye is not None:
             return
         self._has_sign = True
+        self._inbox.add(nbytes)
         try:
-            self._inbox.add(nbytes)
-            if self.is_open or self._opens():
-                self._inbox.take_apart()
-                self._pong()
+            if not self.is_open and not self._opens():
+                return
+            self._handler.arrived()
         except BaseException as error:  # noqa: BLE001  it is raised again by websocket.py
             self._end(error)
+        else:
+            self.turns.take_in(self._inbox.take_apart())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio in the end, whoever ended it."""
+        self.turns.when_done(lambda: self._lost(exc))
+
+    def _lost(self, exc: Exception | None) -> None:
         if self.is_open:
             self.goodbye = self.goodbye or (CUT if exc is None else f"{CUT}: {named(exc)}")
             self._end(None)
@@ -145,11 +164,14 @@ class Connection(asyncio.BufferedProtocol):
         refused = self._refused
         return None if refused is None else refused.with_body(self._inbox.rest())
 
-    def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
+    def messages(
+        self, memory: memoryview, spans: Sequence[Span], *, is_text: bool
+    ) -> Iterable[None]:
         """See frames.Receiver."""
-        if self.goodbye is None:
-            self.heard += len(spans)
-            self._handler.messages(memory, spans, is_text=is_text)
+        if self.goodbye is not None:
+            return ()
+        self.heard += len(spans)
+        return self._handler.messages(memory, spans, is_text=is_text)
 
     def control(self, kind: int, payload: bytes) -> None:
         """See frames.Receiver."""
@@ -172,7 +194,7 @@ class Connection(asyncio.BufferedProtocol):
         To answer each of half a million in a megabyte would take seconds.
         """
         ping, self._ping = self._ping, None
-        if ping is not None and self.goodbye is None:
+        if ping is not None and not self.transport.is_closing():
             self.line.send(PONG, ping)
 
     def _opens(self) -> bool:
@@ -220,7 +242,7 @@ async def connect(url: str, user_agent: str, handler: Listener) -> Connection:
         error = connection.error
         if connection.is_open or error is None:
             return connection
-        connection.transport.abort()
+        connection.leave()
         follow = None if redirects == MAX_REDIRECTS else _redirect(parts, error)
         if follow is None:
             raise error
@@ -248,11 +270,11 @@ async def _connect(url: SplitResult, user_agent: str, handler: Listener) -> Conn
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             await connection.answered
     except TimeoutError as slow:
-        connection.transport.abort()
+        connection.leave()
         # What was said counts, even if it has no end.
         raise connection.refusal() or slow from None
     except BaseException:
-        connection.transport.abort()
+        connection.leave()
         raise
     return connection
 

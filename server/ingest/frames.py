@@ -2,16 +2,17 @@
 
 Promises. Messages are handed over whole and in order, many at a time: a memory, and where in it
 each one is. Nothing is copied but fragments, and what is left of a read when the next one begins.
+What was read is taken apart step by step: between two steps anything else may happen (turns.py).
 Pings, pongs and closes come in their order among them. What breaks the protocol (a frame that is
 masked, of an unknown kind, with bits that nobody agreed on, a control frame too long or in pieces,
 a message begun within another one) or is too long raises StreamBroken; what came before it has been
 handed over.
 
 Bounds: BUFFER_BYTES, and while a longer frame comes in, its length, at most MAX_MESSAGE_BYTES. The
-fragments of one message have the same bound together.
+fragments of one message have the same bound together. A step is RUN_MESSAGES, or one control frame.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from server.core.errors import StreamBroken
@@ -21,14 +22,17 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 # What is read at once at most. With a quarter of it, turns of the event loop are a tenth of all
 # that a stranger's message costs.
 BUFFER_BYTES = 1024 * 1024
+# What is handed over at once at most. A megabyte of a busy network is less; one of the shortest
+# frames there are is half a million.
+RUN_MESSAGES = 4096
 # Before it is sure that a head is here as a whole, it is looked at as if it were.
 _SLACK_BYTES = 16
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 _CONTINUATION, _FINAL, _RESERVED, _KIND = 0, 0x80, 0x70, 0x0F
 _WHOLE_TEXT, _WHOLE_BINARY = _FINAL | TEXT, _FINAL | BINARY
-# No first byte of a frame.
-_NONE = -1
+# How long a head is, if the second byte does not say the length itself.
+_HEAD_BYTES = {126: 4, 127: 10}
 _MAX_CONTROL_BYTES = 125
 
 # RFC 6455, section 7.4.1, and the registry that it founded.
@@ -52,8 +56,13 @@ Span = tuple[int, int]
 class Receiver(Protocol):
     """Who is told what came. Each method may raise, which ends the reading."""
 
-    def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
-        """Whole messages, in order. The memory is used again: keep copies only."""
+    def messages(
+        self, memory: memoryview, spans: Sequence[Span], *, is_text: bool
+    ) -> Iterable[None]:
+        """Whole messages, in order. The memory is used again: keep copies only.
+
+        They are taken in when what it gives is gone through, a step each time it yields.
+        """
 
     def control(self, kind: int, payload: bytes) -> None:
         """A PING, a PONG or a CLOSE."""
@@ -107,15 +116,58 @@ class Inbox:
         """All that is here and nothing was made of yet; it stays."""
         return bytes(self._memory[self._start : self._end])
 
-    def take_apart(self) -> None:
-        """Hand over what is here as a whole. Raises StreamBroken, and what the receiver raises."""
-        buffer, position, end = self._buffer, self._start, self._end
-        spans: list[Span] = []
-        # Whole messages of this kind are what nearly everything is. Within a message that comes in
-        # pieces there can be none.
-        usual = _NONE if self._open_kind else _WHOLE_BINARY
+    def take_apart(self) -> Iterator[None]:
+        """Hand over what is here as a whole. Raises StreamBroken, and what the receiver raises.
+
+        After each step others may have their turn, as long as nothing is put into the room.
+        """
         self._length = 0
-        while position + 2 <= end:
+        while (span := self._first_span()) is not None:
+            first = self._buffer[self._start]
+            # Within a message that comes in pieces there can be no whole one.
+            if first in (_WHOLE_BINARY, _WHOLE_TEXT) and not self._open_kind:
+                spans = self._run(first, span)
+                is_text = first == _WHOLE_TEXT
+                yield from self._receiver.messages(self._memory, spans, is_text=is_text)
+            else:
+                self._start = span[1]
+                yield from self._other(first, bytes(self._memory[slice(*span)]))
+            yield
+
+    def _make_room_of(self, size: int) -> None:
+        self._buffer = bytearray(size + _SLACK_BYTES)
+        self._memory = memoryview(self._buffer)
+
+    def _first_span(self) -> Span | None:
+        """Where the payload of the frame at the start is, if that is here as a whole."""
+        position, end = self._start, self._end
+        if position + 2 > end:
+            return None
+        size = self._buffer[position + 1]
+        if size > 127:
+            raise StreamBroken("a masked frame, which no server sends")
+        start = position + _HEAD_BYTES.get(size, 2)
+        if start > end:
+            return None
+        length = size if size < 126 else int.from_bytes(self._memory[position + 2 : start])
+        if length > MAX_MESSAGE_BYTES:
+            raise _too_long()
+        stop = start + length
+        if stop > end:
+            self._length = stop - position
+            return None
+        return start, stop
+
+    def _run(self, usual: int, span: Span) -> list[Span]:
+        """The first message and those of the same kind that follow it, RUN_MESSAGES at most.
+
+        Nearly everything goes this way: what each of them costs is what reading costs.
+        """
+        buffer, position, end = self._buffer, span[1], self._end
+        spans = [span]
+        for _ in range(RUN_MESSAGES - 1):
+            if position + 2 > end or buffer[position] != usual:
+                break
             size = buffer[position + 1]
             if size == 126:
                 start = position + 4
@@ -124,49 +176,16 @@ class Inbox:
                 start = position + 2
                 stop = start + size
             else:
-                # It may raise: what came before it goes first.
-                self._hand_over(spans, usual)
-                spans = []
-                start, stop = self._long(position, size, end)
-            if stop > end:
-                # Where its head is not here either, this is wrong, and not too little.
-                self._length = stop - position if start <= end else 0
                 break
-            first = buffer[position]
+            # Where its head is not here either, this is wrong, and not too little.
+            if stop > end:
+                break
+            spans.append((start, stop))
             position = stop
-            if first == usual:
-                spans.append((start, stop))
-                continue
-            self._hand_over(spans, usual)
-            spans = []
-            if not self._open_kind and first in (_WHOLE_TEXT, _WHOLE_BINARY):
-                usual = first
-                spans.append((start, stop))
-            else:
-                self._other(first, bytes(self._memory[start:stop]))
-                usual = _NONE if self._open_kind else _WHOLE_BINARY
         self._start = position
-        self._hand_over(spans, usual)
+        return spans
 
-    def _make_room_of(self, size: int) -> None:
-        self._buffer = bytearray(size + _SLACK_BYTES)
-        self._memory = memoryview(self._buffer)
-
-    def _hand_over(self, spans: list[Span], usual: int) -> None:
-        if spans:
-            self._receiver.messages(self._memory, spans, is_text=usual == _WHOLE_TEXT)
-
-    def _long(self, position: int, size: int, end: int) -> Span:
-        """Of a frame of more than 65,535 bytes, or one with a mask."""
-        if size > 127:
-            raise StreamBroken("a masked frame, which no server sends")
-        start = position + 10
-        length = int.from_bytes(self._memory[position + 2 : start])
-        if start <= end and length > MAX_MESSAGE_BYTES:
-            raise _too_long()
-        return start, start + length
-
-    def _other(self, first: int, payload: bytes) -> None:
+    def _other(self, first: int, payload: bytes) -> Iterable[None]:
         """What is not a whole message where one can be."""
         kind, is_final = first & _KIND, bool(first & _FINAL)
         if first & _RESERVED:
@@ -175,22 +194,23 @@ class Inbox:
             if not is_final or len(payload) > _MAX_CONTROL_BYTES:
                 raise StreamBroken("a control frame that is too long, or in pieces")
             self._receiver.control(kind, payload)
-        elif kind in (TEXT, BINARY, _CONTINUATION):
-            if (kind == _CONTINUATION) != bool(self._open_kind):
-                raise StreamBroken("the pieces of a message are not in order")
-            self._join(kind, payload, is_final=is_final)
-        else:
+            return ()
+        if kind not in (TEXT, BINARY, _CONTINUATION):
             raise StreamBroken(f"a frame of an unknown kind: {kind}")
+        if (kind == _CONTINUATION) != bool(self._open_kind):
+            raise StreamBroken("the pieces of a message are not in order")
+        return self._join(kind, payload, is_final=is_final)
 
-    def _join(self, kind: int, payload: bytes, *, is_final: bool) -> None:
+    def _join(self, kind: int, payload: bytes, *, is_final: bool) -> Iterable[None]:
         self._open_kind = kind or self._open_kind
         self._pieces += payload
         if len(self._pieces) > MAX_MESSAGE_BYTES:
             raise _too_long()
-        if is_final:
-            whole, is_text = self._pieces, self._open_kind == TEXT
-            self._pieces, self._open_kind = bytearray(), 0
-            self._receiver.messages(memoryview(whole), [(0, len(whole))], is_text=is_text)
+        if not is_final:
+            return ()
+        whole, is_text = self._pieces, self._open_kind == TEXT
+        self._pieces, self._open_kind = bytearray(), 0
+        return self._receiver.messages(memoryview(whole), [(0, len(whole))], is_text=is_text)
 
 
 def copies(memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> Iterator[bytes | str]:

@@ -1,16 +1,16 @@
 """One connection to a source: decodes what it says, and looks whether it goes on where we were.
 
 What cannot be read may have been about anybody, so it is a hole of everybody, written down before
-anything after it. One hole stands for all such messages of a handover: they were made before it was
-read, and whoever the hole resets is confirmed, and so fetched, only when it has been gone through.
-Bounds: a hole each handover, and MAX_UNREADABLE messages in a row; then the connection is broken,
+anything after it. One hole stands for all such messages of one read of the socket: they were sent
+before it was written down, and whoever it resets is confirmed, and so fetched, after that.
+Bounds: a hole each read, and MAX_UNREADABLE messages in a row; then the connection is broken,
 and the next one reads from now on (start.py), after one more hole. What a source has to say of
 itself counts once each connection, MAX_INFOS words of it.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from server.core.errors import BadFrame, StreamSilent, StreamUnreadable
 from server.core.events import Account, Commit, Identity, Info, Skipped, Sync
@@ -36,6 +36,10 @@ FIRST_EVENTS = 5
 
 # A source of which so many messages in a row cannot be read does not speak our language.
 MAX_UNREADABLE = 10
+
+# After how many messages that were decoded others may have their turn. One that is compressed may
+# take as long as ten thousand that are not.
+STEP_MESSAGES = 100
 
 # How many different #infos are looked at. Each is a line in the log, or a hole of everybody.
 MAX_INFOS = 20
@@ -77,7 +81,7 @@ class Reading:
         self.wants = writer.tracked.wants
         # Events about nobody of ours that are not in the metrics yet.
         self.skipped = 0
-        # Messages in a row that could not be read, and whether this handover has its hole.
+        # Messages in a row that could not be read, and whether this read has its hole.
         self.unreadable = 0
         self.is_doubted = False
         self.infos: set[str] = set()
@@ -132,17 +136,28 @@ class Reading:
         if self.counters.connected_us is None:
             self.counters.connected_us = _now_ms() * 1000
 
-    def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
-        """Events, in order; nearly all of them about nobody of ours."""
-        self.counters.messages += len(spans)
+    def arrived(self) -> None:
+        """What cannot be read of this is another hole."""
         self.is_doubted = False
+
+    def messages(
+        self, memory: memoryview, spans: Sequence[Span], *, is_text: bool
+    ) -> Iterator[None]:
+        """Events, in order; nearly all of them about nobody of ours."""
         sift = self.source.sift_text if is_text else self.source.sift_binary
         if sift is not None and self.first_events >= FIRST_EVENTS:
             count = len(spans)
             spans = sift(memory, spans, self.wants)
             self.skipped += count - len(spans)
-        for data in copies(memory, spans, is_text=is_text):
+            self.counters.messages += count - len(spans)
+        is_compressed = self.source.dictionary is not None and not is_text
+        step = 1 if is_compressed else STEP_MESSAGES
+        for number, data in enumerate(copies(memory, spans, is_text=is_text), 1):
+            # One by one: while they are taken in, the source is not silent.
+            self.counters.messages += 1
             self._message(data)
+            if number % step == 0:
+                yield
 
     def _message(self, data: bytes | str) -> None:
         try:

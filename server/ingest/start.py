@@ -19,7 +19,7 @@ What is saved may be of a time that is still to come, by our clock and by that o
 were ahead, as those of one machine are. Then nobody knows how much is saved, and there is a hole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median_low
 from time import monotonic
@@ -151,9 +151,15 @@ class _Probe:
         """How long it took to connect says nothing of what there is to be told."""
         self.until = monotonic() + PROBE_SECONDS
 
-    def messages(self, memory: memoryview, spans: Sequence[Span], *, is_text: bool) -> None:
+    def arrived(self) -> None:
+        """One read is like another."""
+
+    def messages(
+        self, memory: memoryview, spans: Sequence[Span], *, is_text: bool
+    ) -> Iterator[None]:
         for data in copies(memory, spans, is_text=is_text):
             self._message(data)
+            yield
 
     def _message(self, data: bytes | str) -> None:
         try:

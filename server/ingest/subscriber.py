@@ -13,7 +13,7 @@ their turn back when they have answered PREFERRED_PROBES times in a row. Frames 
 are counted, and open a gap. A database that fails raises out of `run`: nothing goes on without it.
 LeaseLost does the same. Who is being dialled delays neither a stop nor a change of turn.
 
-One thread, one event loop: connections, the keeping of the tracked set and the waiting take turns.
+One thread, one event loop: connections (turns.py), keeping the tracked set and waiting take turns.
 Bounds: one batch in memory (writer.py), and what merge.py remembers.
 """
 

@@ -1,9 +1,10 @@
 """One websocket connection, read as fast as it comes. Knows nothing of what the messages mean.
 
 Promises. Every message is handed over whole and in order, in the thread that called, many at a time
-(frames.py). Nothing is queued here: while the caller works, nothing is read, so a slow database
-slows the sender down through TCP and costs no memory. The caller is called at least every
-TICK_SECONDS, messages or not; a message of a quiet stream may wait as long.
+(frames.py). Nothing is queued here: until the caller has taken in what was read, nothing more is
+read, so a slow database slows the sender down through TCP and costs no memory. The caller is called
+about every TICK_SECONDS, messages or not: what takes longer to take in than a moment is taken in by
+turns with that (turns.py). A message of a quiet stream may wait for TICK_SECONDS.
 The end is always StreamBroken with a reason, whatever it was: no connection in good time
 (dialling.py, HANDSHAKE_SECONDS for TLS and as many for HTTP), a clean close, an error, a socket
 that is half open (pings unanswered), silence, a message too large, bytes that are no websocket's.
@@ -73,18 +74,17 @@ async def open_stream(
     try:
         await _attend(connection, handler)
     finally:
-        connection.transport.abort()
+        connection.leave()
 
 
 async def _attend(connection: Connection, handler: Handler) -> None:
-    transport = connection.transport
-    pulse = _Pulse(connection)
+    turns, pulse = connection.turns, _Pulse(connection)
     is_quiet = False
     while not connection.ended.done():
-        if is_quiet:
-            await _sip(transport)
+        if is_quiet and not turns.is_behind:
+            await _sip(connection.transport)
         await asyncio.wait({connection.ended}, timeout=TICK_SECONDS)
-        transport.resume_reading()
+        turns.listen()
         if connection.error is not None:
             raise connection.error
         if not handler.tick():
@@ -107,11 +107,13 @@ class _Pulse:
     def feel(self, now: float) -> int:
         """How many messages came since the last time. Raises StreamBroken when it is dead."""
         heard, self.connection.heard = self.connection.heard, 0
-        if heard:
+        # Of whom there is something left to take in we ask for nothing: it is we who do not listen.
+        is_behind = self.connection.turns.is_behind
+        if heard or is_behind:
             self.last_message = now
         elif now - self.last_message > SILENCE_SECONDS:
             raise StreamSilent(f"nothing was said for {SILENCE_SECONDS:.0f} s")
-        if self.connection.take_sign():
+        if self.connection.take_sign() or is_behind:
             self.last_sign, self.asked = now, None
         elif self.asked is None:
             if now - self.last_sign >= PING_IDLE_SECONDS:

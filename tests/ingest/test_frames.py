@@ -19,7 +19,9 @@ class Told:
         self.told = []
 
     def messages(self, memory, spans, *, is_text):
-        self.told += copies(memory, spans, is_text=is_text)
+        for message in copies(memory, spans, is_text=is_text):
+            self.told.append(message)
+            yield
 
     def control(self, kind, payload):
         self.told.append((kind, payload))
@@ -38,6 +40,12 @@ def from_server(kind, payload, *, final=True, reserved=0, masked=False):
     return head + (bytes(4) if masked else b"") + payload
 
 
+def take_apart(inbox):
+    """To the end."""
+    for _ in inbox.take_apart():
+        pass
+
+
 def feed(data, sizes=()):
     """What a receiver is told of bytes that come in pieces of these sizes, and then as they fit."""
     receiver = Told()
@@ -48,7 +56,7 @@ def feed(data, sizes=()):
         room[:count] = data[:count]
         data = data[count:]
         inbox.add(count)
-        inbox.take_apart()
+        take_apart(inbox)
     return receiver.told
 
 
@@ -111,7 +119,7 @@ def test_long_frames_are_taken_in_and_the_memory_is_given_back():
         count = min(len(room), len(wire), 50_000)
         room[:count], wire = wire[:count], wire[count:]
         inbox.add(count)
-        inbox.take_apart()
+        take_apart(inbox)
     assert receiver.told == [b"x" * 3_000_000]
     assert len(inbox.room()) == frames.BUFFER_BYTES
 
@@ -143,7 +151,7 @@ def test_what_breaks_the_protocol_ends_the_stream_after_what_came_before(bad, re
     inbox.room()[: len(data)] = data
     inbox.add(len(data))
     with pytest.raises(StreamBroken, match=reason):
-        inbox.take_apart()
+        take_apart(inbox)
     assert receiver.told == [b"good", b"good"]
 
 
@@ -165,7 +173,7 @@ def test_what_the_receiver_raises_comes_out():
     inbox.room()[: len(data)] = data
     inbox.add(len(data))
     with pytest.raises(StreamBroken, match="enough"):
-        inbox.take_apart()
+        take_apart(inbox)
 
 
 @fuzz(150)
@@ -185,3 +193,64 @@ def test_what_we_send_is_masked_and_can_be_read(kind, payload, mask):
     assert sent[2 + size : 6 + size] == mask
     body = sent[6 + size :]
     assert bytes(byte ^ mask[n % 4] for n, byte in enumerate(body)) == payload
+
+
+def rest_of(wire):
+    """A receiver, and the steps in which it is told of these bytes."""
+    receiver = Told()
+    inbox = Inbox(receiver)
+    inbox.room()[: len(wire)] = wire
+    inbox.add(len(wire))
+    return receiver, inbox.take_apart()
+
+
+@pytest.mark.parametrize(
+    ("wire", "count"),
+    [
+        ((from_server(BINARY, b"x") + from_server(PING, b"")) * 50, 100),
+        (from_server(PONG, b"x") * 100, 100),
+        ((from_server(BINARY, b"x") + from_server(TEXT, b"x")) * 50, 100),
+        (from_server(BINARY, bytes(66_000)) * 10, 10),
+        ((from_server(TEXT, b"x", final=False) + from_server(CONTINUATION, b"y")) * 50, 50),
+        (from_server(BINARY, b"x") * 100, 100),
+    ],
+    ids=["runs of one", "pongs", "by turns", "long", "pieces", "one run"],
+)
+def test_whatever_stands_between_them_messages_come_step_by_step(wire, count):
+    """So that others may have their turn after each, also where the receiver makes no steps."""
+    receiver, steps = rest_of(wire)
+    before = 0
+    for _ in steps:
+        assert len(receiver.told) <= before + 1
+        before = len(receiver.told)
+    assert before == count
+
+
+class Hasty(Told):
+    """Takes in what it is told in no steps of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def messages(self, memory, spans, *, is_text):
+        super().messages(memory, spans, is_text=is_text)
+        self.sizes.append(len(spans))
+        return ()
+
+
+def test_no_run_is_longer_than_the_longest(monkeypatch):
+    monkeypatch.setattr(frames, "RUN_MESSAGES", 10)
+    receiver, wire = Hasty(), from_server(BINARY, b"x") * 95
+    inbox = Inbox(receiver)
+    inbox.room()[: len(wire)] = wire
+    inbox.add(len(wire))
+    assert [sum(receiver.sizes) for _ in inbox.take_apart()] == [*range(10, 91, 10), 95]
+    assert receiver.sizes == [10] * 9 + [5]
+
+
+def test_pieces_of_nothing_are_gone_through_step_by_step():
+    wire = from_server(TEXT, b"", final=False) + from_server(CONTINUATION, b"", final=False) * 99
+    receiver, steps = rest_of(wire)
+    assert sum(1 for _ in steps) == 100
+    assert receiver.told == []

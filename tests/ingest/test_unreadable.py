@@ -41,12 +41,18 @@ class Told:
         self.reading.opened(None)
 
     def tell(self, *messages):
-        """All at once."""
+        """All at once, in one read."""
+        self.reading.arrived()
+        for _ in self.hand_over(*messages):
+            pass
+
+    def hand_over(self, *messages):
+        """The steps in which they are taken in."""
         data, spans = b"", []
         for message in messages:
             spans.append((len(data), len(data) + len(message)))
             data += message.encode()
-        self.reading.messages(memoryview(data), spans, is_text=True)
+        return self.reading.messages(memoryview(data), spans, is_text=True)
 
     @property
     def cursor(self):
@@ -64,6 +70,15 @@ def test_what_cannot_be_read_at_once_is_one_hole(told):
     told.tell(GOOD, BAD)
     # Between the two somebody may have been confirmed, and fetched.
     assert (len(reasons()), told.counters.bad_messages) == (2, 7)
+
+
+def test_what_came_in_one_read_is_one_hole_in_however_many_turns_it_is_taken_in(told):
+    """Whoever is fetched for the hole is fetched later than all of it was sent."""
+    told.reading.arrived()
+    for _ in range(3):
+        for _ in told.hand_over(BAD, GOOD):
+            pass
+    assert (len(reasons()), told.counters.bad_messages) == (1, 3)
 
 
 def test_a_source_of_which_nothing_can_be_read_is_left(told):

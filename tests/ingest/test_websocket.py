@@ -31,9 +31,13 @@ class Reader:
     def opened(self, line):
         self.opened_at = time.monotonic()
 
+    def arrived(self):
+        pass
+
     def messages(self, memory, spans, *, is_text):
         for data in copies(memory, spans, is_text=is_text):
             self.message(data)
+            yield
 
     def message(self, data):
         self.told.append(data)

@@ -5,10 +5,10 @@ import ssl
 
 import pytest
 
-from server.ingest import connection, websocket
+from server.ingest import connection, turns, websocket
 from server.ingest.websocket import read_stream
 from tests.identity.certificates import make_certificate
-from tests.ingest.test_websocket import Reader, serving, wait_closed
+from tests.ingest.test_websocket import Reader, broken, serving, wait_closed
 
 
 @pytest.fixture
@@ -36,6 +36,23 @@ def test_over_tls_messages_of_all_sizes_come_whole(tls):
     reader = Reader(enough=len(sent))
     with serving(talk, ssl=tls) as url:
         read_stream(safely(url), "Gapless/test", reader)
+    assert reader.told == sent
+
+
+def test_over_tls_many_turns_change_nothing(tls, monkeypatch):
+    """TLS keeps bytes of its own, and hands them over when it is asked to go on reading."""
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(websocket, "TICK_SECONDS", 0.001)
+    sent = [b"%05d" % number + bytes(1000) for number in range(4000)]
+
+    def talk(connection):
+        for message in sent:
+            connection.send(message)
+        connection.close(1001, "bye")
+
+    reader = Reader()
+    with serving(talk, ssl=tls) as url:
+        assert broken(safely(url), reader) == "closed by the server: 1001 GOING_AWAY bye"
     assert reader.told == sent
 
 
