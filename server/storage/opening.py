@@ -135,5 +135,8 @@ def patient_transaction() -> Iterator[None]:
     have to wait for their locks: that one's failure would end the lead, and all would be to be done
     anew. Others' transactions are bounded, and so is the waiting.
     """
-    with patiently(0), write_transaction():
+    with write_transaction():
+        if not is_sqlite():
+            # Until the transaction ends, however it does.
+            execute("SET LOCAL statement_timeout = 0")
         yield
