@@ -72,10 +72,12 @@ def key_of_row(row: Sequence[Any]) -> Key:
 
 def post_sql(columns: str, account: str, rkey: str, and_so: str = "") -> tuple[str, str]:
     """Two SELECTs of `columns` of a post {p}; its row is found by one of them, if there is one."""
-    ms = f"({rkey} >> 10) / 1000"
+    # Keys can name times beyond any at which an item stands: no sum may pass the greatest number.
+    latest = (_MOST_ID >> KEY_TIE_BITS) - NEAR_MS
+    ms = f"CASE WHEN {rkey} < {latest * 1000 << 10} THEN ({rkey} >> 10) / 1000 ELSE {latest} END"
     near = (
-        f"p.author_id = {account} AND p.id >= ({ms} - {NEAR_MS}) << {KEY_TIE_BITS}"
-        f" AND p.id < ({ms} + {NEAR_MS + 1}) << {KEY_TIE_BITS}"
+        f"p.author_id = {account} AND p.id >= (({ms}) - {NEAR_MS}) << {KEY_TIE_BITS}"
+        f" AND p.id <= (({ms}) + {NEAR_MS} << {KEY_TIE_BITS} | {2**KEY_TIE_BITS - 1})"
     )
     wanted = f"{{p}}.rkey = {rkey}{and_so}"
     apart = f"p.author_id = {account} AND {KIND.format(i='p.')} = 0 AND {IS_APART.format(i='p.')}"
@@ -153,9 +155,11 @@ def least_rkeys(author_ids: Iterable[int]) -> list[tuple[int, int, int]]:
         theirs = (
             f"FROM feed_items i WHERE i.author_id = r.author_id AND {KIND.format(i='i.')} = {kind}"
         )
-        first = f"(SELECT i.id {theirs} AND NOT {apart} ORDER BY i.id LIMIT 1)"
         # A lesser key's row cannot stand further on.
-        near = f"NOT {apart} AND i.id < {first} + {2 * NEAR_MS + 1 << KEY_TIE_BITS}"
+        span = 2 * NEAR_MS + 1 << KEY_TIE_BITS
+        last = f"CASE WHEN i.id < {_MOST_ID - span} THEN i.id + {span} ELSE {_MOST_ID} END"
+        last = f"(SELECT {last} {theirs} AND NOT {apart} ORDER BY i.id LIMIT 1)"
+        near = f"NOT {apart} AND i.id <= {last}"
         least += [
             f"(SELECT min(i.rkey) {theirs} AND {near})",
             f"(SELECT min(i.rkey) {theirs} AND {apart} AND i.rkey >= 0)",

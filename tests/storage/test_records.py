@@ -89,7 +89,7 @@ def posts_by_sql(keys):
     for author, rkey in keys:
         both = [
             row
-            for sql in records.post_sql("{p}.id", str(author), f"({rkey})")
+            for sql in records.post_sql("{p}.id", str(author), f"CAST({rkey} AS BIGINT)")
             for row in current().execute_sql(sql).fetchall()
         ]
         if both:
