@@ -35,7 +35,8 @@ CLOCK_SKEW_MS = 1_000
 
 # A sort key is milliseconds << 21 | 18 bits of the CID << 3 | 3 bits to tell equals apart.
 KEY_TIE_BITS = 21
-_MAX_MS = 2**42 - 1
+# The millisecond above the last date is room for its equals.
+_MAX_MS = 2**42 - 2
 
 # Embeds that are pictures or video. (A GIF is an external link by its kind, and no picture here.)
 _MEDIA_EMBEDS = ("app.bsky.embed.images", "app.bsky.embed.gallery", "app.bsky.embed.video")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from server.core.projection import SaveItem
+from server.core.projection import SaveItem, project_record, sort_key
 from server.core.syntax import POST, int_to_tid
 from server.storage import items, records
 from server.storage.database import rows, write_transaction
 from server.storage.records import NEAR_MS
-from tests.builders import number_of, track
+from tests.builders import Stream, make_live, number_of, track
 
 # The last millisecond that a place can have.
 LAST_MS = 2**42 - 1
@@ -28,3 +28,14 @@ def test_at_the_ends_of_time_records_are_found_as_well(db, tid_ms, off):
     assert records.in_ranges([(author, 0, rkey, rkey)]) == {(author, rkey, 0)}
     assert [key for key, _ in records.from_key_on(author, 0, rkey)] == [rkey]
     assert records.least_rkeys([author]) == [(author, 0, rkey)]
+
+
+def test_equals_at_the_last_date_of_all_do_not_stop_the_stream(db, lease):
+    track("ann")
+    make_live("ann", epoch=lease.epoch)
+    record = {"text": "", "createdAt": "9999-12-31T23:59:59Z"}
+    keys = (int_to_tid(n) for n in range(9))
+    last = [project_record(POST, key, 2**18 - 1, record, 2**50) for key in keys]
+    Stream(lease.epoch).say("ann", *last)
+    first = sort_key(last[0].sort_ms, 2**18 - 1)
+    assert rows("SELECT id FROM feed_items ORDER BY id") == [(first + n,) for n in range(9)]
