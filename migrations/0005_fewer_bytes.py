@@ -41,8 +41,9 @@ STATEMENTS = [
         WHERE (rkey < 0 OR abs((id >> 21) - (rkey >> 10) / 1000) > 30000
             OR coalesce(flags, 0) & 8 <> 0)""",
 ]
-# Readers go on, until the old table is dropped.
-LOCK = "LOCK TABLE feed_items IN SHARE MODE"
+# Readers go on, until the old table is dropped. Writers are stopped before they have read an item:
+# who reads and then waits to write would bar the drop, and wait for it.
+LOCKS = ["LOCK TABLE repos IN EXCLUSIVE MODE", "LOCK TABLE feed_items IN SHARE MODE"]
 # As the first step would have named it.
 RENAME = "ALTER INDEX feed_items_new_pkey RENAME TO feed_items_pkey"
 
@@ -53,6 +54,6 @@ def up(_migrator, db):
         statements = STATEMENTS
     else:
         words = {"bigint_key": "BIGINT", "author_order": "author_id, id"}
-        statements = [LOCK, *STATEMENTS, RENAME]
+        statements = [*LOCKS, *STATEMENTS, RENAME]
     for statement in statements:
         db.execute_sql(statement.format(**words))

@@ -27,7 +27,7 @@ from server.storage.database import (
 )
 from server.storage.many_rows import insert_rows
 from server.storage.migrate import DIRECTORY, check_schema, migrate
-from server.storage.opening import open_database
+from server.storage.opening import open_database, patient_transaction
 from server.storage.repos import load_repos
 from tests.builders import NOW_MS
 from tests.conftest import DATABASES
@@ -146,6 +146,46 @@ def test_items_can_be_read_until_the_table_is_changed_for_the_new_one(postgres, 
         insert_rows("INSERT INTO feed_items (id, author_id, rkey, collection, flags)", [(1,) * 5])
         together(step, read)
         assert value("SELECT count(*) FROM feed_items") == 1
+    finally:
+        close_database()
+        postgres.drop(name)
+
+
+def test_a_writer_who_has_read_before_the_step_and_writes_after_is_no_deadlock(postgres, together):
+    name = f"write_{secrets.token_hex(4)}"
+    open_database(postgres.create(name))
+    is_read, is_stopped = threading.Event(), threading.Event()
+
+    class Db:
+        def execute_sql(self, statement):
+            current().execute_sql(statement)
+            if statement.startswith("LOCK TABLE feed_items"):
+                is_stopped.set()
+
+    def step():
+        assert is_read.wait(10)
+        with write_transaction():
+            importlib.import_module("migrations.0005_fewer_bytes").up(None, Db())
+
+    def write():
+        with patient_transaction():
+            assert load_repos([1])
+            assert value("SELECT count(*) FROM feed_items") == 1
+            is_read.set()
+            # As long as it goes on, the step must not have begun.
+            assert not is_stopped.wait(0.5)
+            execute("UPDATE repos SET rev = 1")
+            execute("DELETE FROM feed_items")
+
+    try:
+        with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+            migrate_to("0004_fill_loud_id", patch, Path(folder))
+        insert_rows("INSERT INTO feed_items (id, author_id, rkey, collection, flags)", [(1,) * 5])
+        columns = "author_id, state, wants, epoch, tracked_version"
+        insert_rows(f"INSERT INTO repos ({columns})", [(1, 3, 1, 1, 1)])
+        together(step, write)
+        assert value("SELECT count(*) FROM feed_items") == 0
+        assert value("SELECT rev FROM repos") == 1
     finally:
         close_database()
         postgres.drop(name)
