@@ -110,7 +110,7 @@ def save_items(items: Mapping[Key, SaveItem], names: Names) -> None:
 
 def drop_items(keys: Iterable[Key]) -> int:
     """Delete these records; how many were there."""
-    found = records.find(set(keys))
+    found = records.find_to_drop(set(keys))
     execute_in("DELETE FROM feed_items WHERE id", [row[0] for row in found.values()])
     renew_newest(author_id for author_id, *_ in found)
     return len(found)

@@ -12,7 +12,9 @@ looks before it writes.
 
 Bounds: no look reads more than CROWD rows of an author in vain. Nobody has more within SPAN_MS of
 one place, or they are `crowded`: then all of their rows stand apart, those to come as well. It is
-told when rows are written (`find`), at the price of writing all rows of the author once.
+told when rows are written (`find_to_save`), at the price of writing all rows of the author once.
+Of whom many records at once are dropped, where each look goes through many rows, it is told as
+well (`find_to_drop`): a commit can name 200 of them, and need have written none.
 """
 
 from collections import Counter, defaultdict
@@ -22,6 +24,7 @@ from typing import Any
 from server.core.projection import KEY_TIE_BITS, SaveItem
 from server.storage.database import rows
 from server.storage.many_rows import execute_in, insert_rows, rows_in, rows_joined
+from server.storage.touched import touch
 
 # A record: author, rkey as a number, collection as a number.
 Key = tuple[int, int, int]
@@ -34,6 +37,8 @@ CROWD = 1_000
 # Bits of the column `flags` beside those of a post's content (core/projection.py). NULL is a repost
 # that does not stand apart because of a crowd, so most reposts: PostgreSQL keeps nothing for it.
 CROWDED, REPOST = 8, 16
+# So many rows a record may be looked through when many are dropped at once.
+FEW = 16
 
 # Whoever is within NEAR_MS of one time is within SPAN_MS of each other; a second for equals, which
 # may stand a little further on than their time.
@@ -98,17 +103,18 @@ def find_to_save(items: Mapping[Key, SaveItem]) -> tuple[dict[Key, Row], set[int
 
     Inside the transaction that saves them. Whoever comes to have a crowd is made crowded first.
     """
-    crowded = _crowded_among(items)
     # With where a row may come to stand.
     wanted = {key: (item.sort_ms, item.created_ms) for key, item in items.items()}
-    found, held = _look(wanted, crowded)
-    coming = Counter(author_id for author_id, *_ in items)
-    more = {who for who, count in coming.items() if count + held[who] > CROWD} - crowded
-    if not more:
-        return found, crowded
-    _make_crowded(sorted(more))
-    # As their rows are now.
-    return _look(wanted, crowded | more)[0], crowded | more
+    return _find_to_write(wanted, CROWD, -1)
+
+
+def find_to_drop(keys: Collection[Key]) -> dict[Key, Row]:
+    """The rows of these records, which are about to be dropped.
+
+    Inside the transaction that drops them. Whoever has more than FEW rows around each of many is
+    made crowded: else they could have us look through all of those again and again.
+    """
+    return _find_to_write(dict.fromkeys(keys, ()), CROWD, FEW)[0]
 
 
 def in_ranges(ranges: Iterable[tuple[int, int, int, int]]) -> set[Key]:
@@ -205,6 +211,23 @@ def _look(
     return found, Counter(row[1] for row in close)
 
 
+def _find_to_write(
+    wanted: Mapping[Key, Sequence[int]], most: int, more_for_each: int
+) -> tuple[dict[Key, Row], set[int]]:
+    """Rows of these records, and who is crowded; so is, from now on, who has more around them."""
+    crowded = _crowded_among(wanted)
+    found, held = _look(wanted, crowded)
+    counts = Counter(author_id for author_id, *_ in wanted)
+    more = {
+        who for who, count in counts.items() if held[who] > most + count * more_for_each
+    } - crowded
+    if not more:
+        return found, crowded
+    _make_crowded(sorted(more))
+    # As their rows are now.
+    return _look(wanted, crowded | more)[0], crowded | more
+
+
 def _crowded_among(keys: Iterable[Sequence[int]]) -> set[int]:
     """Those of these records' authors who are crowded."""
     authors = {author_id for author_id, *_ in keys}
@@ -218,6 +241,7 @@ def _make_crowded(author_ids: Sequence[int]) -> None:
         f"UPDATE feed_items SET flags = coalesce(flags, {REPOST}) | {CROWDED} WHERE author_id",
         author_ids,
     )
+    touch(author_ids)
 
 
 def _spans(wanted: Mapping[Key, Sequence[int]]) -> Mapping[int, list[tuple[int, int]]]:

@@ -1,0 +1,65 @@
+"""What it costs to find records of somebody who writes crowds of them: nothing, once it is told."""
+
+import pytest
+
+from server.core.projection import SaveItem
+from server.core.syntax import POST, int_to_tid
+from server.storage import items, records
+from server.storage.database import rows, value, write_transaction
+from tests.builders import NOW_MS, number_of, track
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def author(db):
+    """The number of somebody whose bound is low, to be quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "CROWD", 20)
+        track("ann")
+        yield number_of("ann")
+
+
+@pytest.fixture
+def looked(monkeypatch):
+    """How many rows each look found, from the last `clear` on."""
+    counts = []
+    joined = records.rows_joined
+
+    def watched(*args):
+        found = joined(*args)
+        counts.append(len(found))
+        return found
+
+    monkeypatch.setattr(records, "rows_joined", watched)
+    return counts
+
+
+def saved(author, tid_ms):
+    """Save a post of a key with this time, where it belongs; the key's number."""
+    rkey = tid_ms * 1000 << 10
+    item = SaveItem(POST, int_to_tid(rkey), tid_ms, tid_ms, 0, 0, None, None)
+    with write_transaction():
+        items.save_items({(author, rkey, 0): item}, items.Names({}, {}))
+    return rkey
+
+
+def test_nobody_has_many_rows_looked_through_again_and_again_by_what_is_dropped(author, looked):
+    """A commit can say of 200 records that they are gone, whether there were any or not."""
+    held = [saved(author, NOW_MS + day * DAY_MS + n) for day in range(30) for n in range(19)]
+    assert rows("SELECT author_id FROM crowded_authors") == []
+    absent = [(author, rkey + 1, 0) for rkey in held[::19]]
+    with write_transaction():
+        assert items.drop_items(absent) == 0
+        looked.clear()
+        assert items.drop_items([*absent, (author, held[-1], 0)]) == 1
+    assert looked == [0, 1]
+    assert rows("SELECT author_id FROM crowded_authors") == [(author,)]
+    assert value("SELECT count(*) FROM feed_items") == len(held) - 1
+
+
+def test_who_drops_many_records_of_one_time_has_no_crowd(author):
+    held = [saved(author, NOW_MS + day * DAY_MS + n) for day in range(9) for n in range(9)]
+    with write_transaction():
+        assert items.drop_items([(author, rkey, 0) for rkey in held[::2]]) == 41
+    assert rows("SELECT author_id FROM crowded_authors") == []
