@@ -19,7 +19,10 @@ from server.storage.records import Key
 
 _MAX_TID = 2**63 - 1
 # By the index of those that stand apart, as all odd keys do.
-_IS_ODD = f"i.rkey < 0 AND {records.IS_APART.format(i='i.')}"
+_IS_ODD = (
+    f"{records.KIND.format(i='i.')} IN (0, {records.REPOST}) AND i.rkey < 0"
+    f" AND {records.IS_APART.format(i='i.')}"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,32 +153,33 @@ def from_key_on(author_id: int, collection: int, rkey: int) -> list[tuple[int, i
     )
 
 
-def least_rkeys(author_ids: Iterable[int]) -> list[tuple[int, int, int]]:
+def least_rkeys(author_ids: Collection[int]) -> list[tuple[int, int, int]]:
     """Author, collection and least TID (as a number) of what we hold of each."""
+    crowded = _crowded_among((author_id,) for author_id in author_ids)
     apart = IS_APART.format(i="i.")
-    least = []
-    for kind in (0, REPOST):
+    # A lesser key's row cannot stand further on than by this, from the first one.
+    span = 2 * NEAR_MS + 1 << KEY_TIE_BITS
+    last = f"CASE WHEN i.id < {_MOST_ID - span} THEN i.id + {span} ELSE {_MOST_ID} END"
+    least: dict[tuple[int, int], int] = {}
+    for collection in (0, 1):
         theirs = (
-            f"FROM feed_items i WHERE i.author_id = r.author_id AND {KIND.format(i='i.')} = {kind}"
+            "FROM feed_items i WHERE i.author_id = r.author_id"
+            f" AND {KIND.format(i='i.')} = {REPOST * collection}"
         )
-        # A lesser key's row cannot stand further on.
-        span = 2 * NEAR_MS + 1 << KEY_TIE_BITS
-        last = f"CASE WHEN i.id < {_MOST_ID - span} THEN i.id + {span} ELSE {_MOST_ID} END"
-        last = f"(SELECT {last} {theirs} AND NOT {apart} ORDER BY i.id LIMIT 1)"
-        near = f"NOT {apart} AND i.id <= {last}"
-        least += [
-            f"(SELECT min(i.rkey) {theirs} AND {near})",
-            f"(SELECT min(i.rkey) {theirs} AND {apart} AND i.rkey >= 0)",
-        ]
-    found = rows_in(
-        f"SELECT r.author_id, {', '.join(least)} FROM repos r WHERE r.author_id", author_ids
-    )
-    return [
-        (author_id, collection, min(there))
-        for author_id, *both in found
-        for collection in (0, 1)
-        if (there := [key for key in both[2 * collection :][:2] if key is not None])
-    ]
+        until = f"(SELECT {last} {theirs} AND NOT {apart} ORDER BY i.id LIMIT 1)"
+        # Of a crowd, all rows would be looked through for one that is near.
+        for condition, among in (
+            (f"NOT {apart} AND i.id <= {until}", set(author_ids) - crowded),
+            (f"{apart} AND i.rkey >= 0", author_ids),
+        ):
+            found = f"(SELECT min(i.rkey) {theirs} AND {condition})"
+            for author_id, rkey in rows_in(
+                f"SELECT r.author_id, {found} FROM repos r WHERE r.author_id", among
+            ):
+                if rkey is not None:
+                    key = author_id, collection
+                    least[key] = min(rkey, least.get(key, rkey))
+    return [(*key, rkey) for key, rkey in least.items()]
 
 
 def _look(

@@ -4,20 +4,22 @@ import pytest
 
 from server.core.projection import SaveItem
 from server.core.syntax import POST, int_to_tid
-from server.storage import items, records
-from server.storage.database import rows, value, write_transaction
+from server.storage import items, page_rows, records
+from server.storage.database import current, rows, value, write_transaction
 from tests.builders import NOW_MS, number_of, track
 
 DAY_MS = 86_400_000
 
 
-@pytest.fixture
-def author(db):
-    """The number of somebody whose bound is low, to be quick."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "CROWD", 20)
-        track("ann")
-        yield number_of("ann")
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    """A low bound, to be quick."""
+    monkeypatch.setattr(records, "CROWD", 20)
+
+
+def tracked():
+    track("ann")
+    return number_of("ann")
 
 
 @pytest.fixture
@@ -35,6 +37,16 @@ def looked(monkeypatch):
     return counts
 
 
+def steps(function):
+    """How many steps SQLite takes for what the function asks of it."""
+    taken = []
+    connection = current().connection()
+    connection.set_progress_handler(lambda: taken.append(1), 1)
+    function()
+    connection.set_progress_handler(None, 0)
+    return len(taken)
+
+
 def saved(author, tid_ms):
     """Save a post of a key with this time, where it belongs; the key's number."""
     rkey = tid_ms * 1000 << 10
@@ -44,8 +56,9 @@ def saved(author, tid_ms):
     return rkey
 
 
-def test_nobody_has_many_rows_looked_through_again_and_again_by_what_is_dropped(author, looked):
+def test_nobody_has_many_rows_looked_through_again_and_again_by_what_is_dropped(db, looked):
     """A commit can say of 200 records that they are gone, whether there were any or not."""
+    author = tracked()
     held = [saved(author, NOW_MS + day * DAY_MS + n) for day in range(30) for n in range(19)]
     assert rows("SELECT author_id FROM crowded_authors") == []
     absent = [(author, rkey + 1, 0) for rkey in held[::19]]
@@ -58,8 +71,23 @@ def test_nobody_has_many_rows_looked_through_again_and_again_by_what_is_dropped(
     assert value("SELECT count(*) FROM feed_items") == len(held) - 1
 
 
-def test_who_drops_many_records_of_one_time_has_no_crowd(author):
+def test_who_drops_many_records_of_one_time_has_no_crowd(db):
+    author = tracked()
     held = [saved(author, NOW_MS + day * DAY_MS + n) for day in range(9) for n in range(9)]
     with write_transaction():
         assert items.drop_items([(author, rkey, 0) for rkey in held[::2]]) == 41
     assert rows("SELECT author_id FROM crowded_authors") == []
+
+
+def test_the_least_keys_of_a_crowd_take_as_long_however_large_it_is(sqlite):
+    """For they are asked for whenever the repo is fetched anew."""
+    author = tracked()
+    first = saved(author, NOW_MS)
+    taken = []
+    for count in (50, 500):
+        for n in range(count):
+            saved(author, NOW_MS + n)
+        assert rows("SELECT author_id FROM crowded_authors") == [(author,)]
+        assert page_rows.least_keys([author]) == {author: {POST: int_to_tid(first)}}
+        taken.append(steps(lambda: page_rows.least_keys([author])))
+    assert taken[1] == pytest.approx(taken[0], rel=0.1)
