@@ -11,7 +11,7 @@ step is done it fails until it ends, with its cursor where it was.
 
 from peewee import SqliteDatabase
 
-STATEMENTS = [
+COPY = [
     "CREATE TABLE crowded_authors (author_id INTEGER NOT NULL PRIMARY KEY)",
     # More than so many in a minute, and there might be a crowd.
     """INSERT INTO crowded_authors (author_id)
@@ -32,11 +32,11 @@ STATEMENTS = [
             CASE WHEN c.author_id IS NULL THEN CASE WHEN i.collection = 0 THEN i.flags END
                 ELSE (CASE WHEN i.collection = 0 THEN i.flags ELSE 16 END) | 8 END
         FROM feed_items i LEFT JOIN crowded_authors c ON c.author_id = i.author_id ORDER BY i.id""",
-    "DROP TABLE feed_items",
-    "ALTER TABLE feed_items_new RENAME TO feed_items",
-    "CREATE INDEX feed_items_author ON feed_items ({author_order})",
-    "CREATE INDEX feed_items_media ON feed_items ({author_order}) WHERE flags & 2 <> 0",
-    """CREATE UNIQUE INDEX feed_items_apart ON feed_items
+]
+INDEXES = [
+    "CREATE INDEX {table}_author ON {table} ({author_order})",
+    "CREATE INDEX {table}_media ON {table} ({author_order}) WHERE flags & 2 <> 0",
+    """CREATE UNIQUE INDEX {table}_apart ON {table}
             (author_id, (CAST(coalesce(flags, 16) & 16 AS SMALLINT)), rkey)
         WHERE (rkey < 0 OR abs((id >> 21) - (rkey >> 10) / 1000) > 30000
             OR coalesce(flags, 0) & 8 <> 0)""",
@@ -44,16 +44,24 @@ STATEMENTS = [
 # Readers go on, until the old table is dropped. Writers are stopped before they have read an item:
 # who reads and then waits to write would bar the drop, and wait for it.
 LOCKS = ["LOCK TABLE repos IN EXCLUSIVE MODE", "LOCK TABLE feed_items IN SHARE MODE"]
-# As the first step would have named it.
-RENAME = "ALTER INDEX feed_items_new_pkey RENAME TO feed_items_pkey"
+EXCHANGE = ["DROP TABLE feed_items", "ALTER TABLE feed_items_new RENAME TO feed_items"]
+# SQLite cannot rename an index.
+RENAME = [
+    f"ALTER INDEX feed_items_new_{name} RENAME TO feed_items_{name}"
+    for name in ("pkey", "author", "media", "apart")
+]
 
 
 def up(_migrator, db):
     if isinstance(db, SqliteDatabase):
-        words = {"bigint_key": "INTEGER", "author_order": "author_id"}
-        statements = STATEMENTS
+        words = {"bigint_key": "INTEGER", "author_order": "author_id", "table": "feed_items"}
+        statements = [*COPY, *EXCHANGE, *INDEXES]
     else:
-        words = {"bigint_key": "BIGINT", "author_order": "author_id, id"}
-        statements = [*LOCKS, *STATEMENTS, RENAME]
+        words = {
+            "bigint_key": "BIGINT",
+            "author_order": "author_id, id",
+            "table": "feed_items_new",
+        }
+        statements = [*LOCKS, *COPY, *INDEXES, *EXCHANGE, *RENAME]
     for statement in statements:
         db.execute_sql(statement.format(**words))
