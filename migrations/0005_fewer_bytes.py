@@ -4,9 +4,9 @@ A repost is a row whose flags are NULL now, or have bit 16; so there are eight c
 marks for those that are NULL fit into PostgreSQL's row header. feed_items_apart has what is not
 found by the time of its key. crowded_authors: whose items are all in there, and have bit 8.
 
-The table is written anew: half a minute for ten million items, with room for it twice. In
-PostgreSQL pages are read meanwhile, and a process of the version before can write nothing; when the
-step is done it fails until it ends, with its cursor where it was.
+The table is written anew, with room for it twice. In PostgreSQL pages are read meanwhile, and a
+process of the version before can write nothing; when the step is done it fails until it ends, with
+its cursor where it was.
 """
 
 from peewee import SqliteDatabase
@@ -16,7 +16,7 @@ COPY = [
     # More than so many in a minute, and there might be a crowd.
     """INSERT INTO crowded_authors (author_id)
         SELECT DISTINCT author_id FROM (SELECT author_id FROM feed_items
-            GROUP BY author_id, (id >> 21) / 60000 HAVING count(*) > 250) crowds""",
+            GROUP BY author_id, (id >> 21) / 60000 HAVING count(*) > 100) crowds""",
     """CREATE TABLE feed_items_new (
         id {bigint_key} NOT NULL PRIMARY KEY,
         rkey BIGINT NOT NULL,

@@ -24,6 +24,7 @@ from typing import Any
 from server.core.projection import KEY_TIE_BITS, SaveItem
 from server.storage.database import rows
 from server.storage.many_rows import execute_in, insert_rows, rows_in, rows_joined
+from server.storage.record_spans import MOST_ID, NEAR_MS, SPAN_MS, ids_of_keys, ranges_around
 from server.storage.touched import touch
 
 # A record: author, rkey as a number, collection as a number.
@@ -31,19 +32,13 @@ Key = tuple[int, int, int]
 # COLUMNS.
 Row = tuple[Any, ...]
 
-# Other values of these three need a migration that makes the index anew.
-NEAR_MS = 30_000
-CROWD = 1_000
+CROWD = 300
 # Bits of the column `flags` beside those of a post's content (core/projection.py). NULL is a repost
 # that does not stand apart because of a crowd, so most reposts: PostgreSQL keeps nothing for it.
+# Other values need a migration that makes the index anew.
 CROWDED, REPOST = 8, 16
 # So many rows a record may be looked through when many are dropped at once.
 FEW = 16
-
-# Whoever is within NEAR_MS of one time is within SPAN_MS of each other; a second for equals, which
-# may stand a little further on than their time.
-SPAN_MS = 2 * NEAR_MS + 1_000
-_MOST_ID = 2**63 - 1
 
 # Conditions on an item; {i} is its table's name in the statement.
 IS_POST = f"{{i}}.flags & {REPOST} = 0"
@@ -78,7 +73,7 @@ def key_of_row(row: Sequence[Any]) -> Key:
 def post_sql(columns: str, account: str, rkey: str, and_so: str = "") -> tuple[str, str]:
     """Two SELECTs of `columns` of a post {p}; its row is found by one of them, if there is one."""
     # Keys can name times beyond any at which an item stands: no sum may pass the greatest number.
-    latest = (_MOST_ID >> KEY_TIE_BITS) - NEAR_MS
+    latest = (MOST_ID >> KEY_TIE_BITS) - NEAR_MS
     ms = f"CASE WHEN {rkey} < {latest * 1000 << 10} THEN ({rkey} >> 10) / 1000 ELSE {latest} END"
     near = (
         f"p.author_id = {account} AND p.id >= (({ms}) - {NEAR_MS}) << {KEY_TIE_BITS}"
@@ -103,9 +98,15 @@ def find_to_save(items: Mapping[Key, SaveItem]) -> tuple[dict[Key, Row], set[int
 
     Inside the transaction that saves them. Whoever comes to have a crowd is made crowded first.
     """
+    crowded = _crowded_among(items)
     # With where a row may come to stand.
     wanted = {key: (item.sort_ms, item.created_ms) for key, item in items.items()}
-    return _find_to_write(wanted, CROWD, -1)
+    found, held = _look(wanted, crowded)
+    coming = Counter(author_id for author_id, *_ in items)
+    # Mostly nobody: a row that is there already counts twice.
+    many = {who for who, count in coming.items() if count + len(held[who]) > CROWD} - crowded
+    more = {who for who in many if _is_crowd([*held[who], *_places(who, items, found)])}
+    return (_in_a_crowd(wanted, more, crowded), crowded | more) if more else (found, crowded)
 
 
 def find_to_drop(keys: Collection[Key]) -> dict[Key, Row]:
@@ -114,7 +115,11 @@ def find_to_drop(keys: Collection[Key]) -> dict[Key, Row]:
     Inside the transaction that drops them. Whoever has more than FEW rows around each of many is
     made crowded: else they could have us look through all of those again and again.
     """
-    return _find_to_write(dict.fromkeys(keys, ()), CROWD, FEW)[0]
+    crowded, wanted = _crowded_among(keys), dict.fromkeys(keys, ())
+    found, held = _look(wanted, crowded)
+    counts = Counter(author_id for author_id, *_ in keys)
+    more = {who for who, count in counts.items() if len(held[who]) > CROWD + FEW * count} - crowded
+    return _in_a_crowd(wanted, more, crowded) if more else found
 
 
 def in_ranges(ranges: Iterable[tuple[int, int, int, int]]) -> set[Key]:
@@ -126,7 +131,7 @@ def in_ranges(ranges: Iterable[tuple[int, int, int, int]]) -> set[Key]:
     crowded = _crowded_among(listed)
     apart = [(author, REPOST * number, low, high) for author, number, low, high in listed]
     near = [
-        (*one, *_ids(_tid_ms(max(low, 0)) - NEAR_MS, _tid_ms(high) + NEAR_MS))
+        (*one, *ids_of_keys(max(low, 0), high))
         for *one, low, high in apart
         if high >= 0 and one[0] not in crowded
     ]
@@ -146,7 +151,7 @@ def from_key_on(author_id: int, collection: int, rkey: int) -> list[tuple[int, i
     )
     apart = IS_APART.format(i="i.")
     wanted = (author_id, REPOST * collection, rkey)
-    first, _ = _ids(_tid_ms(rkey) - NEAR_MS, 0)
+    first, _ = ids_of_keys(rkey, rkey)
     return rows(
         f"{theirs} AND i.id >= ? AND NOT {apart} UNION ALL {theirs} AND {apart}",
         (*wanted, first, *wanted),
@@ -159,7 +164,7 @@ def least_rkeys(author_ids: Collection[int]) -> list[tuple[int, int, int]]:
     apart = IS_APART.format(i="i.")
     # A lesser key's row cannot stand further on than by this, from the first one.
     span = 2 * NEAR_MS + 1 << KEY_TIE_BITS
-    last = f"CASE WHEN i.id < {_MOST_ID - span} THEN i.id + {span} ELSE {_MOST_ID} END"
+    last = f"CASE WHEN i.id < {MOST_ID - span} THEN i.id + {span} ELSE {MOST_ID} END"
     least: dict[tuple[int, int], int] = {}
     for collection in (0, 1):
         theirs = (
@@ -184,22 +189,16 @@ def least_rkeys(author_ids: Collection[int]) -> list[tuple[int, int, int]]:
 
 def _look(
     wanted: Mapping[Key, Sequence[int]], crowded: set[int]
-) -> tuple[dict[Key, Row], Counter[int]]:
-    """Rows of these records, and how many rows of each author stand around their times.
+) -> tuple[dict[Key, Row], Mapping[int, list[int]]]:
+    """Rows of these records; and, by author, when all stand that stand around their times.
 
-    These are the times of the keys, and those that come with them, in milliseconds.
+    These are the times of the keys, and those that come with them. All in milliseconds.
     """
-    near = [
-        (author_id, *_ids(*span))
-        for author_id, spans in _spans(wanted).items()
-        if author_id not in crowded
-        for span in (spans if len(spans) == 1 else _merged(spans))
-    ]
     close = rows_joined(
         _T_COLUMNS,
         "feed_items",
         "t.author_id = v.column1 AND t.id BETWEEN v.column2 AND v.column3",
-        near,
+        ranges_around(wanted, crowded),
     )
     apart = rows_joined(
         _T_COLUMNS,
@@ -209,24 +208,36 @@ def _look(
         [(author_id, REPOST * number, rkey) for author_id, rkey, number in wanted],
     )
     found = {key: row for row in (*close, *apart) if (key := key_of_row(row)) in wanted}
-    return found, Counter(row[1] for row in close)
+    held: defaultdict[int, list[int]] = defaultdict(list)
+    for row in close:
+        held[row[1]].append(row[0] >> KEY_TIE_BITS)
+    return found, held
 
 
-def _find_to_write(
-    wanted: Mapping[Key, Sequence[int]], most: int, more_for_each: int
-) -> tuple[dict[Key, Row], set[int]]:
-    """Rows of these records, and who is crowded; so is, from now on, who has more around them."""
-    crowded = _crowded_among(wanted)
-    found, held = _look(wanted, crowded)
-    counts = Counter(author_id for author_id, *_ in wanted)
-    more = {
-        who for who, count in counts.items() if held[who] > most + count * more_for_each
-    } - crowded
-    if not more:
-        return found, crowded
+def _places(
+    author_id: int, items: Mapping[Key, SaveItem], found: Mapping[Key, Row]
+) -> Iterator[int]:
+    """Where items of this author will stand that do not stand there yet."""
+    for key, item in items.items():
+        if key[0] == author_id:
+            if key not in found:
+                yield item.sort_ms
+            elif item.created_ms < found[key][0] >> KEY_TIE_BITS:
+                yield item.created_ms
+
+
+def _is_crowd(times: list[int]) -> bool:
+    """Whether more than CROWD of these are within SPAN_MS of each other."""
+    times.sort()
+    return any(last - first <= SPAN_MS for first, last in zip(times, times[CROWD:], strict=False))
+
+
+def _in_a_crowd(
+    wanted: Mapping[Key, Sequence[int]], more: set[int], crowded: set[int]
+) -> dict[Key, Row]:
+    """Rows of these records as they are when `more` are crowded as well: from now on."""
     _make_crowded(sorted(more))
-    # As their rows are now.
-    return _look(wanted, crowded | more)[0], crowded | more
+    return _look(wanted, crowded | more)[0]
 
 
 def _crowded_among(keys: Iterable[Sequence[int]]) -> set[int]:
@@ -243,41 +254,3 @@ def _make_crowded(author_ids: Sequence[int]) -> None:
         author_ids,
     )
     touch(author_ids)
-
-
-def _spans(wanted: Mapping[Key, Sequence[int]]) -> Mapping[int, list[tuple[int, int]]]:
-    """By author, from when to when to look for rows."""
-    spans: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-    for (author_id, rkey, _), places in wanted.items():
-        times = (_tid_ms(rkey), *places) if rkey >= 0 else places
-        if not times:
-            continue
-        first, last = min(times), max(times)
-        if last - first <= SPAN_MS:
-            # Mostly, and all of it is one moment.
-            spans[author_id].append((first - SPAN_MS, last + SPAN_MS))
-        else:
-            spans[author_id] += [(ms - SPAN_MS, ms + SPAN_MS) for ms in times]
-    return spans
-
-
-def _tid_ms(rkey: int) -> int:
-    return (rkey >> 10) // 1000
-
-
-def _ids(first_ms: int, last_ms: int) -> tuple[int, int]:
-    """The first and the last id that a row from one millisecond to another can have."""
-    first, last = max(first_ms, 0) << KEY_TIE_BITS, (last_ms + 1 << KEY_TIE_BITS) - 1
-    return min(first, _MOST_ID), min(last, _MOST_ID)
-
-
-def _merged(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The same times in spans that do not touch, in order."""
-    spans.sort()
-    first, last = spans[0]
-    for begin, end in spans[1:]:
-        if begin > last:
-            yield first, last
-            first = begin
-        last = max(last, end) if begin <= last else end
-    yield first, last

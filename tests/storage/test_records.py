@@ -10,7 +10,7 @@ from server.core.syntax import POST, REPOST, int_to_tid
 from server.storage import items, records
 from server.storage.database import DatabaseError, current, rows, write_transaction
 from server.storage.many_rows import insert_rows
-from server.storage.records import NEAR_MS, SPAN_MS
+from server.storage.record_spans import NEAR_MS, SPAN_MS
 from tests.builders import NOW_MS, number_of, raw_cid, track
 
 AUTHORS = ("ann", "bob", "crowd")
@@ -255,3 +255,20 @@ def _saved(author, tid_ms, at_ms):
     with write_transaction():
         items.save_items({(author, rkey, 0): item}, items.Names({}, {}))
     return rkey
+
+
+@pytest.mark.parametrize("pace_ms", [1_000, 150])
+def test_who_is_busy_is_no_crowd_however_often_their_records_are_listed(db, pace_ms):
+    """Only who has more than CROWD within a minute has one: rows that are there count once."""
+    track("ann")
+    author = number_of("ann")
+    keys = [NOW_MS + n * pace_ms for n in range(2 * records.CROWD)]
+    for first in (*range(0, len(keys), 100), 0, 100):
+        saves = {}
+        for ms in keys[first : first + 100]:
+            rkey = ms * 1000 << 10
+            saves[author, rkey, 0] = SaveItem(POST, int_to_tid(rkey), ms, ms, 0, 0, None, None)
+        with write_transaction():
+            items.save_items(saves, items.Names({}, {}))
+    is_crowd = 60_000 // pace_ms > records.CROWD
+    assert rows("SELECT author_id FROM crowded_authors") == ([(author,)] if is_crowd else [])
