@@ -22,7 +22,7 @@ from tests.ingest.test_websocket import serving
 from tests.system.service import Service
 from tests.system.waiting import wait_until
 
-# What is done once a minute has been done once: its threads keep pages of the database from then on.
+# What is done once a minute has been done once: its threads keep pages of the database afterwards.
 SOAK_SECONDS, WARM_SECONDS = 35.0, 65.0
 # One in so many frames is of the author whom we track.
 STRANGERS = 10
