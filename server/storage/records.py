@@ -10,11 +10,13 @@ Promises: a record that has a row is found, and no other row is taken for it. Of
 the index refuses a second row; of the rest whoever writes holds the lock on the author's repo, and
 looks before it writes.
 
-Bounds: no look reads more than CROWD rows of an author in vain. Nobody has more within SPAN_MS of
+Bounds: no look for one record reads more than CROWD rows in vain. Nobody has more within SPAN_MS of
 one place, or they are `crowded`: then all of their rows stand apart, those to come as well. It is
 told when rows are written (`find_to_save`), at the price of writing all rows of the author once.
 Of whom many records at once are dropped, where each look goes through many rows, it is told as
-well (`find_to_drop`): a commit can name 200 of them, and need have written none.
+well (`find_to_drop`): a commit can name 200 of them, and need have written none. Looks for all
+between two keys read what stands in between, and `least_rkeys`, of somebody of whom nothing stands
+near its key and who is no crowd, all of their rows.
 """
 
 from collections import Counter, defaultdict
@@ -32,6 +34,8 @@ Key = tuple[int, int, int]
 # COLUMNS.
 Row = tuple[Any, ...]
 
+# Not less: migration 0005 left those uncrowded who have up to 100 in each minute of the clock, and
+# SPAN_MS can touch three of these.
 CROWD = 300
 # Bits of the column `flags` beside those of a post's content (core/projection.py). NULL is a repost
 # that does not stand apart because of a crowd, so most reposts: PostgreSQL keeps nothing for it.
