@@ -34,7 +34,7 @@ from server.storage.prepared import (
     prepared_rows,
     with_floors,
 )
-from server.storage.recent_memory import MOST_AGAIN, Memory, OfAccount, RecentItem
+from server.storage.recent_memory import MOST_AGAIN, Memory, OfAccount, RecentItem, Shown
 from server.storage.records import IS_POST, is_repost
 from server.storage.timeline import dress
 from server.storage.touched import NOTED_SINCE, Heard, Listener
@@ -183,6 +183,12 @@ class RecentItems:
                 self._number_read(memory, [memory.place(author) for author, *_ in found])
                 self._keep_threads(memory, [(Thread(*row[:5]), *row[5:]) for row in found])
 
+    def keep_shown(self, memory: Memory, viewer: int, shown: Shown) -> None:
+        """Keep what a viewer's page was taken from."""
+        with self._lock:
+            if self.memory is memory:
+                memory.keep_shown(viewer, shown, self.most_items)
+
     def _keep_threads(self, memory: Memory, found: Sequence[tuple[Any, ...]]) -> None:
         """Threads, each with what THREAD_SQL says of it."""
         memory.make_room_for_threads(self.most_items)
@@ -211,7 +217,7 @@ class RecentItems:
             if touched is None:
                 self.memory = Memory()
             else:
-                self.memory.drop(touched)
+                self.memory.drop(touched, self.moment + 1)
             # At the end: whoever glances at it meanwhile may use what is still to be dropped.
             self.moment += 1
 

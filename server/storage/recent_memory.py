@@ -1,8 +1,9 @@
 """What one web process remembers for first pages: plain containers, and how much fits in.
 
-Bounds: of `most_items`, which the caller keeps to, as many threads, ACCOUNTS_AN_ITEM times as many
-accounts that are followed, and FOLLOWS_AN_ITEM times as many follows. An item takes about 600 bytes
-with its thread, an account 150, a follow 8.
+Bounds: of `most_items`, which the caller keeps to, as many threads, as many items of viewers' last
+pages, ACCOUNTS_AN_ITEM times as many accounts that are followed, and FOLLOWS_AN_ITEM times as many
+follows. An item takes about 600 bytes with its thread, on somebody's last page 8 more, an account
+160, a follow 8.
 """
 
 import time
@@ -22,6 +23,8 @@ RENEW_SECONDS = 600.0
 # As many items are read again beyond those that a page needs, of accounts that were touched, and of
 # one account at most.
 MOST_AGAIN = 30
+# Of a viewer's last page.
+MOST_SHOWN = 100
 # In place of a key that has to be read: whoever looks for the newest ones comes upon it.
 UNKNOWN = HIGHEST
 
@@ -44,20 +47,32 @@ class OfAccount(NamedTuple):
     floor: int
 
 
+class Shown(NamedTuple):
+    """All items of those followed from a key on, newest first, as they were at a moment."""
+
+    moment: int
+    items: Sequence[RecentItem]
+
+
+NOTHING_SHOWN = Shown(0, ())
+
+
 class Followed:
     """Whose items a viewer's feeds show: those followed, and the viewer; `places` of Memory.
 
     `guess`: so many accounts as the last page looked at had an item that was not older.
-    `reach`: how far down that page went. Both are HIGHEST before there was one.
+    `reach`: how far down that page went. Both are HIGHEST before there was one. `shown`: what that
+    page was taken from, or NOTHING_SHOWN.
     """
 
-    __slots__ = ("accounts", "guess", "places", "reach")
+    __slots__ = ("accounts", "guess", "places", "reach", "shown")
 
     def __init__(self, accounts: Sequence[int], places: Iterable[int]) -> None:
         """`accounts`: in ascending order."""
         self.accounts = array("i", accounts)
         self.places = array("i", places)
         self.guess = self.reach = HIGHEST
+        self.shown = NOTHING_SHOWN
 
     def __contains__(self, account: int) -> bool:
         place = bisect_left(self.accounts, account)
@@ -85,6 +100,8 @@ class Memory:
         # The number of the last read for each, and of no later one is what is known of it here:
         # recent_page.py says what for.
         self.last_reads = array("q")
+        # The moment of RecentItems at which each was last touched.
+        self.moments: list[int] = []
         # By the account's place.
         self.items: dict[int, OfAccount] = {}
         # Who else is in it: core/threads.py.
@@ -92,7 +109,7 @@ class Memory:
         self.place_of: dict[int, int] = {}
         self.threads_of: dict[int, set[Thread]] = {}
         # `threads_named`: at least as many as all sets of threads_of have.
-        self.items_held = self.follows_held = self.threads_named = 0
+        self.items_held = self.shown_held = self.follows_held = self.threads_named = 0
 
     def place(self, account: int) -> int:
         """The account's place, given out now if it has none."""
@@ -102,6 +119,7 @@ class Memory:
             self.newest.append(UNKNOWN)
             self.depths.append(HIGHEST)
             self.last_reads.append(0)
+            self.moments.append(0)
         return place
 
     def keep_items(self, place: int, kept: OfAccount) -> None:
@@ -128,8 +146,23 @@ class Memory:
     def drop_followed(self, viewer: int) -> None:
         """Forget whom a viewer follows."""
         if viewer in self.followed:
-            self.follows_held -= _size(self.followed.pop(viewer))
+            dropped = self.followed.pop(viewer)
+            self.follows_held -= _size(dropped)
+            self.shown_held -= 0 if dropped is None else len(dropped.shown.items)
             self.is_full = False
+
+    def keep_shown(self, viewer: int, shown: Shown, most: int) -> None:
+        """Keep what a viewer's page was taken from; beyond `most` items all such is forgotten."""
+        followed = self.followed.get(viewer)
+        if followed is None:
+            return
+        self.shown_held += len(shown.items) - len(followed.shown.items)
+        followed.shown = shown
+        if self.shown_held > most:
+            for one in self.followed.values():
+                if one is not None:
+                    one.shown = NOTHING_SHOWN
+            self.shown_held = 0
 
     def has_room(self, accounts: Sequence[int], most_items: int) -> bool:
         """For one more viewer, who follows these."""
@@ -156,14 +189,14 @@ class Memory:
             self.threads_of.setdefault(account, set()).add(thread)
             self.threads_named += 1
 
-    def drop(self, accounts: Sequence[int]) -> None:
-        """Forget all that was touched when these accounts were."""
+    def drop(self, accounts: Sequence[int], moment: int) -> None:
+        """Forget all that was touched when these accounts were, as of a moment that begins."""
         # Of thousands of them a few are here: they are sorted out in C.
         for viewer in self.followed.keys() & accounts:
             self.drop_followed(viewer)
         for account in self.place_of.keys() & accounts:
             place = self.place_of[account]
-            self.newest[place] = UNKNOWN
+            self.newest[place], self.moments[place] = UNKNOWN, moment
             held = self.items.get(place)
             if held is not None:
                 is_much = len(held.items) > MOST_AGAIN

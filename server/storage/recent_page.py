@@ -4,8 +4,9 @@ Promises. What `recent_page` gives is what `timeline_page` would have given at a
 call began: the newest items of the same order, by the same rules. Where memory cannot tell (too
 many followed, too few items shown, too much is changing), it gives None, and costs little.
 
-The way is that of `near` in page_sql.py: the n newest items can only come from the n accounts
-whose newest items are newest, and none of them is older than the n-th of these.
+Whoever was shown a page before is shown the same again, but for the items of those who were touched
+since (`_again`). Else the way is that of `near` in page_sql.py: the n newest items can only come
+from the n accounts whose newest items are newest, and none of them is older than the n-th of these.
 
 Why a page is of one moment. A look (`look`) hears whose part was changed by what was committed
 before it, and what is here of them is forgotten; nor is kept what was being read meanwhile. So what
@@ -25,13 +26,21 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import compress
 from operator import itemgetter
 
 from server.core.feed import TimelineFilter
 from server.core.threads import shows_reply
 from server.storage.page_sql import HIGHEST, LOWEST
 from server.storage.recent_items import Beside, RecentItems
-from server.storage.recent_memory import UNKNOWN, Followed, Memory, RecentItem
+from server.storage.recent_memory import (
+    MOST_SHOWN,
+    UNKNOWN,
+    Followed,
+    Memory,
+    RecentItem,
+    Shown,
+)
 from server.storage.timeline import A_FEW, MARGIN, TimelinePage
 
 # What is read: whom the viewer follows, their newest, items, threads; twice over, and then what
@@ -64,7 +73,7 @@ def recent_page(
     recent.look()
     for _ in range(MAX_ROUNDS):
         moment = recent.moment
-        search = _Search(recent, recent.memory, viewer, shown, limit + 1)
+        search = _Search(recent, recent.memory, moment, viewer, shown, limit + 1)
         try:
             found = search.run()
         except _NotReadError as missing:
@@ -99,6 +108,7 @@ class _OutOfReachError(Exception):
 class _Search:
     recent: RecentItems
     memory: Memory
+    moment: int
     viewer: int
     shown: TimelineFilter
     wanted: int
@@ -109,7 +119,7 @@ class _Search:
         is_whole = self.shown.reposts and self.shown.replies == "all"
         count = self.wanted if is_whole else int(self.wanted * MARGIN) + A_FEW
         while count <= MOST_NEAR:
-            near = self._near(followed, count)
+            near = self._again(followed, count) or self._near(followed, count)
             found = near if is_whole else self._filtered(followed, near)
             if len(found) >= self.wanted or len(near) < count:
                 return found[: self.wanted]
@@ -182,7 +192,53 @@ class _Search:
         if unread:
             raise self._not_read(unread, last, count, newest=False)
         followed.reach = last
+        if len(near) >= count:
+            self._keep(near[: min(count, MOST_SHOWN)])
         return near[:count]
+
+    def _again(self, followed: Followed, count: int) -> list[RecentItem]:
+        """The `count` newest items by way of those shown before; none where these do not tell."""
+        shown = followed.shown
+        if len(shown.items) < count:
+            return []
+        if shown.moment == self.moment:
+            return list(shown.items[:count])
+        since = map(shown.moment.__lt__, map(self.memory.moments.__getitem__, followed.places))
+        touched = list(compress(followed.places, since))
+        near = self._renewed(shown, touched, count) if touched else list(shown.items)
+        if len(near) < count:
+            return []
+        followed.reach = near[count - 1].key
+        self._keep(near[:MOST_SHOWN])
+        return near[:count]
+
+    def _renewed(self, shown: Shown, touched: list[int], count: int) -> list[RecentItem]:
+        """What was shown, with the items that these have now: down to where all are known."""
+        if len(touched) > MOST_AT_ONCE:
+            return []
+        memory, low = self.memory, shown.items[-1].key
+        unread, theirs = [], []
+        for place in touched:
+            if memory.newest[place] < low:
+                continue
+            one = memory.items.get(place)
+            if one is None:
+                unread.append(place)
+            else:
+                theirs.append(one)
+        if unread:
+            raise self._not_read(unread, low, count, newest=True)
+        # Of who wrote very much only the newest are here.
+        low = max([low, *(one.floor for one in theirs)])
+        accounts = set(map(memory.accounts.__getitem__, touched))
+        near = [one for one in shown.items if one.key >= low and one.author not in accounts]
+        for one in theirs:
+            near += one.items[bisect_left(one.items, (low,)) :]
+        near.sort(key=_key, reverse=True)
+        return near
+
+    def _keep(self, near: list[RecentItem]) -> None:
+        self.recent.keep_shown(self.memory, self.viewer, Shown(self.moment, near))
 
     def _not_read(self, places: list[int], floor: int, count: int, *, newest: bool) -> Exception:
         beside = Beside(newest, threads=self.shown.replies == "following")

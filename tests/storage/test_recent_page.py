@@ -212,7 +212,7 @@ def test_who_follows_too_many_takes_the_room_of_one(crowd, monkeypatch):
     assert crowd.read() == []
     memory = crowd.recent.memory
     assert (list(memory.followed.values()), memory.follows_held) == ([None] * 3, 3)
-    memory.drop([number_of(f"viewer{number}") for number in range(3)])
+    memory.drop([number_of(f"viewer{number}") for number in range(3)], 1)
     assert (memory.followed, memory.follows_held) == ({}, 0)
 
 
@@ -241,7 +241,7 @@ def test_what_is_named_of_threads_that_were_forgotten_is_bounded():
         memory.make_room_for_threads(most)
         memory.keep_thread(Thread(author, number, number, None, None), (), (author, *silent))
         # Whoever is answered writes again; what hangs on those who do not is never touched.
-        memory.drop([author])
+        memory.drop([author], 1)
         named = sum(len(threads) for threads in memory.threads_of.values())
         assert named <= memory.threads_named <= 3 * (most + 1)
     assert memory.threads == {}

@@ -252,10 +252,10 @@ def test_a_page_that_begins_while_something_is_forgotten_is_of_one_moment(scene,
     forgets, heads_are_found, is_read = (threading.Event() for _ in range(3))
     drop_all, heads_of, look = Memory.drop, _Search._heads, scene.recent.look
 
-    def slow_drop(memory, accounts):
+    def slow_drop(*given):
         forgets.set()
         assert heads_are_found.wait(10)
-        drop_all(memory, accounts)
+        drop_all(*given)
 
     def slow_heads(search, followed, count):
         found = heads_of(search, followed, count)
@@ -282,6 +282,8 @@ def test_a_page_that_begins_while_something_is_forgotten_is_of_one_moment(scene,
 
     monkeypatch.setattr(Memory, "drop", slow_drop)
     monkeypatch.setattr(_Search, "_heads", slow_heads)
+    # As for one whose last page is not remembered.
+    monkeypatch.setattr(_Search, "_again", lambda *_: [])
     monkeypatch.setattr(scene.recent, "look", look_and_be_late)
     page = scene.page()
     other.join(10)
