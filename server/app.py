@@ -3,7 +3,9 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, Response
 
@@ -41,12 +43,20 @@ from server.web.well_known import well_known
 from server.web.xrpc import Service, xrpc
 
 
+class Application(Flask):
+    """Flask, whose hooks and views here are plain functions."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function: Flask would look eight times a request whether it is a coroutine."""
+        return func
+
+
 def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
     """The application, over the database that is open.
 
     `metrics_folder`: where the processes of one gunicorn share what they count.
     """
-    app = Flask(__name__, static_folder=None)
+    app = Application(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["VERSION"] = VERSION
     app.json.sort_keys = False  # type: ignore[attr-defined]

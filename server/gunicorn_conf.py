@@ -37,6 +37,11 @@ limit_request_field_size = 8190
 worker_connections = 1000
 backlog = 2048
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+# Nobody's word on schemes and paths is taken, nothing here depends on them. So it need not be asked
+# at each request whether it comes from somebody who may say such things.
+forwarded_allow_ips = "*"
+secure_scheme_headers: dict[str, str] = {}
+forwarder_headers = ""
 accesslog = None
 logger_class = Log
 loglevel = "warning"

@@ -154,6 +154,10 @@ class EpollWorker(Worker):
         self._count()
         self._listen(conn, self._epoll.register, _ONE_REQUEST, self.cfg.keepalive)
 
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
+        """Whether the connection goes on: what is left of a request is here, and not waited for."""
+        return keepalive and bool(conn.parser.finish_body())
+
     def waited_s(self, conn: TConn) -> float:
         """Seconds since the last byte of what a connection has to say came."""
         info = conn.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)

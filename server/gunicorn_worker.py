@@ -166,6 +166,11 @@ class ImpatientSocket(socket.socket):
         if self.getblocking() is not flag:
             super().setblocking(flag)
 
+    def settimeout(self, value: float | None) -> None:
+        """The same."""
+        if self.gettimeout() != value:
+            super().settimeout(value)
+
 
 class Worker(ThreadWorker):  # type: ignore[misc]
     """One process that answers requests."""
@@ -173,6 +178,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Change what gunicorn has no setting for, in this process."""
         wsgi.Response = Response
+        # Some twenty settings are asked for at each request, each through two objects.
+        settings = self.cfg.settings.items()
+        self.cfg.__dict__.update({name: setting.get() for name, setting in settings})
         self.log.error_log.addFilter(_is_worth_a_line)
         super().init_process()
 
