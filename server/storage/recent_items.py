@@ -34,7 +34,14 @@ from server.storage.prepared import (
     prepared_rows,
     with_floors,
 )
-from server.storage.recent_memory import MOST_AGAIN, Memory, OfAccount, RecentItem, Shown
+from server.storage.recent_memory import (
+    MOST_AGAIN,
+    Followed,
+    Memory,
+    OfAccount,
+    RecentItem,
+    Shown,
+)
 from server.storage.records import IS_POST, is_repost
 from server.storage.timeline import dress
 from server.storage.touched import NOTED_SINCE, Heard, Listener
@@ -183,11 +190,11 @@ class RecentItems:
                 self._number_read(memory, [memory.place(author) for author, *_ in found])
                 self._keep_threads(memory, [(Thread(*row[:5]), *row[5:]) for row in found])
 
-    def keep_shown(self, memory: Memory, viewer: int, shown: Shown) -> None:
+    def keep_shown(self, memory: Memory, viewer: int, followed: Followed, shown: Shown) -> None:
         """Keep what a viewer's page was taken from."""
         with self._lock:
             if self.memory is memory:
-                memory.keep_shown(viewer, shown, self.most_items)
+                memory.keep_shown(viewer, followed, shown, self.most_items)
 
     def _keep_threads(self, memory: Memory, found: Sequence[tuple[Any, ...]]) -> None:
         """Threads, each with what THREAD_SQL says of it."""

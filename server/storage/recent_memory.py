@@ -151,10 +151,10 @@ class Memory:
             self.shown_held -= 0 if dropped is None else len(dropped.shown.items)
             self.is_full = False
 
-    def keep_shown(self, viewer: int, shown: Shown, most: int) -> None:
+    def keep_shown(self, viewer: int, followed: Followed, shown: Shown, most: int) -> None:
         """Keep what a viewer's page was taken from; beyond `most` items all such is forgotten."""
-        followed = self.followed.get(viewer)
-        if followed is None:
+        # They may follow others by now, whose items are not among these.
+        if self.followed.get(viewer) is not followed:
             return
         self.shown_held += len(shown.items) - len(followed.shown.items)
         followed.shown = shown

@@ -193,7 +193,7 @@ class _Search:
             raise self._not_read(unread, last, count, newest=False)
         followed.reach = last
         if len(near) >= count:
-            self._keep(near[: min(count, MOST_SHOWN)])
+            self._keep(followed, near[: min(count, MOST_SHOWN)])
         return near[:count]
 
     def _again(self, followed: Followed, count: int) -> list[RecentItem]:
@@ -209,7 +209,7 @@ class _Search:
         if len(near) < count:
             return []
         followed.reach = near[count - 1].key
-        self._keep(near[:MOST_SHOWN])
+        self._keep(followed, near[:MOST_SHOWN])
         return near[:count]
 
     def _renewed(self, shown: Shown, touched: list[int], count: int) -> list[RecentItem]:
@@ -237,8 +237,8 @@ class _Search:
         near.sort(key=_key, reverse=True)
         return near
 
-    def _keep(self, near: list[RecentItem]) -> None:
-        self.recent.keep_shown(self.memory, self.viewer, Shown(self.moment, near))
+    def _keep(self, followed: Followed, near: list[RecentItem]) -> None:
+        self.recent.keep_shown(self.memory, self.viewer, followed, Shown(self.moment, near))
 
     def _not_read(self, places: list[int], floor: int, count: int, *, newest: bool) -> Exception:
         beside = Beside(newest, threads=self.shown.replies == "following")

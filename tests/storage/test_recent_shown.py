@@ -200,15 +200,32 @@ def test_what_is_kept_of_pages_is_bounded(scene):
     memory, shown = scene.memory, scene.shown
     assert 6 < len(shown.items) == memory.shown_held
     memory.keep_followed(-1, [1])
-    memory.keep_shown(-1, shown, most=2 * len(shown.items))
+    memory.keep_shown(-1, memory.followed[-1], shown, most=2 * len(shown.items))
     assert memory.shown_held == 2 * len(shown.items)
     memory.drop_followed(-1)
     assert memory.shown_held == len(shown.items)
-    memory.keep_shown(scene.viewer, shown, most=len(shown.items) - 1)
+    followed = memory.followed[scene.viewer]
+    memory.keep_shown(scene.viewer, followed, shown, most=len(shown.items) - 1)
     assert (scene.shown, memory.shown_held) == (NOTHING_SHOWN, 0)
-    # Who was forgotten is not remembered for this.
-    memory.keep_shown(-1, shown, most=1_000)
-    assert (set(memory.followed), memory.shown_held) == ({scene.viewer}, 0)
+
+
+def test_who_follows_others_by_the_time_that_a_page_is_made_is_not_shown_it_again(
+    scene, monkeypatch
+):
+    scene.stream.say(VIEWER, unfollow(tid(3)))
+    keep_shown = scene.recent.keep_shown
+
+    def follow_meanwhile(*given):
+        monkeypatch.undo()
+        scene.stream.say(VIEWER, follow(tid(3), "author3"))
+        scene.page(6)
+        keep_shown(*given)
+
+    monkeypatch.setattr(scene.recent, "keep_shown", follow_meanwhile)
+    scene.drop("author1")
+    scene.page(6)
+    scene.page(6)
+    assert scene.memory.shown_held == len(scene.shown.items)
 
 
 def test_of_one_page_so_much_is_kept_and_no_more(scene):
