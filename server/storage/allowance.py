@@ -18,7 +18,7 @@ from peewee import OperationalError
 
 
 class OutOfTimeError(OperationalError):
-    """The allowance is over."""
+    """The allowance is over; or the time that one statement has of its own, in shared readers."""
 
 
 class _Allowance(threading.local):

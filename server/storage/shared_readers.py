@@ -6,8 +6,8 @@ pages of its own to fill (docs/decisions.md has what that costs).
 
 Promises. A statement sees one moment, and all that was committed before it began; it writes
 nothing. AT_ONCE statements run at once, in each process; the others wait, TURN_SECONDS at most, and
-a statement that runs for STATEMENT_SECONDS is ended: both raise DatabaseError, as a database does
-that is gone. Neither outlasts what a request may take in all (allowance.py). A connection that
+a statement that runs for STATEMENT_SECONDS is ended: both raise OutOfTimeError, which is a
+DatabaseError. Neither outlasts what a request may take in all (allowance.py). A connection that
 failed is closed.
 """
 
@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from peewee import OperationalError, SqliteDatabase
+from peewee import OperationalError, PeeweeException, SqliteDatabase
 
-from server.storage.allowance import left_s
+from server.storage.allowance import OutOfTimeError, left_s
 
 # Two, so that one viewer's long statement does not keep everybody waiting.
 AT_ONCE = 2
@@ -49,7 +49,7 @@ class SharedReaders:
             reader = self._turns.get(timeout=turn_s)
         except Empty:
             message = f"{AT_ONCE} statements have run for {turn_s:.1f} s"
-            raise OperationalError(message) from None
+            raise OutOfTimeError(message) from None
         left = None
         try:
             reader = reader or _Reader(self._path, self._pragmas)
@@ -101,10 +101,11 @@ class _Reader:
         self._until_s = time.monotonic() + min(STATEMENT_SECONDS, left_s())
         try:
             return list(self._database.execute_sql(sql, values).fetchall())
-        except sqlite3.Error as error:
+        except (sqlite3.Error, PeeweeException) as error:
             # peewee does not see what goes wrong after the first row.
             self.close()
-            raise OperationalError(str(error)) from error
+            kind = OutOfTimeError if self._is_over() else OperationalError
+            raise kind(str(error)) from error
         except BaseException:
             self.close()
             raise

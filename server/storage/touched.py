@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 
 from peewee import OperationalError
 
-from server.storage.allowance import require_time
+from server.storage.allowance import OutOfTimeError, require_time
 from server.storage.database import (
     DatabaseError,
     execute,
@@ -178,7 +178,6 @@ class Listener:
         state = self._state_now()
         if state is not None and state == self._state:
             return
-        # Not later: a look that fails has everything forgotten.
         require_time()
         enough = self._begun + 1
         if not self._turn.acquire(timeout=TURN_SECONDS):
@@ -209,6 +208,10 @@ class Listener:
         most, began_s = MOST_ROWS + 1, time.monotonic()
         try:
             found = self._ask({"place": place, "most": most})
+        except OutOfTimeError:
+            # Nothing was heard, and nothing happened that the next look will not be told.
+            self._place = place
+            raise
         except DatabaseError:
             if place == _NOWHERE:
                 raise

@@ -9,8 +9,17 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from server.storage import touched
-from server.storage.database import DatabaseError, database, execute, sqlite_path, write_transaction
+from server.storage import allowance, touched
+from server.storage.database import (
+    DatabaseError,
+    database,
+    execute,
+    shared_readers,
+    sqlite_path,
+    write_transaction,
+)
+from server.storage.prepared import prepared_rows
+from server.storage.shared_readers import AT_ONCE
 from server.storage.touched import Listener, touch, touch_everybody
 from server.storage.wal_index import wal_index
 from tests.system.waiting import wait_until
@@ -215,6 +224,29 @@ def test_after_a_look_that_failed_everything_may_be_different(ears, monkeypatch)
     assert ears.look() == [EVERYBODY]
     touch_in_a_transaction(2)
     assert ears.look() == [[2]]
+
+
+@pytest.mark.parametrize("is_too_late", ["to begin", "to end"])
+def test_who_has_no_time_left_for_a_look_makes_nobody_forget_anything(sqlite, is_too_late):
+    ears = Ears()
+    ears.look()
+    touch_in_a_transaction(1)
+    ask, turns = ears.listener._ask, shared_readers()._turns
+    taken = [turns.get() for _ in range(AT_ONCE if is_too_late == "to begin" else 0)]
+    if not taken:
+        endless = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n"
+        ears.listener._ask = lambda _values: prepared_rows(endless, {})
+    allowance.allow(0.1)
+    try:
+        with pytest.raises(DatabaseError):
+            ears.look()
+    finally:
+        allowance.end_allowance()
+    for one in taken:
+        turns.put(one)
+    ears.listener._ask = ask
+    assert ears.look() == [[1]]
+    assert ears.look() == []
 
 
 def test_after_a_restart_of_the_server_everything_may_be_different(postgresql):
