@@ -22,6 +22,7 @@ from server.logs import configure_logging
 from server.metrics_folder import VARIABLE
 from server.outgoing import make_fetcher, make_handles
 from server.storage import authors
+from server.storage.allowance import allowed
 from server.storage.database import release
 from server.storage.ledger import Window
 from server.storage.opening import open_database, patiently
@@ -29,6 +30,7 @@ from server.storage.recent_items import RecentItems
 from server.storage.replicas import Replicas
 from server.storage.spare_writes import SpareWrites
 from server.version import VERSION, user_agent
+from server.web import standing
 from server.web.errors import register_error_handlers
 from server.web.feed_check import FeedChecks
 from server.web.first_load import FirstLoads
@@ -99,9 +101,9 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
 def _look(config: Config, metrics: WebMetrics, folder: Path | None) -> Standing:
     now_us = _now_us()
     window = Window.at(now_us, config.backfill_days, config.retention_days)
-    # People wait longer than the AppView, for what counts all authors: with 500,000 of them, all
-    # in the queue, a statement takes some seconds.
-    with patiently():
+    # For what counts all authors: with 500,000 of them, all in the queue, a statement takes some
+    # seconds.
+    with patiently(), allowed(standing.LOOK_SECONDS):
         return look(VERSION, window, metrics, None if folder is None else str(folder), now_us)
 
 

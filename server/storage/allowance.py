@@ -13,6 +13,8 @@ Replicas have a bound of their own, which is shorter (replicas.py).
 import math
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from peewee import OperationalError
 
@@ -36,6 +38,16 @@ def allow(seconds: float) -> None:
 def end_allowance() -> None:
     """Let this thread take its time again."""
     _allowance.until_s = math.inf
+
+
+@contextmanager
+def allowed(seconds: float) -> Iterator[None]:
+    """Within it, this thread has an allowance of so long from now."""
+    allow(seconds)
+    try:
+        yield
+    finally:
+        end_allowance()
 
 
 def left_s() -> float:

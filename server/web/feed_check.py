@@ -25,6 +25,7 @@ from server.identity.fetcher import Fetcher
 from server.identity.handles import Handles
 from server.identity.likes import likes_any
 from server.storage import ledger, viewers
+from server.storage.allowance import allowed
 from server.storage.ledger import Completeness, Window
 from server.storage.viewers import Readiness
 
@@ -34,6 +35,8 @@ KEPT_S = 60
 MAX_KEPT = 1000
 # Of our own tables somebody's numbers are read this often at most.
 COUNTED_S = 2
+# For all that this asks of them.
+COUNT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +145,9 @@ class _Busy(FetchFailed):
 
 
 def _count(account: str, did: str | None, window: Window) -> Answer:
-    viewer = None if did is None else viewers.find(did)
-    if viewer is None:
-        return Answer(account, "private")
-    readiness = viewers.readiness(viewer.number)
-    return Answer(account, "shown", readiness, ledger.of_viewer(viewer.number, window, 0))
+    with allowed(COUNT_SECONDS):
+        viewer = None if did is None else viewers.find(did)
+        if viewer is None:
+            return Answer(account, "private")
+        readiness = viewers.readiness(viewer.number)
+        return Answer(account, "shown", readiness, ledger.of_viewer(viewer.number, window, 0))

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from server.core.metrics import WebMetrics
 from server.storage import exported_metrics, readings
+from server.storage.allowance import allowed
 from server.storage.database import DatabaseError
 from server.storage.readings import Readings
 from server.storage.replica_connection import BUSY
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 STALE_SECONDS = 60
 # A leader that has been silent for longer leads no more, as far as anybody can tell.
 LEADING_SECONDS = 30
+# For all that the database is asked. Prometheus waits 10 s, unless it is told otherwise.
+LOOK_SECONDS = 10.0
 
 
 def page(metrics: WebMetrics, folder: Path | None, version: str, replicas: Replicas) -> bytes:
@@ -61,11 +64,12 @@ class _FromDatabase(Collector):
         yield info
         up = "Whether the database answered this scrape."
         try:
-            families = [
-                *gauges(readings.read(self.now_us), self.now_us),
-                *of_replicas(self.replicas.look()),
-                *self._left_by_leader(),
-            ]
+            with allowed(LOOK_SECONDS):
+                families = [
+                    *gauges(readings.read(self.now_us), self.now_us),
+                    *of_replicas(self.replicas.look()),
+                    *self._left_by_leader(),
+                ]
         except DatabaseError as error:
             log.warning("metrics without the database: %s", error)
             yield GaugeMetricFamily("gapless_database_up", up, 0)

@@ -6,9 +6,9 @@ follows, look whether the number of authors moves, and you know who follows you 
 Times and spans are shown of gaps of everybody, never of one author's. Nobody is named: no account,
 no host but the sources, no words of strangers' servers. The operator's `status` has the rest.
 
-Bounds: looked up at most once in FRESH_SECONDS for each process, however many ask. One thread
-looks, and no other waits for it, as feeds need them: they are given what was found before, or are
-told that nothing can be told yet.
+Bounds: looked up at most once in FRESH_SECONDS for each process, however many ask; nothing more is
+asked of the database once that takes LOOK_SECONDS. One thread looks, and no other waits for it, as
+feeds need them: they are given what was found before, or are told that nothing can be told yet.
 """
 
 import threading
@@ -26,6 +26,8 @@ from server.web.latency import Latency, latency
 from server.web.streams import Stream, streams_of
 
 FRESH_SECONDS = 10.0
+# For all that one look asks. People wait longer than the AppView.
+LOOK_SECONDS = 20.0
 SHOWN_GAPS = 10
 # Sources that were read once and are not any more stay in the table.
 SHOWN_SOURCES = 5

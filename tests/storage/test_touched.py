@@ -9,7 +9,8 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from server.storage import allowance, touched
+from server.storage import touched
+from server.storage.allowance import allowed
 from server.storage.database import (
     DatabaseError,
     database,
@@ -236,12 +237,8 @@ def test_who_has_no_time_left_for_a_look_makes_nobody_forget_anything(sqlite, is
     if not taken:
         endless = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n"
         ears.listener._ask = lambda _values: prepared_rows(endless, {})
-    allowance.allow(0.1)
-    try:
-        with pytest.raises(DatabaseError):
-            ears.look()
-    finally:
-        allowance.end_allowance()
+    with allowed(0.1), pytest.raises(DatabaseError):
+        ears.look()
     for one in taken:
         turns.put(one)
     ears.listener._ask = ask

@@ -2,7 +2,6 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +11,9 @@ from server.app import create_app
 from server.core.config import UNPUBLISHED_DID, load_config
 from server.core.feed import FeedCursor
 from server.core.projection import sort_key
-from server.storage import allowance, viewers
 from server.storage import shared_readers as shared_readers_module
-from server.storage.allowance import OutOfTimeError
+from server.storage import viewers
+from server.storage.allowance import OutOfTimeError, allowed
 from server.storage.database import (
     DatabaseError,
     close_database,
@@ -26,14 +25,16 @@ from server.storage.database import (
     value,
     write_transaction,
 )
+from server.storage.opening import patiently
 from server.storage.prepared import prepared_rows
 from server.storage.spare_writes import SpareWrites
-from server.web import xrpc
+from server.web import feed_check, pages, scrape, standing, xrpc
 from tests.builders import NOW_MS, Stream, did, follow, make_live, post, tid
 
 PAGE_SECONDS, STATEMENT_SECONDS = 0.35, 0.3
 # From the look at the clock to the statement, on a busy machine.
 MARGIN_SECONDS = 0.2
+OPERATOR = "a-word-of-the-operator"
 MEDIA = next(feed for feed in FEEDS if feed.rkey == "media")
 
 
@@ -45,7 +46,7 @@ def client(db, lease, monkeypatch):
     stream.say("viewer", follow(tid(0), "ann"), *(post(tid(n), media=True) for n in range(1, 9)))
     make_live("viewer", "ann", epoch=lease.epoch, rev=1)
     monkeypatch.setattr(xrpc, "requester", lambda *_: SimpleNamespace(iss=did("viewer")))
-    return create_app(load_config({})).test_client()
+    return create_app(load_config({"ADMIN_TOKEN": OPERATOR})).test_client()
 
 
 def ask(client, feed, cursor=""):
@@ -115,13 +116,37 @@ def test_a_late_request_makes_nobody_forget_anything(client, monkeypatch):
     assert recent.moment == moment
 
 
-@contextmanager
-def allowed(seconds):
-    allowance.allow(seconds)
-    try:
-        yield
-    finally:
-        allowance.end_allowance()
+@pytest.mark.parametrize(
+    ("path", "bound", "status"),
+    [
+        ("/status.json", (standing, "LOOK_SECONDS"), 503),
+        ("/check?account=ann.test", (feed_check, "COUNT_SECONDS"), 503),
+        ("/metrics", (scrape, "LOOK_SECONDS"), 200),
+    ],
+)
+def test_what_other_pages_ask_is_bounded_as_a_whole(client, slow, monkeypatch, path, bound, status):
+    monkeypatch.setattr(*bound, PAGE_SECONDS)
+    checks = client.application.extensions["gapless"].checks
+    # As if ann had a heart for one of our feeds; and nobody looks how things stand beside that.
+    monkeypatch.setattr(checks, "_ask", lambda _: feed_check._Kept(0, did("viewer")))
+    if path.startswith("/check"):
+        monkeypatch.setattr(pages, "_standing", lambda: None)
+    before = time.monotonic()
+    answer = client.get(path, headers={"Authorization": "Bearer " + OPERATOR})
+    assert answer.status_code == status
+    assert len(slow) > 1
+    # In PostgreSQL, the first and the last say how long a statement may take.
+    settings = 0 if is_sqlite() or path != "/status.json" else 1
+    assert slow[-1 - settings] < before + PAGE_SECONDS + (1 + settings) * MARGIN_SECONDS
+    assert value("SELECT 1") == 1
+
+
+@pytest.mark.usefixtures("postgresql")
+def test_a_look_that_takes_too_long_leaves_its_patience_to_nobody():
+    before = value("SHOW statement_timeout")
+    with pytest.raises(OutOfTimeError), patiently(7_000), allowed(-1.0):
+        value("SELECT 1")
+    assert value("SHOW statement_timeout") == before
 
 
 @pytest.mark.usefixtures("db")
