@@ -4,6 +4,7 @@ What rows cannot say: from which source a record came, and when we first heard o
 its place, which is the earlier of its date and first sight, and no more (docs/decisions.md).
 """
 
+import math
 from dataclasses import dataclass
 
 from server.core.projection import KEY_TIE_BITS
@@ -130,7 +131,9 @@ def is_there(author_id: int, rkey: int) -> bool | None:
         return False
     if item((author_id, rkey, COLLECTIONS[POST])) is not None:
         return True
-    if home is not None and home.state == repos.LIVE and rkey > home.horizon_rkey:
+    # Keys that are no TIDs stand nowhere among them: they are known down to the beginning only.
+    since = -math.inf if home is None or home.horizon_rkey == 0 else home.horizon_rkey
+    if home is not None and home.state == repos.LIVE and rkey > since:
         return False
     found = rows(
         "SELECT state FROM outside_posts WHERE author_id = ? AND rkey = ?", (author_id, rkey)

@@ -151,6 +151,16 @@ def test_a_reply_says_which_of_the_thread_is_followed(world):
     assert (verdict.relatives[0].role, verdict.relatives[0].is_there) == ("parent", False)
 
 
+def test_a_post_with_a_key_of_another_kind_is_gone_where_all_of_its_author_is_known(world):
+    world.say("viv", follow(tid(-8), "joe"))
+    make_live("joe", epoch=world.epoch)
+    world.say("ann", post(tid(1), parent=("joe", "self")))
+    only = tuple(feed for feed in FEEDS if feed.rkey == "following")
+    verdict = world.verdict("ann", tid(1), feeds=only)
+    assert verdict.reason == "filtered"
+    assert [relative.is_there for relative in verdict.relatives] == [False]
+
+
 def test_what_was_deleted_says_when(world):
     world.say("ann", post(tid(1)))
     world.say("ann", drop(tid(1)))
