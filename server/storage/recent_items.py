@@ -9,16 +9,16 @@ be newer is what reads have numbers for: recent_page.py says why a page is of on
 viewer nothing is kept but whom they follow, under their number.
 
 Bounds: `most_items` items, and what recent_memory.py says. Who follows over MOST_FOLLOWED is not
-remembered. Of what is over the bound items go, those of accounts that have been here longest, and
-threads, all of them. For more viewers than there is room for nobody has to go, or each would have
-to be read again when they come: whoever is not here is searched for in the database, until
-RENEW_SECONDS have gone and all is dropped, to hold those who come now.
+remembered. Of threads that are over the bound all go; of items, those that were on no page for
+IDLE_SECONDS. For more viewers than there is room for nobody else has to go, or each would have to
+be read again when they come: whoever is not here is searched for in the database. An eighth of the
+room for items stays free for what those who are here read anew. Of room for viewers there is some
+again when RENEW_SECONDS have gone: then all is dropped, to hold those who come now.
 """
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -117,6 +117,16 @@ class RecentItems:
                     self._number_read(self.memory, [self.memory.place(viewer)])
                 self.memory.keep_followed(viewer, None if is_too_many else accounts)
 
+    def has_room_for(self, followed: Followed, count: int) -> bool:
+        """For a page of one who has `followed` these, of so many items that are looked at."""
+        if count <= followed.most_held:
+            return True
+        if not self.memory.is_roomy(self.most_items):
+            with self._lock:
+                self.memory.drop_idle_items()
+        is_time = time.monotonic() >= followed.tries_at_s
+        return is_time and self.memory.is_roomy(self.most_items)
+
     def read_newest(self, memory: Memory, places: Sequence[int]) -> None:
         """Read the key of each account's newest item, by their places in this memory."""
         moment = self.moment
@@ -140,13 +150,17 @@ class RecentItems:
         """Read the newest items of these accounts, down to `floor`, `count` in all at most.
 
         Of accounts that were touched also what had been here before, for pages of others:
-        MOST_AGAIN more items at most. In PostgreSQL, where a look is a wait, the statement says as
-        well whether anything was noted since the last one. If not, what it read is of that moment:
-        it needs no number, and no page has to look again for it.
+        MOST_AGAIN more items at most, and none where there is little room. Raises NoRoomError. In
+        PostgreSQL, where a look is a wait, the statement says as well whether anything was noted
+        since the last one. If not, what it read is of that moment: it needs no number, and no page
+        has to look again for it.
         """
         heard, moment = self._listener.heard, self.moment
         accounts = [memory.accounts[place] for place in places]
-        floors = [min(floor, memory.depths[place]) for place in places]
+        depths = (memory.depths[place] for place in places)
+        floors = [
+            min(floor, depth) if memory.is_roomy(self.most_items) else floor for depth in depths
+        ]
         most = count + (MOST_AGAIN if min(floors) < floor else 0)
         values: dict[str, int | str | list[Any]] = {"floor": floor, "most": most}
         values |= with_floors(accounts, floors)
@@ -174,7 +188,7 @@ class RecentItems:
                 if beside.newest:
                     memory.newest[place] = newest.get(account, LOWEST)
                 memory.keep_items(place, OfAccount(items[account], max(reached, cut)))
-            self._make_room_for_items()
+            memory.make_room_for_items(self.most_items, places)
 
     def read_threads(self, memory: Memory, replies: Sequence[RecentItem]) -> None:
         """Read what is to be known of the threads of these replies."""
@@ -233,13 +247,6 @@ class RecentItems:
         if self.memory.is_full and time.monotonic() >= self.memory.renewable_s:
             self.memory = Memory()
             self.moment += 1
-
-    def _make_room_for_items(self) -> None:
-        memory = self.memory
-        while memory.items_held > self.most_items:
-            # Many at a time: to find the first of a dict whose first ones are gone takes long.
-            for place in list(islice(memory.items, len(memory.items) // 8 + 1)):
-                memory.drop_items(place)
 
 
 def _items_sql(beside: Beside, *, says_news: bool) -> str:

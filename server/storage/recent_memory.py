@@ -20,6 +20,10 @@ ACCOUNTS_AN_ITEM, FOLLOWS_AN_ITEM = 8, 64
 # Parent, root and grandparent.
 ACCOUNTS_A_THREAD = 3
 RENEW_SECONDS = 600.0
+# Items that were on no page for so long go if there is no room; it is looked for them that often.
+IDLE_SECONDS, SWEEP_SECONDS = 600.0, 60.0
+# So small a part of the room for items is kept for those whose pages are here already.
+SPARE = 8
 # As many items are read again beyond those that a page needs, of accounts that were touched, and of
 # one account at most.
 MOST_AGAIN = 30
@@ -27,6 +31,10 @@ MOST_AGAIN = 30
 MOST_SHOWN = 100
 # In place of a key that has to be read: whoever looks for the newest ones comes upon it.
 UNKNOWN = HIGHEST
+
+
+class NoRoomError(Exception):
+    """What was read finds no room, and was not kept."""
 
 
 class RecentItem(NamedTuple):
@@ -63,9 +71,11 @@ class Followed:
     `guess`: so many accounts as the last page looked at had an item that was not older.
     `reach`: how far down that page went. Both are HIGHEST before there was one. `shown`: what that
     page was taken from, or NOTHING_SHOWN.
+    `most_held`: the longest page, in items looked at, for which there was room; 0 before that.
+    `tries_at_s`: when it is looked again whether there is room for a longer one.
     """
 
-    __slots__ = ("accounts", "guess", "places", "reach", "shown")
+    __slots__ = ("accounts", "guess", "most_held", "places", "reach", "shown", "tries_at_s")
 
     def __init__(self, accounts: Sequence[int], places: Iterable[int]) -> None:
         """`accounts`: in ascending order."""
@@ -73,6 +83,13 @@ class Followed:
         self.places = array("i", places)
         self.guess = self.reach = HIGHEST
         self.shown = NOTHING_SHOWN
+        self.most_held = 0
+        self.tries_at_s = 0.0
+
+    def refuse(self, count: int) -> None:
+        """There was no room for a page of so many items: it is not tried again for a while."""
+        self.most_held = min(self.most_held, count - 1)
+        self.tries_at_s = time.monotonic() + SWEEP_SECONDS
 
     def __contains__(self, account: int) -> bool:
         place = bisect_left(self.accounts, account)
@@ -89,6 +106,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.renewable_s = time.monotonic() + RENEW_SECONDS
+        self.swept_s = float("-inf")
         # No room for other viewers.
         self.is_full = False
         # Of a viewer. None: they follow too many.
@@ -102,6 +120,8 @@ class Memory:
         self.last_reads = array("q")
         # The moment of RecentItems at which each was last touched.
         self.moments: list[int] = []
+        # When an account's items were last on a page, by the monotonic clock.
+        self.used_s = array("d")
         # By the account's place.
         self.items: dict[int, OfAccount] = {}
         # Who else is in it: core/threads.py.
@@ -120,6 +140,7 @@ class Memory:
             self.depths.append(HIGHEST)
             self.last_reads.append(0)
             self.moments.append(0)
+            self.used_s.append(0.0)
         return place
 
     def keep_items(self, place: int, kept: OfAccount) -> None:
@@ -129,12 +150,35 @@ class Memory:
             self.drop_items(place)
             self.items[place] = kept
             self.items_held += len(kept.items)
+            self.used_s[place] = time.monotonic()
 
     def drop_items(self, place: int) -> None:
         """Forget an account's items."""
         dropped = self.items.pop(place, None)
         if dropped is not None:
             self.items_held -= len(dropped.items)
+
+    def is_roomy(self, most_items: int) -> bool:
+        """Whether there is room for pages that are not here."""
+        return self.items_held <= most_items - most_items // SPARE
+
+    def make_room_for_items(self, most_items: int, places: Sequence[int]) -> None:
+        """If there are more: forget idle ones; or those of `places`, and raise NoRoomError."""
+        if self.items_held > most_items:
+            self.drop_idle_items()
+        if self.items_held > most_items:
+            for place in places:
+                self.drop_items(place)
+            raise NoRoomError
+
+    def drop_idle_items(self) -> None:
+        """Forget the items that were on no page for long, if that was not looked at just now."""
+        now_s = time.monotonic()
+        if now_s < self.swept_s + SWEEP_SECONDS:
+            return
+        self.swept_s = now_s
+        for place in [one for one in self.items if self.used_s[one] <= now_s - IDLE_SECONDS]:
+            self.drop_items(place)
 
     def keep_followed(self, viewer: int, accounts: Sequence[int] | None) -> None:
         """Keep whom a viewer follows, in ascending order; None: too many."""
@@ -145,11 +189,16 @@ class Memory:
 
     def drop_followed(self, viewer: int) -> None:
         """Forget whom a viewer follows."""
-        if viewer in self.followed:
-            dropped = self.followed.pop(viewer)
-            self.follows_held -= _size(dropped)
-            self.shown_held -= 0 if dropped is None else len(dropped.shown.items)
-            self.is_full = False
+        if viewer not in self.followed:
+            return
+        dropped = self.followed.pop(viewer)
+        self.follows_held -= _size(dropped)
+        self.is_full = False
+        if dropped is not None:
+            self.shown_held -= len(dropped.shown.items)
+            # Until somebody else's page has them, or theirs again.
+            for place in dropped.places:
+                self.used_s[place] = 0.0
 
     def keep_shown(self, viewer: int, followed: Followed, shown: Shown, most: int) -> None:
         """Keep what a viewer's page was taken from; beyond `most` items all such is forgotten."""

@@ -2,7 +2,7 @@
 
 Promises. What `recent_page` gives is what `timeline_page` would have given at a moment after the
 call began: the newest items of the same order, by the same rules. Where memory cannot tell (too
-many followed, too few items shown, too much is changing), it gives None, and costs little.
+many followed, too few items shown, no room, too much is changing), it gives None, and costs little.
 
 Whoever was shown a page before is shown the same again, but for the items of those who were touched
 since (`_again`). Else the way is that of `near` in page_sql.py: the n newest items can only come
@@ -38,6 +38,7 @@ from server.storage.recent_memory import (
     UNKNOWN,
     Followed,
     Memory,
+    NoRoomError,
     RecentItem,
     Shown,
 )
@@ -118,10 +119,11 @@ class _Search:
         followed = self._followed()
         is_whole = self.shown.reposts and self.shown.replies == "all"
         count = self.wanted if is_whole else int(self.wanted * MARGIN) + A_FEW
-        while count <= MOST_NEAR:
+        while count <= MOST_NEAR and self.recent.has_room_for(followed, count):
             near = self._again(followed, count) or self._near(followed, count)
             found = near if is_whole else self._filtered(followed, near)
             if len(found) >= self.wanted or len(near) < count:
+                followed.most_held = max(followed.most_held, count)
                 return found[: self.wanted]
             count *= 2
         raise _OutOfReachError
@@ -164,7 +166,7 @@ class _Search:
             if followed.reach == HIGHEST or len(unread) > MOST_AT_ONCE:
                 raise _NotReadError(lambda: self.recent.read_newest(self.memory, unread))
             # Those who were touched since the last page, and probably stand on this one.
-            raise self._not_read(unread, followed.reach, count, newest=True)
+            raise self._not_read(followed, unread, followed.reach, count, newest=True)
         if len(heads) < count:
             return heads, LOWEST
         # Threads may do this at the same time: each guess is as good.
@@ -190,8 +192,11 @@ class _Search:
             if key >= last and (one is None or one.floor > last)
         ]
         if unread:
-            raise self._not_read(unread, last, count, newest=False)
+            raise self._not_read(followed, unread, last, count, newest=False)
         followed.reach = last
+        now_s, used_s = time.monotonic(), self.memory.used_s
+        for _, place in heads:
+            used_s[place] = now_s
         if len(near) >= count:
             self._keep(followed, near[: min(count, MOST_SHOWN)])
         return near[:count]
@@ -205,14 +210,16 @@ class _Search:
             return list(shown.items[:count])
         since = map(shown.moment.__lt__, map(self.memory.moments.__getitem__, followed.places))
         touched = list(compress(followed.places, since))
-        near = self._renewed(shown, touched, count) if touched else list(shown.items)
+        near = self._renewed(followed, shown, touched, count) if touched else list(shown.items)
         if len(near) < count:
             return []
         followed.reach = near[count - 1].key
-        self._keep(followed, near[:MOST_SHOWN])
+        self._keep(followed, near[: len(shown.items)])
         return near[:count]
 
-    def _renewed(self, shown: Shown, touched: list[int], count: int) -> list[RecentItem]:
+    def _renewed(
+        self, followed: Followed, shown: Shown, touched: list[int], count: int
+    ) -> list[RecentItem]:
         """What was shown, with the items that these have now: down to where all are known."""
         if len(touched) > MOST_AT_ONCE:
             return []
@@ -227,7 +234,7 @@ class _Search:
             else:
                 theirs.append(one)
         if unread:
-            raise self._not_read(unread, low, count, newest=True)
+            raise self._not_read(followed, unread, low, count, newest=True)
         # Of who wrote very much only the newest are here.
         low = max([low, *(one.floor for one in theirs)])
         accounts = set(map(memory.accounts.__getitem__, touched))
@@ -240,11 +247,19 @@ class _Search:
     def _keep(self, followed: Followed, near: list[RecentItem]) -> None:
         self.recent.keep_shown(self.memory, self.viewer, followed, Shown(self.moment, near))
 
-    def _not_read(self, places: list[int], floor: int, count: int, *, newest: bool) -> Exception:
+    def _not_read(
+        self, followed: Followed, places: list[int], floor: int, count: int, *, newest: bool
+    ) -> Exception:
         beside = Beside(newest, threads=self.shown.replies == "following")
-        return _NotReadError(
-            lambda: self.recent.read_items(self.memory, places, floor, count, beside)
-        )
+
+        def read() -> None:
+            try:
+                self.recent.read_items(self.memory, places, floor, count, beside)
+                followed.most_held = max(followed.most_held, count)
+            except NoRoomError:
+                followed.refuse(count)
+
+        return _NotReadError(read)
 
     def _filtered(self, followed: Followed, near: list[RecentItem]) -> list[RecentItem]:
         """Those that the feed shows."""

@@ -216,6 +216,87 @@ def test_who_follows_too_many_takes_the_room_of_one(crowd, monkeypatch):
     assert (memory.followed, memory.follows_held) == ({}, 0)
 
 
+@pytest.fixture
+def readers(db):
+    """More viewers than there is room for: each follows three who have ten posts each."""
+    epoch = new_epoch()
+    for number in range(8):
+        viewer, followed = f"viewer{number}", [f"author{3 * number + n}" for n in range(3)]
+        viewers.welcome(did(viewer), NOW_US)
+        track(*followed)
+        stream = Stream(epoch)
+        stream.say(viewer, *(follow(tid(n), name) for n, name in enumerate(followed)))
+        for name in followed:
+            stream.say(name, *(post(tid(n), NOW_MS + n, tie=number_of(name)) for n in range(10)))
+    return Readers(epoch)
+
+
+class Readers:
+    """Read pages of 25 in turns; `reads` counts what was asked of the database for memory."""
+
+    def __init__(self, epoch):
+        self.recent, self.epoch, self.reads = RecentItems(120), epoch, 0
+        for name in ("read_newest", "read_items"):
+            setattr(self.recent, name, partial(self._count, getattr(self.recent, name)))
+
+    def _count(self, read_it, *given):
+        self.reads += 1
+        read_it(*given)
+
+    def round(self, *numbers, limit=25):
+        """Whose pages came out of memory."""
+        self.reads, remembered = 0, []
+        for number in numbers or range(8):
+            page = recent_page(self.recent, number_of(f"viewer{number}"), EVERYTHING, limit)
+            assert self.recent.memory.items_held <= self.recent.most_items
+            if page is not None:
+                assert len(page.items) == limit
+                remembered.append(number)
+        return remembered
+
+
+def test_pages_that_find_no_room_take_none_from_others_and_read_nothing(readers):
+    first = readers.round()
+    assert 2 < len(first) < 8
+    assert [(readers.round(), readers.reads) for _ in range(3)] == 3 * [(first, 0)]
+    # Polls take less room, and there is some.
+    assert readers.round(limit=1)[: len(first)] == first
+
+
+def test_what_those_who_are_there_read_again_finds_room(readers):
+    first = readers.round()
+    for number in range(20):
+        author = f"author{number % (3 * len(first))}"
+        stream = Stream(readers.epoch, author)
+        stream.revs[author] = 1 + number // (3 * len(first))
+        stream.say(author, post(tid(50 + number), NOW_MS + 50 + number))
+        assert readers.round() == first
+        assert 0 < readers.reads <= 2
+
+
+def test_whose_pages_take_more_room_than_there_is_are_searched(readers):
+    first = readers.round(limit=3)
+    assert first == list(range(8))
+    readers.recent.most_items = readers.recent.memory.items_held + 1
+    there = readers.round(limit=25)
+    assert there == []
+    assert readers.round(limit=25) == []
+    # Who had no room for all of it goes on with what there is for less.
+    assert readers.round(limit=3) != []
+
+
+def test_what_no_page_has_had_for_long_makes_room(readers, monkeypatch):
+    readers.recent.most_items = 110
+    assert readers.round(0, 1, 2, 3) == [0, 1, 2, 3]
+    assert readers.round(5, 6, 7) == []
+    for name in ("IDLE_SECONDS", "SWEEP_SECONDS"):
+        monkeypatch.setattr(recent_memory, name, 0.0)
+    assert readers.round(5, 6, 7) == [5, 6, 7]
+    monkeypatch.undo()
+    assert readers.round(5, 6, 7) == [5, 6, 7]
+    assert readers.reads == 0
+
+
 def test_of_a_loud_account_not_all_is_read_again_that_was_here(db):
     epoch, recent = new_epoch(), RecentItems(50_000)
     viewers.welcome(did(VIEWER), NOW_US)

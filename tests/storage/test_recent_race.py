@@ -152,9 +152,7 @@ def hasty():
     [(0, 50_000, 2), (1, 60, 2), (6, 60, 50)],
     ids=["room", "little room", "many at once"],
 )
-def test_every_page_is_of_one_moment_while_it_was_made(
-    db, hasty, monkeypatch, seed, room, at_once
-):
+def test_every_page_is_of_one_moment_while_it_was_made(db, hasty, monkeypatch, seed, room, at_once):
     for module in (recent_memory, recent_items):
         monkeypatch.setattr(module, "MOST_AGAIN", 3)
     monkeypatch.setattr(recent_page, "MOST_AT_ONCE", at_once)

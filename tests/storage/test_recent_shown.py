@@ -230,7 +230,10 @@ def test_who_follows_others_by_the_time_that_a_page_is_made_is_not_shown_it_agai
 
 def test_of_one_page_so_much_is_kept_and_no_more(scene):
     scene.write("author1", 150)
-    scene.page(100)
+    scene.page(6)
+    assert len(scene.shown.items) == 7
+    scene.page(120)
+    assert len(scene.shown.items) == MOST_SHOWN
     scene.write("author2", 5)
     scene.page(20)
     assert len(scene.shown.items) == MOST_SHOWN
