@@ -63,6 +63,8 @@ def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:
     app.config["VERSION"] = VERSION
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = True
+    # A redirect to the path with single ones would be HTML, and lead where the client's Host says.
+    app.url_map.merge_slashes = False
     metrics, spare_writes = WebMetrics(), SpareWrites()
     observe_requests(app, config, FEEDS, metrics)
     app.extensions["metrics"] = (metrics, metrics_folder)

@@ -83,6 +83,8 @@ def test_head_is_get_without_a_body(site, path):
         ("GET", "/static/x.js", 404),
         ("GET", "/%00", 404),
         ("GET", "/../../etc/passwd", 404),
+        ("GET", "/.well-known//did.json", 404),
+        ("GET", "/xrpc//app.bsky.feed.getFeedSkeleton", 404),
         ("GET", "/<script>alert(1)</script>", 404),
         ("GET", "/nothing?" + "x" * 2000, 404),
         ("POST", "/", 405),
