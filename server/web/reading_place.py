@@ -20,7 +20,8 @@ def begin(viewer_id: int, feed: Feed, limit: int, now_us: int) -> int:
     seen = read_positions.position(viewer_id, feed.rkey)
     if seen is None:
         return sort_key((now_us - FIRST_HOURS * _HOUR_US) // 1000, 0)
-    return seen if limit == 1 else seen - 1
+    # Not below 0, which no cursor can say.
+    return seen if limit == 1 else max(seen - 1, 0)
 
 
 def turn_page(viewer_id: int, feed: Feed, cursor: FeedCursor, limit: int, now_us: int) -> None:

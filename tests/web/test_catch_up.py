@@ -214,6 +214,13 @@ def test_a_cursor_of_ones_own_making_moves_the_place_no_further_than_now(reader)
     assert numbers(reader.page()) == [0, 1, 2, 3, 4]
 
 
+def test_who_has_read_no_further_than_the_least_key_turns_pages_like_everybody(reader):
+    assert reader.report(seen(reader.page()) | {"feedContext": "0"}) == (200, {})
+    first = reader.page()
+    assert numbers(first) == [0, 1, 2, 3, 4]
+    assert numbers(reader.page(cursor=first["cursor"])) == [5, 6, 7, 8, 9]
+
+
 def test_feeds_read_from_the_top_ask_for_nothing(reader):
     # Nobody waits for a look-up that nobody does here.
     follow_backs.want(number_of("viewer"), 1)
