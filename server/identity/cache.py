@@ -19,7 +19,7 @@ from server.core.budget import Budget
 from server.core.errors import FetchFailed, NotFound
 from server.core.syntax import is_did
 from server.identity.did import Directory, Identity
-from server.identity.entry import Entry, again
+from server.identity.entry import LONGEST_WAIT_S, Entry, again
 from server.storage.authors import StoredIdentity
 from server.storage.spare_writes import SpareWrites
 
@@ -33,7 +33,7 @@ RECHECK_S = 1.0
 
 # Seconds for which "there is no such account" and "it could not be looked up" are remembered; they
 # double with every repetition, from the first to the second number.
-NOT_FOUND_S = (60, 600)
+NOT_FOUND_S = (60, LONGEST_WAIT_S)
 FAILED_S = (10, 60)
 
 # Look-ups at once, and then for each second. Strangers with a did:plc; everybody's did:web, where
@@ -107,7 +107,7 @@ class IdentityCache:
         """
         now_us = self._now_us()
         entry = self._entry(did, now_us)
-        is_settled = entry.is_fresh(now_us) or now_us < entry.retry_us
+        is_settled = entry.is_fresh(now_us) or entry.is_waiting(now_us)
         self._count(is_settled)
         if is_settled:
             return entry.known() if entry.is_fresh(now_us) else entry.usable(now_us)
@@ -128,7 +128,7 @@ class IdentityCache:
         entry = self._entry(did, now_us)
         if entry.was_looked_up(now_us):
             return entry.known()
-        if now_us < entry.retry_us:
+        if entry.is_waiting(now_us):
             raise again(entry.error)
         budget = self._web_strangers if _is_web(did) else self._refreshes
         return self._look_up(did, RECHECK_S, budget)
@@ -246,8 +246,10 @@ class IdentityCache:
         with self._lock:
             old = self._entries.get(did)
             if old is not None:
-                # Doubts that came up while the directory was being asked are not settled by it.
-                entry.outdated_us = max(entry.outdated_us, old.outdated_us)
+                # Doubts that came up while the directory was being asked are not settled by it; nor
+                # are those of a time to come, by a clock that was ahead, but by the next look-up.
+                doubted_us = min(old.outdated_us, self._now_us())
+                entry.outdated_us = max(entry.outdated_us, doubted_us)
             self._entries[did] = entry
             self._entries.move_to_end(did)
             if len(self._entries) > MAX_IDENTITIES:

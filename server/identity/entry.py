@@ -18,6 +18,9 @@ REFRESH_EVERY_S = 60
 # document has changed, and every process writes what it looked up.
 COMPARE_S = 60
 
+# No failure is remembered for longer.
+LONGEST_WAIT_S = 600
+
 
 @dataclass(slots=True)
 class Entry:
@@ -34,8 +37,13 @@ class Entry:
 
     def needs_no_look(self, now_us: int) -> bool:
         """Whether the database is not even asked whether it has something newer."""
-        is_settled = self.is_fresh(now_us) or now_us < self.retry_us
+        is_settled = self.is_fresh(now_us) or self.is_waiting(now_us)
         return is_settled and abs(now_us - self.compared_us) < COMPARE_S * 1_000_000
+
+    def is_waiting(self, now_us: int) -> bool:
+        """Whether a failure is too fresh for another try."""
+        # More than that is left if our clock was ahead then.
+        return 0 < self.retry_us - now_us <= LONGEST_WAIT_S * 1_000_000
 
     def age_s(self, now_us: int) -> float:
         """How long ago it was looked up."""

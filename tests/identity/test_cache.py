@@ -94,6 +94,36 @@ def test_a_failure_is_remembered_for_a_minute_at_most(cache, directory, clock, m
     assert cache.get(did).did == did
 
 
+@pytest.mark.parametrize("failure", [FetchFailed("no such certificate yet"), NotFound("gone", "x")])
+def test_a_failure_of_a_clock_that_was_ahead_is_not_remembered_until_that_time(
+    cache, directory, clock, make, failure
+):
+    did = numbered(1)
+    directory.documents[did] = failure
+    clock.pass_s(86_400)
+    for _ in range(9):
+        with pytest.raises(FetchFailed):
+            cache.get(did)
+        clock.pass_s(700)
+    directory.documents[did] = make.document(did)
+    clock.pass_s(-86_400)
+    assert cache.get(did).did == did
+
+
+def test_a_doubt_of_a_clock_that_was_ahead_does_not_last_until_that_time(
+    cache, directory, clock, alice
+):
+    cache.get(alice)
+    clock.pass_s(86_400)
+    cache.forget(alice)
+    clock.pass_s(-86_400 + 61)
+    for _ in range(5):
+        cache.get(alice)
+        clock.pass_s(61)
+    # Once for the doubt, and once more as nobody knows which of the two came first.
+    assert len(directory.asked) == 3
+
+
 def test_the_database_is_asked_before_the_directory(cache, directory, store, clock, alice):
     store.rows[alice] = StoredIdentity(alice, "h.example.com", "https://p", "zKey", clock())
     assert cache.get(alice) == Identity(alice, "h.example.com", "https://p", "zKey")
