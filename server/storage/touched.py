@@ -217,6 +217,7 @@ class Listener:
                 raise
             # The server was restarted, say. One that crashed can give the numbers of transactions
             # whose end it had not noted yet to others.
+            require_time()
             place = _NOWHERE
             found = self._ask({"place": place, "most": most})
         gone, following, snapshot = found[0][:3]

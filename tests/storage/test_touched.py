@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 
 import psycopg2
@@ -244,6 +245,22 @@ def test_who_has_no_time_left_for_a_look_makes_nobody_forget_anything(sqlite, is
     ears.listener._ask = ask
     assert ears.look() == [[1]]
     assert ears.look() == []
+
+
+def test_a_look_that_took_all_of_a_requests_time_is_not_taken_twice(ears, monkeypatch):
+    touch_in_a_transaction(1)
+    asked = []
+
+    def fail(_values):
+        asked.append(time.sleep(0.1))
+        raise DatabaseError("it takes too long")
+
+    monkeypatch.setattr(ears.listener, "_ask", fail)
+    with allowed(0.05), pytest.raises(DatabaseError):
+        ears.look()
+    assert len(asked) == 1
+    monkeypatch.undo()
+    assert ears.look() == [EVERYBODY]
 
 
 def test_after_a_restart_of_the_server_everything_may_be_different(postgresql):
