@@ -4,24 +4,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 
 import psycopg2
 import pytest
 
 from server.storage import touched
-from server.storage.allowance import allowed
-from server.storage.database import (
-    DatabaseError,
-    database,
-    execute,
-    shared_readers,
-    sqlite_path,
-    write_transaction,
-)
-from server.storage.prepared import prepared_rows
-from server.storage.shared_readers import AT_ONCE
+from server.storage.database import DatabaseError, database, execute, sqlite_path, write_transaction
 from server.storage.touched import Listener, touch, touch_everybody
 from server.storage.wal_index import wal_index
 from tests.system.waiting import wait_until
@@ -226,41 +215,6 @@ def test_after_a_look_that_failed_everything_may_be_different(ears, monkeypatch)
     assert ears.look() == [EVERYBODY]
     touch_in_a_transaction(2)
     assert ears.look() == [[2]]
-
-
-@pytest.mark.parametrize("is_too_late", ["to begin", "to end"])
-def test_who_has_no_time_left_for_a_look_makes_nobody_forget_anything(sqlite, is_too_late):
-    ears = Ears()
-    ears.look()
-    touch_in_a_transaction(1)
-    ask, turns = ears.listener._ask, shared_readers()._turns
-    taken = [turns.get() for _ in range(AT_ONCE if is_too_late == "to begin" else 0)]
-    if not taken:
-        endless = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n"
-        ears.listener._ask = lambda _values: prepared_rows(endless, {})
-    with allowed(0.1), pytest.raises(DatabaseError):
-        ears.look()
-    for one in taken:
-        turns.put(one)
-    ears.listener._ask = ask
-    assert ears.look() == [[1]]
-    assert ears.look() == []
-
-
-def test_a_look_that_took_all_of_a_requests_time_is_not_taken_twice(ears, monkeypatch):
-    touch_in_a_transaction(1)
-    asked = []
-
-    def fail(_values):
-        asked.append(time.sleep(0.1))
-        raise DatabaseError("it takes too long")
-
-    monkeypatch.setattr(ears.listener, "_ask", fail)
-    with allowed(0.05), pytest.raises(DatabaseError):
-        ears.look()
-    assert len(asked) == 1
-    monkeypatch.undo()
-    assert ears.look() == [EVERYBODY]
 
 
 def test_after_a_restart_of_the_server_everything_may_be_different(postgresql):
