@@ -75,7 +75,8 @@ class BatchWriter:
             case Sync() if event.repo in wants:
                 if self.merge is not None:
                     self.merge.let_go(event.repo, self.batch)
-                self.batch.add_sync(event.repo, event.rev, time_ms)
+                # Revs have the time of its host, which may be ahead of ours.
+                self.batch.add_sync(event.repo, event.rev, event.time_ms)
                 self._grow(WORD_CHANGES)
             case Identity() if event.repo in wants:
                 self.batch.identities.add(event.repo)

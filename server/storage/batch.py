@@ -14,6 +14,9 @@ from typing import NamedTuple
 from server.core.projection import Change
 from server.core.syntax import last_tid_of
 
+# No TID is later, and no number in the database greater.
+_LAST_REV = 2**63 - 1
+
 
 class RepoCommit(NamedTuple):
     """What one commit does to our tables. `hole`: why part of it could not be read.
@@ -60,12 +63,13 @@ class Batch:
     def add_sync(self, did: str, rev: int = 0, time_ms: int = 0) -> None:
         """A repo's own word came that no commit continues it, after all that was added before.
 
-        `rev`: where the repo stands by it, 0 if that is not known; `time_ms`: when it was said.
+        `rev`: where the repo stands by it, 0 if that is not known; `time_ms`: when it was said, by
+        the clock of who said it, as revs are.
         """
         part = self._open_to(did)
         part.resets.add(did)
         if rev:
-            part.put_back[did] = (rev, last_tid_of(time_ms))
+            part.put_back[did] = (rev, min(last_tid_of(time_ms), _LAST_REV))
 
     def add_late(self, did: str) -> None:
         """The next commit of this repo comes too late to be put in its place."""

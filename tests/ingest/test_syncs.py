@@ -43,10 +43,11 @@ def test_a_sync_names_the_rev_at_which_the_repo_stands_or_none(told, told_rev, r
 @pytest.mark.parametrize("told", [of_relay, of_jetstream])
 def test_what_is_saved_knows_the_rev_and_what_may_have_come_before(told):
     reader = begin({("live", ()): "alice"})
-    reader.writer.add(reader.place, told(rev=tid(-7)), NOW_MS - 1)
+    # Of the moment of the repo's own clock, as its revs are, also where ours is behind.
+    reader.writer.add(reader.place, told(rev=tid(-7)), NOW_MS - 3_600_000)
     reader.writer.add(reader.place, told(), NOW_MS)
     known, unknown = reader.writer.batch.parts()
-    assert known.put_back == {ALICE: (tid_to_int(tid(-7)), last_tid_of(NOW_MS - 1))}
+    assert known.put_back == {ALICE: (tid_to_int(tid(-7)), last_tid_of(NOW_MS))}
     assert (unknown.resets, unknown.put_back) == ({ALICE}, {})
 
 

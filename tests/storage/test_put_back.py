@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.core.syntax import POST, tid_to_int
+from server.core.syntax import POST, datetime_ms, tid_to_int
 from server.storage.batch import Batch
 from server.storage.database import rows
 from server.storage.page_rows import Page
@@ -66,6 +66,14 @@ def say_and_take_back(stream, name="alice"):
 def test_what_was_deleted_before_a_repo_was_put_back_is_there_again(stream):
     say_and_take_back(stream)
     stream.save(sync(50, said_ms=90))
+    read_anew(stream, 50, A_POST)
+    assert posts() == 1
+
+
+def test_a_repo_that_is_put_back_at_the_end_of_all_time_stops_nobody(stream):
+    say_and_take_back(stream)
+    end_ms = datetime_ms("9999-12-31T23:59:59.999Z")
+    stream.save(sync(50, said_ms=end_ms - NOW_MS))
     read_anew(stream, 50, A_POST)
     assert posts() == 1
 
