@@ -5,7 +5,7 @@ anything after it. One hole stands for all such messages of one read of the sock
 before it was written down, and whoever it resets is confirmed, and so fetched, after that.
 Bounds: a hole each read, and MAX_UNREADABLE messages in a row; then the connection is broken,
 and the next one reads from now on (start.py), after one more hole. What a source has to say of
-itself counts once each connection, MAX_INFOS words of it.
+itself counts once each connection, MAX_INFOS words of it and that our cursor is outdated.
 """
 
 import logging
@@ -275,10 +275,11 @@ class Reading:
 
     def _info(self, event: Info) -> None:
         name = event.name[:80]
-        if name in self.infos or len(self.infos) == MAX_INFOS:
+        is_hole = name == "OutdatedCursor" and self.start.cursor is not None
+        if name in self.infos or (len(self.infos) >= MAX_INFOS and not is_hole):
             return
         self.infos.add(name)
-        if name == "OutdatedCursor" and self.start.cursor is not None:
+        if is_hole:
             self._miss("cursor outdated", self.start.saved_ms)
             self.first_events = 0
         else:

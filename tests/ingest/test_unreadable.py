@@ -110,6 +110,13 @@ def test_what_a_source_says_of_itself_counts_once_however_often_it_is_said(lease
     assert len(said) == MAX_INFOS - 1
 
 
+def test_a_hole_is_told_of_however_much_else_was_said_before(lease):
+    told = Told(lease.epoch, path=JETSTREAM_V2_PATH)
+    infos = [v2("info", {"name": str(number)}) for number in range(MAX_INFOS)]
+    told.tell(*infos, *[v2("info", {"name": "OutdatedCursor"}), v2()] * 3)
+    assert (told.counters.gaps, reasons()) == (1, [(None, "cursor outdated")])
+
+
 def test_reading_gets_past_any_number_of_frames_that_cannot_be_read(
     net, alice, bob, at_rest, reading
 ):
