@@ -127,7 +127,8 @@ class Reading:
             reason, from_ms = self.missing
             self.missing = None
             self.first_events = FIRST_EVENTS
-            is_spared = self.writer.is_covered() or not repos.is_anybody_tracked()
+            with self.writer.wait.under_way():
+                is_spared = self.writer.is_covered() or not repos.is_anybody_tracked()
             # Where something is saved, the cursors vouch for what came after it as well.
             is_fresh = self.start.cursor is None and self.start.hole is None
             if not (is_fresh and is_spared):

@@ -31,6 +31,7 @@ from server.ingest.frames import Span, copies
 from server.ingest.source import Source
 from server.ingest.websocket import open_stream
 from server.storage.cursors import StreamCursor, load_cursor, load_position
+from server.storage.stalls import DatabaseWait
 
 # How much is read twice after a change of source. Relays are seconds apart when both are healthy.
 OVERLAP_MS = 120_000
@@ -62,13 +63,18 @@ class Start:
 
 
 async def find_start(
-    source: Source, user_agent: str, now_ms: int, useless: str | None = None
+    source: Source,
+    user_agent: str,
+    now_ms: int,
+    useless: str | None = None,
+    wait: DatabaseWait | None = None,
 ) -> Start:
     """Where to go on in this source. Raises StreamBroken if it cannot be asked.
 
-    `useless`: what was wrong with our cursor when it was last asked by one.
+    `useless`: what was wrong with our cursor when it was last asked by one. `wait`: see writer.py.
     """
-    own, position = load_cursor(source.name), load_position()
+    with (wait or DatabaseWait("stream")).under_way():
+        own, position = load_cursor(source.name), load_position()
     if position is None:
         return Start(None)
     if useless is not None:

@@ -46,10 +46,8 @@ from server.storage.stalls import DatabaseWait
 
 log = logging.getLogger(__name__)
 
-# How often the tracked set is compared with the database.
-REFRESH_SECONDS = 0.1
-# How often a sign of life is written.
-REPORT_SECONDS = 2.0
+# How often the tracked set is compared with the database, and a sign of life written.
+REFRESH_SECONDS, REPORT_SECONDS = 0.1, 2.0
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 30.0
 # A connection that held this long, and spoke, was healthy: the next failure starts with a short
@@ -128,7 +126,8 @@ class Subscriber:
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        self.tracked.refresh()
+        with self.wait.under_way():
+            self.tracked.refresh()
         number = 0
         while not self.stop.is_set():
             turn = _Turn(number, self.groups[number], self.stop)
@@ -150,7 +149,8 @@ class Subscriber:
         try:
             await _all(work)
         finally:
-            leases.report(self.epoch, time.time_ns() // 1000, None)
+            with self.wait.under_way():
+                leases.report(self.epoch, time.time_ns() // 1000, None)
 
     def _merge(self, turn: _Turn) -> Merge | None:
         if len(turn.sources) == 1:
@@ -180,7 +180,7 @@ class Subscriber:
     async def _find_start(self, source: Source, useless: str | None) -> Start:
         await renew(source.dictionary)
         now_ms = time.time_ns() // 1_000_000
-        return await find_start(source, self.user_agent, now_ms, useless)
+        return await find_start(source, self.user_agent, now_ms, useless, self.wait)
 
     async def _read_from(
         self, start: Start, source: Source, turn: _Turn, writer: BatchWriter
