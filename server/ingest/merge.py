@@ -21,7 +21,9 @@ is taken from a source that told the last one under a lower number, whatever the
 did not (it lost that one, or says again what is forgotten here), only if it is not older. What is
 refused to one source counts as not told: another may be right to tell it. Such an event waits for
 nothing, so it overtakes the commits that do: they are marked, or they would speak against it.
-Before a `#sync` they go at once (`let_go`): it may tell of a repo that was put back.
+Before a `#sync` they go at once (`let_go`): it may tell of a repo that was put back. What a slower
+source then tells of before that was taken back, or its host's clock is wrong: it is not passed on,
+and its author is fetched again.
 Of one moment by the host's clock, which may stand still, there may be several words that read the
 same: what a source tells under a higher number than the same before is another one.
 
@@ -40,18 +42,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from server.core.events import (
-    UNTOLD,
-    Account,
-    Commit,
-    Event,
-    Identity,
-    Info,
-    RecordOp,
-    Skipped,
-    Sync,
-)
+from server.core.events import UNTOLD, Account, Commit, Event, Info, RecordOp, Skipped, Sync
+from server.core.syntax import last_tid_of
 from server.ingest.comparison import Comparison
+from server.ingest.same import Key, key_of, other_keys_of
 from server.storage import repos
 from server.storage.batch import Batch, RepoCommit
 
@@ -74,14 +68,14 @@ class _Held:
     # How far the first to tell it had been read.
     reached_ms: int
     # What the same is where it is told in the other form, with or without a chain.
-    other_keys: tuple[tuple[object, ...], ...]
+    other_keys: tuple[Key, ...]
 
 
 @dataclass(slots=True)
 class _Word:
     """The last that was said of an account, and who said it under which number."""
 
-    key: tuple[object, ...]
+    key: Key
     time_ms: int
     tellers: dict[str, int]
 
@@ -95,20 +89,22 @@ class Merge:
         # read when, since then.
         self.covered_from_ms = now_ms
         self.reached = deque([(now_s, now_ms)])
-        self.seen: dict[tuple[object, ...], float] = {}
+        self.seen: dict[Key, float] = {}
         # Of those that are no commits: the last number under which each source told it.
-        self.numbers: dict[tuple[object, ...], dict[str, int]] = {}
-        self.held: dict[str, dict[tuple[object, ...], _Held]] = {}
+        self.numbers: dict[Key, dict[str, int]] = {}
+        self.held: dict[str, dict[Key, _Held]] = {}
         # The newest rev of each repo that was passed on, and the newest up to which a chain vouches
         # that nothing is missing or the author is fetched again.
         self.passed: dict[str, tuple[int, int]] = {}
         self.words: dict[str, _Word] = {}
+        # Of repos that a #sync put at a rev: that rev, and the last of what it may have taken back.
+        self.put_back: dict[str, tuple[int, int]] = {}
 
     def is_new(self, source: str, event: Event, now_s: float, now_ms: int) -> bool:
         """Whether nobody has told this yet, nor anything that makes it old."""
         if isinstance(event, Info | Skipped):
             return False
-        key = _key(event)
+        key = key_of(event)
         is_new = key not in self.seen
         is_another = not isinstance(event, Commit) and self._is_another(source, key, event.seq)
         if is_new or is_another:
@@ -127,11 +123,11 @@ class Merge:
 
     def _news_in(self, event: Commit, *, is_new: bool) -> Sequence[RecordOp]:
         """The ops of a commit that nobody told in either form."""
-        others = _other_keys(event) * (len(event.ops) if event.since == UNTOLD else 1)
+        others = other_keys_of(event) * (len(event.ops) if event.since == UNTOLD else 1)
         told = (key in self.seen for key in others)
         return [op for op, is_told in zip(event.ops, told, strict=True) if is_new and not is_told]
 
-    def _is_another(self, source: str, key: tuple[object, ...], seq: int) -> bool:
+    def _is_another(self, source: str, key: Key, seq: int) -> bool:
         """Whether the source has told the same before, as an earlier event."""
         numbers = self.numbers.setdefault(key, {})
         told_seq = numbers.get(source)
@@ -142,7 +138,7 @@ class Merge:
         self, source: str, event: Account, now_ms: int, *, is_new: bool, is_another: bool
     ) -> bool:
         """Whether this changes what was last said of the account."""
-        last, time_ms, key = self.words.get(event.repo), min(event.time_ms, now_ms), _key(event)
+        last, time_ms, key = self.words.get(event.repo), min(event.time_ms, now_ms), key_of(event)
         if last is not None and last.key == key:
             last.tellers[source] = event.seq
             return False
@@ -162,9 +158,9 @@ class Merge:
         self, source: str, event: Commit, commit: RepoCommit, now_s: float, reached_ms: int
     ) -> None:
         """Take a commit in until its turn has come; its source has been read to `reached_ms`."""
-        tellers, other_keys = {source: event.seq}, _other_keys(event)
+        tellers, other_keys = {source: event.seq}, other_keys_of(event)
         held = _Held(commit, tellers, event.time_ms, now_s, reached_ms, other_keys)
-        self.held.setdefault(event.repo, {})[_key(event)] = held
+        self.held.setdefault(event.repo, {})[key_of(event)] = held
 
     def held_seq(self, source: str) -> int | None:
         """The first event that the source told and that is not passed on yet, whoever was first."""
@@ -188,11 +184,14 @@ class Merge:
             self._release_repo(repo, batch, now_s)
         self._forget(now_s, reached_ms)
 
-    def let_go(self, repo: str, batch: Batch) -> None:
+    def let_go(self, event: Sync, batch: Batch) -> None:
         """Pass on what waits of a repo that is fetched again, whatever is still missing."""
-        for _, one in sorted(self.held.pop(repo, {}).items(), key=_place_in_line):
+        for _, one in sorted(self.held.pop(event.repo, {}).items(), key=_place_in_line):
             batch.add_commit(one.commit)
-        self.passed.pop(repo, None)
+        self.passed.pop(event.repo, None)
+        until_rev = last_tid_of(event.time_ms)
+        if event.rev and until_rev > self.put_back.get(event.repo, (0, 0))[1]:
+            self.put_back[event.repo] = event.rev, until_rev
 
     def _release_repo(self, repo: str, batch: Batch, now_s: float) -> None:
         held = self.held[repo]
@@ -206,6 +205,10 @@ class Merge:
                 waiting_rev = rev
                 continue
             del held[key]
+            put_back_rev, until_rev = self.put_back.get(repo, (0, 0))
+            if put_back_rev < rev <= until_rev:
+                batch.add_late(repo)
+                continue
             if vouched_rev < rev < last_rev and self._is_news(one):
                 batch.add_late(repo)
             batch.add_commit(one.commit)
@@ -252,7 +255,7 @@ class Merge:
             while self.reached and self.reached[0][0] <= forgotten_s:
                 self.reached.popleft()
             self.covered_from_ms = self.reached[0][1] if self.reached else reached_ms
-        for memory in (self.passed, self.words):
+        for memory in (self.passed, self.words, self.put_back):
             while len(memory) > MAX_EVENTS:
                 del memory[next(iter(memory))]
 
@@ -276,23 +279,3 @@ def _passed(last_rev: int, vouched_rev: int, commit: RepoCommit) -> tuple[int, i
         return passed_rev, max(vouched_rev, commit.rev)
     # A chain that breaks has its author fetched, unless it only begins again.
     return passed_rev, passed_rev if vouched_rev == last_rev else vouched_rev
-
-
-def _key(event: Commit | Account | Sync | Identity) -> tuple[object, ...]:
-    """What makes an event the same from any source."""
-    match event:
-        case Commit() if event.since == UNTOLD:
-            return ("piece", event.repo, event.rev, *((op.collection, op.rkey) for op in event.ops))
-        case Commit():
-            return ("commit", event.repo, event.rev)
-        case Account():
-            return ("account", event.repo, event.time_ms, event.active, event.status)
-        case _:
-            return (type(event).__name__, event.repo, event.time_ms)
-
-
-def _other_keys(event: Commit) -> tuple[tuple[object, ...], ...]:
-    """The keys of its pieces; of a piece, that of the commit it is a part of."""
-    if event.since == UNTOLD:
-        return (("commit", event.repo, event.rev),)
-    return tuple(("piece", event.repo, event.rev, (op.collection, op.rkey)) for op in event.ops)

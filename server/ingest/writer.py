@@ -74,7 +74,7 @@ class BatchWriter:
                 self._grow(WORD_CHANGES)
             case Sync() if event.repo in wants:
                 if self.merge is not None:
-                    self.merge.let_go(event.repo, self.batch)
+                    self.merge.let_go(event, self.batch)
                 # Revs have the time of its host, which may be ahead of ours.
                 self.batch.add_sync(event.repo, event.rev, event.time_ms)
                 self._grow(WORD_CHANGES)
