@@ -49,7 +49,11 @@ class Place:
         """Everything that happened before this has been read."""
         if not self.times:
             return self.saved_ms
-        return min(sorted(self.times)[len(self.times) // 4], now_ms)
+        return min(self.told_ms(), now_ms)
+
+    def told_ms(self) -> int:
+        """What time it is by what was told last, whatever our clock says; 0: nothing was told."""
+        return sorted(self.times)[len(self.times) // 4] if self.times else 0
 
     def cursor(
         self, now_ms: int, held_seq: int | None = None, held_ms: int | None = None

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from server.core.events import Account, Commit, Event, Identity, Sync
 from server.core.metrics import IngestMetrics
 from server.core.projection import Change, project_op
+from server.core.syntax import tid_us
 from server.ingest.merge import Merge
 from server.ingest.place import Place
 from server.ingest.tracked import TrackedSet
@@ -32,6 +33,8 @@ WORD_CHANGES = 50
 BATCH_SECONDS = 0.25
 # How often the cursor moves when nothing of ours happens.
 CURSOR_SECONDS = 1.0
+# How far ahead a commit may claim to have been made. Relays draw the same line.
+MAX_AHEAD_MS = 300_000
 
 
 class BatchWriter:
@@ -60,11 +63,13 @@ class BatchWriter:
 
     def add(self, place: Place, event: Event, time_ms: int) -> None:
         """Take an event in; `time_ms` is when it happened, but never to come."""
-        name = place.source.name
-        if self.merge is not None:
-            now_ms = time.time_ns() // 1_000_000
-            if not self.merge.is_new(name, event, time.monotonic(), now_ms):
-                return
+        name, now_ms = place.source.name, time.time_ns() // 1_000_000
+        if isinstance(event, Commit) and _is_to_come(event.rev, place, now_ms):
+            # Believed, it would make us deaf to every commit of the repo until then.
+            event = Sync(event.seq, event.time_ms, event.repo)
+        merge = self.merge
+        if merge is not None and not merge.is_new(name, event, time.monotonic(), now_ms):
+            return
         wants = self.tracked.wants
         match event:
             case Commit():
@@ -181,3 +186,9 @@ class BatchWriter:
         # The cursor went with the hole: the next commit writes one, events or not.
         place.stored = None
         log.warning("gap opened source=%s reason=%s", name, reason)
+
+
+def _is_to_come(rev: int, place: Place, now_ms: int) -> bool:
+    """Whether a commit is of a time that is still to come, by our clock and by its source's."""
+    latest_ms = tid_us(rev) // 1000 - MAX_AHEAD_MS
+    return latest_ms > now_ms and latest_ms > place.told_ms()

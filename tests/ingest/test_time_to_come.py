@@ -5,12 +5,15 @@ import time
 
 import pytest
 
+from server.core.events import UNTOLD, Commit
 from server.core.setting_values import JETSTREAM_V1_PATH, RELAY_PATH
 from server.ingest import start
 from server.ingest.source import source_of
+from server.ingest.writer import MAX_AHEAD_MS
 from server.storage.cursors import StreamCursor, load_cursor, load_position, save_cursor
-from tests.builders import track
-from tests.ingest.asking import reasons
+from tests.builders import did, track
+from tests.ingest import test_writer
+from tests.ingest.asking import item_count, reasons
 from tests.ingest.conftest import wait_until
 from tests.ingest.jetstream_messages import v1
 from tests.ingest.test_unreadable import Told
@@ -82,3 +85,32 @@ def test_there_is_one_hole_and_what_is_saved_then_is_believed(reading):
     assert reasons() == [(None, "what is saved is of a time to come")]
     assert position.host == source.name
     assert position.event_ms <= now_ms()
+
+
+@pytest.mark.parametrize("merge", [None, test_writer.merged], ids=["alone", "hedged"])
+@pytest.mark.parametrize("has_chain", [True, False])
+def test_a_commit_of_a_time_to_come_makes_us_deaf_to_nobody(has_chain, merge, monkeypatch):
+    """As of a relay that believes any rev: the next ones that are true are earlier."""
+    monkeypatch.setattr(test_writer.merge, "REORDER_SECONDS", 0)
+    told = test_writer.begin({("live", ()): "ann"}, merge and merge())
+    told.has_chain, ann = has_chain, did("ann")
+    far = (now_ms() + 2 * MAX_AHEAD_MS) * 1000 << 10
+    told.place.note(1, now_ms())
+    told.writer.add(told.place, Commit(1, now_ms(), ann, far, 1 if has_chain else UNTOLD, ()), 0)
+    told.writer.commit()
+    assert reasons() == [(ann, "sync")]
+    test_writer.read_anew(told, {"": "ann"}, behind=0)
+    told.tell("ann", "commit")
+    told.writer.commit()
+    assert item_count() == 1
+
+
+@pytest.mark.parametrize("ahead_ms", [MAX_AHEAD_MS // 2, HOUR_MS])
+def test_a_commit_that_is_of_now_by_its_source_is_believed(ahead_ms):
+    """Where our clock is behind."""
+    told = test_writer.begin({("live", ()): "ann"})
+    said_ms = now_ms() + ahead_ms
+    told.place.note(1, said_ms)
+    told.writer.add(told.place, Commit(1, said_ms, did("ann"), said_ms * 1000 << 10, 1, ()), 0)
+    told.writer.commit()
+    assert reasons() == []
