@@ -1,13 +1,24 @@
-"""Viewers: accounts that opened one of our feeds, and how ready their feed is."""
+"""Viewers: accounts that opened one of our feeds, and how ready their feed is.
+
+When they were here last is the latest that any machine has said, and no earlier than the stream's
+time: one whose clock is behind makes nobody seem to have been away. What is further ahead than
+clocks differ was said by a clock that was wrong.
+"""
 
 from dataclasses import dataclass
 
-from server.storage import gaps, repos
-from server.storage.authors import author_ids
+from server.storage import cursors, gaps, repos
+from server.storage.authors import MAX_AHEAD_US, author_ids
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.database import execute, rows, write_transaction
 from server.storage.many_rows import insert_rows
+
+# {now} as it is to be written, unless a later time stands there already.
+_LAST_US = (
+    f"CASE WHEN viewers.last_us > {{now}} AND viewers.last_us <= {{now}} + {MAX_AHEAD_US}"
+    " THEN viewers.last_us ELSE {now} END"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +58,16 @@ def find(did: str) -> Viewer | None:
 def welcome(did: str, now_us: int) -> int:
     """First sight of a viewer: follow their repo, and queue the fetching of their follows."""
     number = author_ids([did])[did]
+    here_us = _here_us(now_us)
     crash_point("viewer: numbered")
     with write_transaction():
         # Whoever lets this account go holds the same row: so that is over, or finds a viewer.
         repo = repos.load_repos([number]).get(number)
         insert_rows(
             "INSERT INTO viewers (author_id, first_us, last_us)",
-            [(number, now_us, now_us)],
-            "ON CONFLICT (author_id) DO UPDATE SET last_us = excluded.last_us",
+            [(number, now_us, here_us)],
+            "ON CONFLICT (author_id) DO UPDATE SET"
+            f" last_us = {_LAST_US.format(now='excluded.last_us')}",
         )
         crash_point("viewer: inside")
         # Else it keeps its version, and its place in the gaps that wait for it.
@@ -67,7 +80,15 @@ def welcome(did: str, now_us: int) -> int:
 
 def touch(number: int, now_us: int) -> bool:
     """The viewer was here; False if they have been let go, and have to be welcomed again."""
-    return execute("UPDATE viewers SET last_us = ? WHERE author_id = ?", (now_us, number)) > 0
+    sql = f"UPDATE viewers SET last_us = {_LAST_US.format(now='?')} WHERE author_id = ?"
+    here_us = _here_us(now_us)
+    return execute(sql, (here_us, here_us, here_us, number)) > 0
+
+
+def _here_us(now_us: int) -> int:
+    """When somebody is here who is here now."""
+    place = cursors.load_position()
+    return now_us if place is None else max(now_us, place.event_ms * 1000)
 
 
 def gone_since(before_us: int, limit: int) -> list[int]:

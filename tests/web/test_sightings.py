@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from server.storage import viewers
+from server.storage.cursors import StreamCursor, save_cursor
 from server.storage.database import DatabaseError, execute, is_sqlite, value
 from server.web.sightings import TOUCH_SECONDS, Sightings
-from tests.builders import NOW_US, did, number_of
+from tests.builders import HOST, NOW_MS, NOW_US, did, number_of
 
 LATER_US = NOW_US + (TOUCH_SECONDS + 1) * 1_000_000
 
@@ -73,3 +74,20 @@ def test_who_was_seen_by_a_clock_that_was_ahead_is_written_down_as_soon_as_it_is
     # Else they would be let go in a while, here every day as they are.
     sightings.see(did("vera"), NOW_US)
     assert value("SELECT last_us FROM viewers") == NOW_US
+
+
+def test_who_was_here_a_moment_ago_was_not_here_earlier_by_a_machine_that_is_behind(db):
+    Sightings().see(did("vera"), NOW_US)
+    Sightings().see(did("vera"), NOW_US - 600_000_000)
+    assert value("SELECT last_us FROM viewers") == NOW_US
+    viewers.welcome(did("vera"), NOW_US - 600_000_000)
+    assert value("SELECT last_us FROM viewers") == NOW_US
+
+
+def test_a_machine_whose_clock_begins_in_1970_makes_nobody_seem_to_have_been_away(db):
+    save_cursor(StreamCursor(HOST, 1, NOW_MS), NOW_US)
+    Sightings().see(did("vera"), NOW_US + 1)
+    Sightings().see(did("vera"), 1)
+    assert value("SELECT last_us FROM viewers") == NOW_US + 1
+    number = Sightings().see(did("walt"), 1).number
+    assert value("SELECT last_us FROM viewers WHERE author_id = ?", (number,)) == NOW_US
