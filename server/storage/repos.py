@@ -50,6 +50,14 @@ TRACKED_PAGE = 20_000
 # such numbers that others should not wait for all of them.
 VIEWER_FOLLOWS, NEWEST_PAGE, NEWEST_OF_MANY, OLDER_PAGES = 0, 1, 2, 3
 
+_JOBS = "backfill_jobs (author_id, priority, not_before_us)"
+# Whoever is waited for more urgently than that, still is.
+_QUEUED_ALREADY = (
+    "ON CONFLICT (author_id) DO UPDATE SET attempts = 0, progress = NULL,"
+    " not_before_us = excluded.not_before_us, priority = CASE WHEN backfill_jobs.priority"
+    " < excluded.priority THEN backfill_jobs.priority ELSE excluded.priority END"
+)
+
 
 @dataclass(slots=True)
 class Repo:
@@ -135,10 +143,9 @@ def reset_all(now_us: int) -> int:
     )
     touch_everybody()
     execute(
-        "INSERT INTO backfill_jobs (author_id, priority, not_before_us)"
+        f"INSERT INTO {_JOBS}"
         " SELECT author_id, CASE WHEN wants >= ? THEN ? ELSE ? END, ? FROM repos WHERE state <> ?"
-        " ON CONFLICT (author_id) DO UPDATE SET priority = excluded.priority,"
-        " not_before_us = excluded.not_before_us, attempts = 0, progress = NULL",
+        f" {_QUEUED_ALREADY}",
         (FOLLOWS, NEWEST_PAGE, NEWEST_OF_MANY, now_us, LET_GO),
     )
     return version
@@ -289,9 +296,5 @@ def _next_version() -> int:
 
 
 def _queue(author_ids: Sequence[int], priority: int, now_us: int) -> None:
-    insert_rows(
-        "INSERT INTO backfill_jobs (author_id, priority, not_before_us)",
-        [(number, priority, now_us) for number in author_ids],
-        "ON CONFLICT (author_id) DO UPDATE SET priority = excluded.priority,"
-        " not_before_us = excluded.not_before_us, attempts = 0, progress = NULL",
-    )
+    queued = [(number, priority, now_us) for number in author_ids]
+    insert_rows(f"INSERT INTO {_JOBS}", queued, _QUEUED_ALREADY)

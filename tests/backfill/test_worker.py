@@ -124,3 +124,15 @@ def follow_page_by_page(viewer, people):
         with write_transaction():
             priority = follows.priority_of_more(number)
             follows.save_follows(keys, names, NOW_US, priority)
+
+
+def test_a_hole_makes_nobody_wait_for_longer_who_is_waited_for(workers, pool):
+    queue(crowd("late", WORKERS + 5), repos.OLDER_PAGES)
+    queue(crowd("soon", 2), repos.NEWEST_PAGE)
+    viewers.welcome(did("new"), NOW_US + 1)
+    with write_transaction():
+        repos.reset([number_of("new")], NOW_US + 2)
+        repos.reset_all(NOW_US + 3)
+    workers._start_due(pool)
+    assert pool.started[0] == did("new")
+    assert set(pool.started[1:3]) == set(crowd("soon", 2))
