@@ -16,6 +16,8 @@ NAME = "ingest"
 
 # The leader writes a sign of life every 2 s, between batches. A batch is never this long.
 LEADER_SILENT_SECONDS = 30
+# Clocks of two machines may differ; a sign of life from further ahead says nothing of now.
+LEADER_AHEAD_SECONDS = 3600
 
 
 @dataclass(slots=True)
@@ -107,6 +109,8 @@ def trouble(now_us: int) -> str | None:
     silent_s = (now_us - last.alive_us) / 1_000_000
     if silent_s > LEADER_SILENT_SECONDS:
         return f"the leading ingest process has been silent for {silent_s:.0f} s"
+    if silent_s < -LEADER_AHEAD_SECONDS:
+        return "the clock of the leading ingest process is, or was when it died, hours ahead"
     if last.connected_us is None:
         return "the stream is not connected"
     return None

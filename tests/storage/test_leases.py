@@ -182,3 +182,12 @@ def test_who_begins_to_lead_tells_everybody_to_forget(db):
     leases.acquire("here", NOW_US).release()
     listener.look()
     assert heard == [None]
+
+
+def test_who_died_while_their_clock_was_ahead_is_not_taken_for_alive_until_then(db):
+    leases.acquire("a", NOW_US + 30 * 86_400_000_000).release()
+    leases.report(1, NOW_US + 30 * 86_400_000_000, NOW_US)
+    assert "ahead" in leases.trouble(NOW_US)
+    # Clocks of two machines differ by a little.
+    leases.report(1, NOW_US + 5_000_000, NOW_US)
+    assert leases.trouble(NOW_US) is None
