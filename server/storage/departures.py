@@ -11,7 +11,7 @@ The list of departures makes that exact: whoever writes a follow locks the repos
 (`repos.track`), and nobody is let go who has not been on it for longer than any transaction lasts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from server.core.projection import sort_key
 from server.storage import follow_backs, gaps, leases, outside_posts, repos, viewers
@@ -113,6 +113,17 @@ def call(author_id: int, status: str, instead_of: str | None, epoch: int) -> Non
         repos.load_repos([author_id])
         if repos.is_called(author_id, instead_of):
             repos.set_status(author_id, is_active=False, status=status)
+
+
+def gone_among(dids: Iterable[str]) -> set[str]:
+    """Those of these accounts whose repos were let go."""
+    found = rows_in(
+        "SELECT a.did FROM authors a JOIN repos r ON r.author_id = a.id"
+        " WHERE r.state = ? AND a.did",
+        sorted(set(dids)),
+        before=(repos.LET_GO,),
+    )
+    return {did for (did,) in found}
 
 
 def _drop_follows_of(author_id: int) -> int:

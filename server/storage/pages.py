@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from server.core.syntax import FOLLOW, int_to_tid, is_tid
-from server.storage import authors, gaps, items, jobs, repos, tombstones
+from server.storage import authors, departures, gaps, items, jobs, repos, tombstones
 from server.storage.authors import StoredIdentity
 from server.storage.crash_points import crash_point
 from server.storage.follows import are_cut, mark_cut
@@ -187,12 +187,18 @@ def finish_inactive(absent: Sequence[tuple[Job, str]], group: Group) -> list[boo
 
 def remember_homes(homes: Sequence[StoredIdentity], _group: Group) -> list[None]:
     """What the directory said, of jobs that have nothing else to write."""
-    authors.save_identities(homes)
+    _save_homes(homes)
     return [None for _ in homes]
 
 
 def _remember_homes(writes: Iterable[Opening | Listed]) -> None:
-    authors.save_identities(write.home for write in writes if write.home is not None)
+    _save_homes([write.home for write in writes if write.home is not None])
+
+
+def _save_homes(homes: Sequence[StoredIdentity]) -> None:
+    # Whoever was forgotten meanwhile is to stay forgotten.
+    gone = departures.gone_among(home.did for home in homes)
+    authors.save_identities(home for home in homes if home.did not in gone)
 
 
 def _held(of: Iterable[Job]) -> dict[int, Repo]:

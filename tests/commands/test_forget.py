@@ -1,14 +1,19 @@
 """`forget`: of a viewer who asks for it nothing is left that says they were here."""
 
+from dataclasses import replace
+
 import pytest
 
 from server.core.feed import TimelineFilter
 from server.core.projection import sort_key
 from server.core.syntax import tid_to_int
-from server.storage import outside_posts, repos, viewers
-from server.storage.authors import save_identity
-from server.storage.database import current, is_sqlite, rows, value
+from server.storage import outside_posts, pages, repos, viewers
+from server.storage.authors import StoredIdentity, save_identity
+from server.storage.database import current, is_sqlite, rows, value, write_transaction
 from server.storage.forget import forget
+from server.storage.jobs import Progress
+from server.storage.page_rows import Page
+from server.storage.pages import Listed, Opening
 from server.storage.repos import tracked_since
 from server.storage.timeline import timeline_page
 from server.web.sightings import TOUCH_SECONDS, Sightings
@@ -19,12 +24,14 @@ from tests.builders import (
     did,
     drop,
     follow,
+    job_of,
     make_live,
     number_of,
     post,
     tid,
     track,
     unfollow,
+    write_alone,
 )
 
 # Where the account's number may still stand: its own DID, and the repo that is let go.
@@ -182,6 +189,29 @@ def test_nobody_is_forgotten_for_a_handle_that_they_only_claim(world, gapless, n
     done = gapless(world, "forget", "wim.test", **names.settings)
     assert done.out.startswith(did("viv"))
     assert viewers.find(did("wim")) is not None
+
+
+def test_what_a_backfill_looked_up_meanwhile_is_not_remembered(world, lease):
+    number = number_of("viv")
+    with write_transaction():
+        repos.reset([number, number_of("ann")], NOW_US)
+    home = StoredIdentity(did("viv"), "viv.test", "https://pds.test", "key", NOW_US)
+    job, other = job_of("viv", lease.epoch), job_of("ann", lease.epoch)
+    forget(did("viv"))
+    page = Page("app.bsky.feed.post", [], set(), None, None)
+    for save, argument in (
+        (pages.remember_homes, home),
+        (pages.open_repos, Opening(job, 9, (), lambda _least: Progress(), home)),
+        (pages.commit_pages, Listed(job, page, Progress(), 0, home)),
+    ):
+        write_alone(save, job, argument, lease.epoch)
+    sql = "SELECT handle, pds_url, signing_key, checked_us FROM authors WHERE id = ?"
+    assert rows(sql, (number,)) == [(None, None, None, None)]
+    # Of a job that is out of date for another reason it is as good as ever.
+    with write_transaction():
+        repos.reset([other.author_id], NOW_US)
+    write_alone(pages.remember_homes, other, replace(home, did=did("ann")), lease.epoch)
+    assert rows(sql, (other.author_id,)) == [("viv.test", "https://pds.test", "key", NOW_US)]
 
 
 def test_who_comes_back_is_a_new_viewer(world, gapless):
