@@ -44,6 +44,8 @@ INDEXES = [
 # Readers go on, until the old table is dropped. Writers are stopped before they have read an item:
 # who reads and then waits to write would bar the drop, and wait for it.
 LOCKS = ["LOCK TABLE repos IN EXCLUSIVE MODE", "LOCK TABLE feed_items IN SHARE MODE"]
+# Of a new table the planner knows nothing, nor of what an index of it computes.
+ANALYZE = ["ANALYZE {table}"]
 EXCHANGE = ["DROP TABLE feed_items", "ALTER TABLE feed_items_new RENAME TO feed_items"]
 # SQLite cannot rename an index.
 RENAME = [
@@ -62,6 +64,6 @@ def up(_migrator, db):
             "author_order": "author_id, id",
             "table": "feed_items_new",
         }
-        statements = [*LOCKS, *COPY, *INDEXES, *EXCHANGE, *RENAME]
+        statements = [*LOCKS, *COPY, *INDEXES, *ANALYZE, *EXCHANGE, *RENAME]
     for statement in statements:
         db.execute_sql(statement.format(**words))
