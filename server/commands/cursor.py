@@ -1,7 +1,8 @@
 """`cursor`: where in each source we are, and forgetting that, which opens a gap.
 
 Clearing is for a source whose numbers are wrong in a way that nobody noticed. The next connection
-begins at the present, and everybody's history is fetched again: minutes to hours of work.
+begins at the present or, where another source was read, at the time that it has come to; and
+everybody's history is fetched again: minutes to hours of work.
 """
 
 import json
@@ -15,6 +16,7 @@ from server.core.errors import ConfigError
 from server.core.wording import duration, moment
 from server.storage import leases, overview
 from server.storage.changes import commit_gap
+from server.storage.cursors import load_position
 from server.storage.overview import Source
 
 
@@ -80,8 +82,19 @@ def _clear(source: Source, now_us: int, *, as_json: bool) -> int:
         print(json.dumps({"cleared": source.host, "seq": source.seq}))
     else:
         print(f"{source.host}: forgotten, and a gap is open since {moment(source.event_ms * 1000)}")
+        print(_where_reading_goes_on())
         print("Everybody's history is fetched again when ingest starts: `status` shows how far.")
     return DONE
+
+
+def _where_reading_goes_on() -> str:
+    other = load_position()
+    if other is None:
+        return "The next connection begins at the present."
+    return (
+        f"Reading goes on where {other.host} was: {moment(other.event_ms * 1000)}."
+        f" `cursor clear {other.host}` forgets that, too."
+    )
 
 
 COMMAND = Command("cursor", "show where in the stream we are, or forget it", _run, _add_arguments)

@@ -3,7 +3,7 @@
 import pytest
 
 from server.storage import gaps, leases, repos
-from server.storage.cursors import load_cursor
+from server.storage.cursors import StreamCursor, load_cursor, save_cursor
 from tests.builders import HOST, NOW_MS, NOW_US, Stream, make_live, post, tid, track
 
 
@@ -35,6 +35,16 @@ def test_to_forget_it_opens_a_gap_of_everybody(world, gapless):
     assert gapless(world, "cursor", "show").out == "No source has been read yet.\n"
     again = gapless(world, "cursor", "clear")
     assert (again.status, "none" in again.err) == (2, True)
+
+
+def test_where_another_source_has_come_to_is_where_reading_goes_on(world, gapless):
+    save_cursor(StreamCursor("relay.example", 7, NOW_MS - 60_000), NOW_US)
+    done = gapless(world, "cursor", "clear", HOST)
+    assert "goes on where relay.example was: 2026-09-21 14:12:20" in done.out
+    assert "`cursor clear relay.example`" in done.out
+    assert load_cursor(HOST) is None
+    done = gapless(world, "cursor", "clear", "relay.example")
+    assert "begins at the present" in done.out
 
 
 def test_nothing_is_forgotten_under_a_process_that_leads(world, gapless):
