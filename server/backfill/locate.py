@@ -7,6 +7,7 @@ from server.core.errors import FetchFailed, NotFound
 from server.identity.did import Directory, Identity
 from server.storage import authors
 from server.storage.authors import StoredIdentity
+from server.storage.database import release
 
 LOOKUP_SECONDS = 10.0
 
@@ -31,6 +32,8 @@ def look_up_home(directory: Directory, did: str) -> Home:
     which nobody takes back, and NOT_LISTED for all else: a 404, or what the website of a did:web
     says, may be of a bad hour. (plc.directory itself says 404 of tombstones as well.)
     """
+    # As in pds.py: who waits for a stranger, as the host of a did:web is, holds no connection.
+    release()
     asked_us = time.time_ns() // 1000
     try:
         identity = directory.resolve(did, LOOKUP_SECONDS)

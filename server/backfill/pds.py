@@ -6,6 +6,9 @@ feeds), a page must make sense beside the one before (listing.py), and everythin
 bytes, records and time. The rest raises FetchFailed, and the job is tried again later. A repo that
 the PDS does not show raises NotFound with its word for why.
 
+Whoever waits for an answer holds no connection to the database (`release`): there are fewer of
+these than threads that ask, and who gets none for ten seconds ends the lead.
+
 A page of more than MAX_PAGE_BYTES is asked for again with fewer records, down to one. A record that
 is larger alone, as no client writes any, cannot be listed.
 """
@@ -18,6 +21,7 @@ from server.backfill.record_json import parse_page
 from server.core.errors import FetchFailed, TooLarge
 from server.core.syntax import is_rkey, is_tid, tid_to_int, tid_us
 from server.identity.fetcher import Fetcher
+from server.storage.database import release
 
 PAGE_RECORDS = 100
 # Of the first page of a collection: an app's first page has 30 items, so it can hold no more of it.
@@ -125,6 +129,7 @@ def _record(entry: object, prefix: str) -> ListedRecord:
 def _ask_page(fetcher: Fetcher, pds_url: str, params: Mapping[str, str]) -> Mapping[str, object]:
     """What listRecords says; of fewer records than `params` wants where they are too large."""
     nsid = "com.atproto.repo.listRecords"
+    release()
     deadline, limit = time.monotonic() + DEADLINE_SECONDS, int(params["limit"])
     while True:
         try:
@@ -146,6 +151,7 @@ def _ask_page(fetcher: Fetcher, pds_url: str, params: Mapping[str, str]) -> Mapp
 def _ask(
     fetcher: Fetcher, pds_url: str, nsid: str, params: Mapping[str, str]
 ) -> Mapping[str, object]:
+    release()
     url = f"{pds_url}/xrpc/{nsid}"
     answer = fetcher.get_json(url, params, deadline_s=DEADLINE_SECONDS, max_bytes=MAX_ANSWER_BYTES)
     return _object(answer, nsid)
