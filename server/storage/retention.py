@@ -1,4 +1,9 @@
-"""Trimming: old items go, in slices so small that nobody waits for them."""
+"""Trimming: old items go, in slices so small that nobody waits for them.
+
+A post goes when its key is old as well. One that was made lately and is dated long ago, as whoever
+brings posts along from elsewhere dates them, would leave a mark (`horizon_rkey`) that says of all
+that was made before it that it may have been let go.
+"""
 
 from server.core.projection import KEY_TIE_BITS
 from server.storage import repos
@@ -7,7 +12,7 @@ from server.storage.database import execute, rows
 from server.storage.many_rows import execute_in
 from server.storage.newest import renew_newest
 from server.storage.opening import patient_transaction
-from server.storage.records import is_repost
+from server.storage.records import IS_REPOST, is_repost
 
 # However old they are, so that a quiet author's feed does not run dry.
 KEPT_ITEMS = 100
@@ -47,10 +52,13 @@ def _trim_slice(author_id: int, before_ms: int) -> int:
         if not kept:
             return 0
         below = min(kept[0][0], before_ms << KEY_TIE_BITS)
+        young = before_ms * 1000 << 10
         gone = rows(
-            "SELECT id, rkey, flags FROM feed_items WHERE author_id = ? AND id < ?"
-            " ORDER BY id LIMIT ?",
-            (author_id, below, SLICE_ITEMS),
+            # A key of after the last commit is nobody's clock's.
+            "SELECT i.id, i.rkey, i.flags FROM feed_items i WHERE i.author_id = ? AND i.id < ?"
+            f" AND ({IS_REPOST.format(i='i')} OR i.rkey < ? OR i.rkey > ?)"
+            " ORDER BY i.id LIMIT ?",
+            (author_id, below, young, repo.rev, SLICE_ITEMS),
         )
         if not gone:
             # Mostly. To name the author as touched would have web processes read them anew.
@@ -58,7 +66,7 @@ def _trim_slice(author_id: int, before_ms: int) -> int:
         execute_in("DELETE FROM feed_items WHERE id", [row[0] for row in gone])
         # The newest picture may be an old item.
         renew_newest([author_id])
-        posts = [rkey for _, rkey, flags in gone if not is_repost(flags) and rkey > 0]
+        posts = [rkey for _, rkey, flags in gone if not is_repost(flags) and 0 < rkey < young]
         if posts:
             # What is missing from here down is missing because we let it go.
             execute(
