@@ -169,7 +169,9 @@ class Schedule:
     def _let_go(self) -> None:
         now_us, age_us = _now_us(), _age_us()
         before_us = age_us - self.config.viewer_days * DAY_MS * 1000
-        gone = viewers.gone_since(before_us, GONE_VIEWERS)
+        # In turn: some of them may be fetched for ever.
+        gone = viewers.gone_since(before_us, GONE_VIEWERS, rounds.load("gone").author_id)
+        rounds.move("gone", gone[-1] if len(gone) == GONE_VIEWERS else 0, now_us)
         parted = sum(
             departures.part_with_viewer(number, before_us, self.epoch, now_us) for number in gone
         )

@@ -91,10 +91,13 @@ def _here_us(now_us: int) -> int:
     return now_us if place is None else max(now_us, place.event_ms * 1000)
 
 
-def gone_since(before_us: int, limit: int) -> list[int]:
-    """Viewers who were here last before then, the longest away first."""
-    sql = "SELECT author_id FROM viewers WHERE last_us < ? ORDER BY last_us LIMIT ?"
-    return [int(number) for (number,) in rows(sql, (before_us, limit))]
+def gone_since(before_us: int, limit: int, after: int = 0) -> list[int]:
+    """The next viewers, in the order of their numbers, who were here last before then."""
+    sql = (
+        "SELECT author_id FROM viewers WHERE last_us < ? AND author_id > ?"
+        " ORDER BY author_id LIMIT ?"
+    )
+    return [int(number) for (number,) in rows(sql, (before_us, after, limit))]
 
 
 def forget(number: int, before_us: int = 2**63 - 1) -> bool:

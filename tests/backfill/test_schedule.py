@@ -237,6 +237,24 @@ def test_before_the_first_event_nothing_goes_for_its_age(alice, viewer, sources,
     assert value("SELECT count(*) FROM viewers") == 1
 
 
+def test_who_cannot_be_let_go_yet_keeps_nobody_else_here(
+    net, viewer, sources, counted, monkeypatch
+):
+    monkeypatch.setattr(schedule, "GONE_VIEWERS", 2)
+    execute("UPDATE viewers SET last_us = 9")
+    # Longer away, and still being fetched: their PDSes see to that.
+    for name in ("dora", "dick", "dave"):
+        viewers.welcome(net.create_account(name).did, 1)
+    stream_is_at(sources.epoch, 0)
+    stop = threading.Event()
+    upkeep = IdentityUpkeep(sources.directory, stop)
+    keeper = Schedule(load_config({}), sources, upkeep, stop, counted)
+    for _ in range(3):
+        keeper._let_go()
+    assert viewers.find(viewer.did) is None
+    assert value("SELECT count(*) FROM viewers") == 3
+
+
 def test_the_schedule_of_a_deposed_leader_ends(alice, sources, scheduled):
     start, errors = scheduled
     alice.set_status("deleted", emit=False)
