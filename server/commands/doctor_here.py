@@ -9,7 +9,7 @@ from server.commands.schema import open_as_it_is
 from server.core.config import Config
 from server.core.errors import BackupFailed, ConfigError
 from server.core.wording import duration, moment, size
-from server.storage import backup, overview, readings
+from server.storage import backup, leases, overview, readings
 from server.storage.database import DatabaseError, is_sqlite
 from server.storage.readings import Readings
 from server.storage.replica_connection import (
@@ -24,7 +24,6 @@ from server.storage.replica_connection import (
 )
 from server.storage.replicas import Replicas
 
-SILENT_SECONDS = 30
 # What tokens forgive is a minute; a stream a minute behind is what the alert is for.
 LAG_SECONDS = (60, 600)
 GAP_SECONDS = 3600
@@ -121,8 +120,7 @@ def replicas(config: Config) -> Iterator[Finding]:
 def stream(now: Readings, now_us: int) -> Iterator[Finding]:
     """Who reads, and how far behind."""
     leader = now.leader
-    silent_s = (now_us - leader.alive_us) / 1e6 if leader is not None else float("inf")
-    if leader is None or silent_s > SILENT_SECONDS:
+    if leader is None or leases.is_silent(leader, now_us):
         last = "never" if leader is None else moment(leader.alive_us)
         seen = f"no ingest process leads; the last sign of one: {last}"
         yield Finding("leader", FAIL, seen, "start `python -m server run`, or `ingest`")

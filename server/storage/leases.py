@@ -101,15 +101,21 @@ def leader() -> Leader | None:
     return Leader(*found[0]) if found else None
 
 
+def is_silent(last: Leader, now_us: int) -> bool:
+    """Whether the last sign of life is not one of now."""
+    silent_s = (now_us - last.alive_us) / 1_000_000
+    return not -LEADER_AHEAD_SECONDS <= silent_s <= LEADER_SILENT_SECONDS
+
+
 def trouble(now_us: int) -> str | None:
     """Why the stream is not being read now; None if it is."""
     last = leader()
     if last is None:
         return "no ingest process has led yet"
-    silent_s = (now_us - last.alive_us) / 1_000_000
-    if silent_s > LEADER_SILENT_SECONDS:
-        return f"the leading ingest process has been silent for {silent_s:.0f} s"
-    if silent_s < -LEADER_AHEAD_SECONDS:
+    if is_silent(last, now_us):
+        silent_s = (now_us - last.alive_us) / 1_000_000
+        if silent_s > 0:
+            return f"the leading ingest process has been silent for {silent_s:.0f} s"
         return "the clock of the leading ingest process is, or was when it died, hours ahead"
     if last.connected_us is None:
         return "the stream is not connected"

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from server.core.metrics import WebMetrics
-from server.storage import exported_metrics, readings
+from server.storage import exported_metrics, leases, readings
 from server.storage.allowance import allowed
 from server.storage.database import DatabaseError
 from server.storage.readings import Readings
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 # A leader says something every 5 s. After this long its numbers are history, and shown no more.
 STALE_SECONDS = 60
-# A leader that has been silent for longer leads no more, as far as anybody can tell.
-LEADING_SECONDS = 30
 # For all that the database is asked. Prometheus waits 10 s, unless it is told otherwise.
 LOOK_SECONDS = 10.0
 
@@ -88,9 +86,9 @@ class _FromDatabase(Collector):
 
 def gauges(now: Readings, now_us: int) -> Iterator[Metric]:
     """The readings in the library's form. Ages are never negative, whoever's clock is wrong."""
-    alive_us = 0 if now.leader is None else now.leader.alive_us
-    is_led = now_us - alive_us < LEADING_SECONDS * 1_000_000
-    is_connected = is_led and now.leader is not None and now.leader.connected_us is not None
+    leader = now.leader
+    is_led = leader is not None and not leases.is_silent(leader, now_us)
+    is_connected = is_led and leader is not None and leader.connected_us is not None
     yield _gauge("gapless_leader", "Whether an ingest process leads.", is_led)
     yield _gauge("gapless_stream_connected", "Whether the leader reads a source.", is_connected)
     if now.event_ms is not None:

@@ -8,10 +8,13 @@ import threading
 
 import pytest
 
+from server.commands import doctor_here
+from server.commands.findings import FAIL
 from server.core.errors import LeaseLost
-from server.storage import database, leases, locks, opening
+from server.storage import database, leases, locks, opening, readings
 from server.storage.database import DatabaseError, write_transaction
 from server.storage.touched import Listener
+from server.web import scrape
 from tests.builders import NOW_US
 
 # Takes the lead, says so, and holds it until it is killed.
@@ -188,6 +191,10 @@ def test_who_died_while_their_clock_was_ahead_is_not_taken_for_alive_until_then(
     leases.acquire("a", NOW_US + 30 * 86_400_000_000).release()
     leases.report(1, NOW_US + 30 * 86_400_000_000, NOW_US)
     assert "ahead" in leases.trouble(NOW_US)
+    found = readings.read(NOW_US)
+    assert next(doctor_here.stream(found, NOW_US)).verdict == FAIL
+    (led,) = [one for one in scrape.gauges(found, NOW_US) if one.name == "gapless_leader"]
+    assert [sample.value for sample in led.samples] == [0]
     # Clocks of two machines differ by a little.
     leases.report(1, NOW_US + 5_000_000, NOW_US)
     assert leases.trouble(NOW_US) is None
