@@ -37,9 +37,10 @@ def forget(did: str) -> Forgotten | None:
     number = author_id(did)
     if number is None:
         return None
-    forgotten = _forget(number)
-    if not forgotten.is_author:
-        with patiently(0):
+    # Of somebody who wrote half a million posts it takes long, and is done or not done at all.
+    with patiently(0):
+        forgotten = _forget(number)
+        if not forgotten.is_author:
             outside_posts.keep_what_hangs(number)
     return forgotten
 

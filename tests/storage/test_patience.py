@@ -17,6 +17,7 @@ from server.storage import (
 from server.storage.changes import commit_gap
 from server.storage.database import execute, rows, value, write_transaction
 from server.storage.discrepancies import KnownRepo, MissedCommit
+from server.storage.forget import forget
 from server.storage.group_commit import Write, commit_group
 from tests.builders import (
     HOST,
@@ -104,6 +105,26 @@ def test_the_stream_waits_for_a_page_that_takes_much_away(postgresql, lease, tog
 
     together(take_away, read)
     assert value("SELECT count(*) FROM feed_items") == 1
+
+
+def test_who_forgets_somebody_waits_for_what_takes_long(postgresql, together):
+    viewers.welcome(did("vera"), NOW_US)
+    held = threading.Event()
+
+    def hold():
+        with write_transaction():
+            repos.load_repos([number_of("vera")])
+            held.set()
+            wait_until(lambda: value(WAITING) > 0)
+            execute("SELECT pg_sleep(0.2)")
+
+    def delete():
+        assert held.wait(10)
+        execute("SET statement_timeout = 50")
+        forget(did("vera"))
+
+    together(hold, delete)
+    assert value("SELECT count(*) FROM viewers") == 0
 
 
 def write_beside(take, work, epoch, together):
