@@ -199,6 +199,7 @@ class Schedule:
         age_us = _age_us()
         tombstones.expire(age_us - TOMBSTONE_DAYS * DAY_MS * 1000)
         before_ms = age_us // 1000 - self.config.retention_days * DAY_MS
+        gaps.expire(before_ms * 1000)
         outside_posts.expire(sort_key(before_ms, 0))
         read_positions.expire(before_ms * 1000)
         follow_backs.expire(age_us)

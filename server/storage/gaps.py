@@ -1,15 +1,22 @@
 """The ledger of what we might have missed. A row is opened before anything after the hole is saved.
 
 A gap of one author closes when that author is complete again; one of everybody (`author_id` NULL)
-when every repo that it reset is, or has a gap of its own from then on (`keep_for_author`).
+when every repo that it reset is, or has a gap of its own from then on (`keep_for_author`). What is
+closed stays for who wants to look back, until it expires.
+
+Bounds: of one author KEPT_GAPS that are closed, and those of the last hour: a PDS may say every
+second that a repo was reset.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from server.storage import follow_backs, repos
+from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute, rows, value
 from server.storage.many_rows import execute_in, insert_rows, rows_in
+
+KEPT_GAPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,18 @@ def close_healed(now_us: int) -> int:
         " AND NOT EXISTS (SELECT 1 FROM repos r WHERE r.tracked_version <= gaps.tracked_version"
         " AND r.state IN (?, ?))",
         (now_us, repos.PENDING, repos.PARTIAL),
+    )
+
+
+@retry_conflicts
+def expire(before_us: int) -> int:
+    """Forget what was closed before then, and of each author all but the newest; how many."""
+    return execute(
+        "DELETE FROM gaps WHERE closed_us < ? OR id IN (SELECT id FROM"
+        " (SELECT id, row_number() OVER (PARTITION BY author_id ORDER BY id DESC) AS place"
+        " FROM gaps WHERE closed_us IS NOT NULL AND author_id IS NOT NULL) closed"
+        " WHERE place > ?)",
+        (before_us, KEPT_GAPS),
     )
 
 
