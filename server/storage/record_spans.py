@@ -19,15 +19,23 @@ MOST_ID = 2**63 - 1
 def ranges_around(
     wanted: Mapping[tuple[int, int, int], Sequence[int]], passed_over: Container[int]
 ) -> list[tuple[int, int, int]]:
-    """Author, first and last id around the times of these records, in ranges that do not touch.
+    """Author, first and last id where rows of these records can stand, if near their keys.
 
-    These are those of their keys, and those that come with them. `passed_over`: authors.
+    And around the times that come with them, as far as rows can belong to one crowd. In ranges that
+    do not touch. `passed_over`: authors.
     """
+    spans: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    for (author_id, rkey, _), places in wanted.items():
+        if author_id not in passed_over:
+            theirs = spans[author_id]
+            theirs += [(ms - SPAN_MS, ms + SPAN_MS) for ms in places]
+            if rkey >= 0:
+                ms = _tid_ms(rkey)
+                theirs.append((ms - NEAR_MS, ms + NEAR_MS))
     return [
         (author_id, *ids_between(*span))
-        for author_id, spans in _spans(wanted).items()
-        if author_id not in passed_over
-        for span in (spans if len(spans) == 1 else _merged(spans))
+        for author_id, theirs in spans.items()
+        for span in (_merged(theirs) if theirs else ())
     ]
 
 
@@ -40,23 +48,6 @@ def ids_between(first_ms: int, last_ms: int) -> tuple[int, int]:
     """The first and the last id that a row from one time to another can have."""
     first, last = max(first_ms, 0) << KEY_TIE_BITS, (last_ms + 1 << KEY_TIE_BITS) - 1
     return min(first, MOST_ID), min(last, MOST_ID)
-
-
-def _spans(
-    wanted: Mapping[tuple[int, int, int], Sequence[int]],
-) -> Mapping[int, list[tuple[int, int]]]:
-    spans: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-    for (author_id, rkey, _), places in wanted.items():
-        times = (_tid_ms(rkey), *places) if rkey >= 0 else places
-        if not times:
-            continue
-        first, last = min(times), max(times)
-        if last - first <= SPAN_MS:
-            # Mostly, and all of it is one moment.
-            spans[author_id].append((first - SPAN_MS, last + SPAN_MS))
-        else:
-            spans[author_id] += [(ms - SPAN_MS, ms + SPAN_MS) for ms in times]
-    return spans
 
 
 def _tid_ms(rkey: int) -> int:

@@ -13,10 +13,10 @@ looks before it writes.
 Bounds: no look for one record reads more than CROWD rows in vain. Nobody has more within SPAN_MS of
 one place, or they are `crowded`: then all of their rows stand apart, those to come as well. It is
 told when rows are written (`find_to_save`), at the price of writing all rows of the author once.
-Of whom many records at once are dropped, where each look goes through many rows, it is told as
-well (`find_to_drop`): a commit can name 200 of them, and need have written none. Looks for all
-between two keys read what stands in between, and `least_rkeys`, of somebody of whom nothing stands
-near its key and who is no crowd, all of their rows.
+Of whom many records at once are changed or dropped, where each look goes through many rows, it is
+told as well: a commit can name 200 of them, again and again, and add none. Looks for all between
+two keys read what stands in between, and `least_rkeys`, of somebody of whom nothing stands near its
+key and who is no crowd, all of their rows.
 """
 
 from collections import Counter, defaultdict
@@ -41,7 +41,7 @@ CROWD = 300
 # that does not stand apart because of a crowd, so most reposts: PostgreSQL keeps nothing for it.
 # Other values need a migration that makes the index anew.
 CROWDED, REPOST = 8, 16
-# So many rows a record may be looked through when many are dropped at once.
+# So many rows a record may be looked through when many are changed or dropped at once.
 FEW = 16
 
 # Conditions on an item; {i} is its table's name in the statement.
@@ -109,20 +109,19 @@ def find_to_save(items: Mapping[Key, SaveItem]) -> tuple[dict[Key, Row], set[int
     coming = Counter(author_id for author_id, *_ in items)
     # Mostly nobody: a row that is there already counts twice.
     many = {who for who, count in coming.items() if count + len(held[who]) > CROWD} - crowded
-    more = {who for who in many if _is_crowd([*held[who], *_places(who, items, found)])}
+    more = _who_has_too_many(held, coming)
+    more |= {who for who in many if _is_crowd([*held[who], *_places(who, items, found)])}
     return (_in_a_crowd(wanted, more, crowded), crowded | more) if more else (found, crowded)
 
 
 def find_to_drop(keys: Collection[Key]) -> dict[Key, Row]:
     """The rows of these records, which are about to be dropped.
 
-    Inside the transaction that drops them. Whoever has more than FEW rows around each of many is
-    made crowded: else they could have us look through all of those again and again.
+    Inside the transaction that drops them, as above.
     """
     crowded, wanted = _crowded_among(keys), dict.fromkeys(keys, ())
     found, held = _look(wanted, crowded)
-    counts = Counter(author_id for author_id, *_ in keys)
-    more = {who for who, count in counts.items() if len(held[who]) > CROWD + FEW * count} - crowded
+    more = _who_has_too_many(held, Counter(author_id for author_id, *_ in keys))
     return _in_a_crowd(wanted, more, crowded) if more else found
 
 
@@ -216,6 +215,15 @@ def _look(
     for row in close:
         held[row[1]].append(row[0] >> KEY_TIE_BITS)
     return found, held
+
+
+def _who_has_too_many(held: Mapping[int, list[int]], counts: Mapping[int, int]) -> set[int]:
+    """Who could have us look through many rows again and again, and is no crowd yet.
+
+    By the rows looked through, and for how many records. For one, who is no crowd has no more than
+    twice CROWD around its time.
+    """
+    return {who for who, theirs in held.items() if len(theirs) > 2 * CROWD + FEW * counts[who]}
 
 
 def _places(

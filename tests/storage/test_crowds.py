@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.core.projection import SaveItem
+from server.core.projection import QUOTE, SaveItem
 from server.core.syntax import POST, int_to_tid
 from server.storage import items, page_rows, records
 from server.storage.database import current, rows, value, write_transaction
@@ -69,6 +69,42 @@ def test_nobody_has_many_rows_looked_through_again_and_again_by_what_is_dropped(
     assert looked == [0, 1]
     assert rows("SELECT author_id FROM crowded_authors") == [(author,)]
     assert value("SELECT count(*) FROM feed_items") == len(held) - 1
+
+
+def test_nobody_has_many_rows_looked_through_again_and_again_by_what_is_changed(db, looked):
+    """A commit can change 200 records, and say of each that it is of another day."""
+    author = tracked()
+    held = [saved(author, NOW_MS + day * DAY_MS + n) for day in range(60) for n in range(19)]
+    of_day = held[::19]
+    changed = {}
+    for first, other in zip(of_day[:30], of_day[30:], strict=True):
+        rkey, ms = int_to_tid(first), (other >> 10) // 1000
+        changed[author, first, 0] = SaveItem(POST, rkey, ms, ms, 0, QUOTE, None, None)
+    for count in (60 * 19, 0):
+        looked.clear()
+        with write_transaction():
+            items.save_items(changed, items.Names({}, {}))
+        assert looked[0] == count
+    assert rows("SELECT author_id FROM crowded_authors") == [(author,)]
+    assert value("SELECT count(*) FROM feed_items") == len(held)
+
+
+def test_who_is_nearly_a_crowd_all_the_time_is_none_by_a_record_more_or_less(db):
+    author = tracked()
+    held = [saved(author, NOW_MS + 3_100 * n) for n in range(90)]
+    again = saved(author, NOW_MS + 3_100 * 45)
+    with write_transaction():
+        assert items.drop_items([(author, again, 0)]) == 1
+    assert again in held
+    assert rows("SELECT author_id FROM crowded_authors") == []
+
+
+def test_one_look_reads_no_more_rows_than_a_crowd_has(db, looked):
+    author = tracked()
+    held = [saved(author, NOW_MS + 3_100 * n) for n in range(90)]
+    looked.clear()
+    assert len(records.find([(author, held[45], 0)])) == 1
+    assert max(looked) <= 20
 
 
 def test_who_drops_many_records_of_one_time_has_no_crowd(db):
