@@ -36,6 +36,7 @@ def migrate() -> list[str]:
         raise ConfigError([f"another process has been migrating for over {WAIT_SECONDS:.0f} s"])
     try:
         _make_file()
+        _spare_memory()
         runner = Runner(current(), str(DIRECTORY))
         _refuse_newer(runner)
         crash_point("migrate: locked")
@@ -56,6 +57,15 @@ def _make_file() -> None:
         # If it cannot be made, SQLite says why. The mode is SQLite's own, too.
         with suppress(OSError):
             os.close(open_own(sqlite_path().resolve(), os.O_RDWR, 0o644))
+
+
+def _spare_memory() -> None:
+    """What SQLite sets aside goes to a file, until the connection is closed.
+
+    To write a large table anew takes 120 bytes a row for that, more than a small machine has.
+    """
+    if is_sqlite():
+        current().execute_sql("PRAGMA temp_store = file")
 
 
 def known_names() -> set[str]:
