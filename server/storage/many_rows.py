@@ -3,8 +3,8 @@
 SQLite writes by a short statement for each row, prepared once: most of a long one's time is its
 text's. PostgreSQL gets all rows or keys in one (arrays.py), as each would be a round trip.
 
-Bounds: CHUNK values, or rows, at a time. None of these functions needs any to be there: nothing is
-done for nothing.
+Bounds: CHUNK values, or rows, at a time; JOINED_ROWS where SQLite joins them with a table. None of
+these functions needs any to be there: nothing is done for nothing.
 """
 
 import sqlite3
@@ -26,6 +26,10 @@ from server.storage.database import (
 
 # Below SQLite's bound on parameters (32,766).
 CHUNK = 15_000
+# Rows that SQLite joins with a table at a time, in few lengths (1, 4, 16 …), so that texts are the
+# same each time: to prepare one takes as long as to run it. And hundreds it takes for more rows
+# than the table has: once somebody has said ANALYZE, it reads all of that for a Bloom filter.
+JOINED_ROWS = 64
 
 
 def insert_rows(head: str, values: Sequence[Sequence[object]], tail: str = "") -> None:
@@ -110,20 +114,29 @@ def rows_between(
 def rows_joined(
     columns: str, table: str, condition: str, listed: Iterable[Sequence[object]]
 ) -> list[tuple[Any, ...]]:
-    """`columns` of the rows of `table` (t) on a condition on `listed` (v: column1, column2, …)."""
-    found: list[tuple[Any, ...]] = []
+    """`columns` of the rows of `table` (t) on a condition on `listed` (v: column1, column2, …).
+
+    It has to be a condition that no row meets beside NULLs, as `t.… = v.column1` is.
+    """
     many = list(listed)
     width = len(many[0]) if many else 1
-    for chunk in _chunks(many, CHUNK // width):
-        if is_sqlite():
-            values = f"(VALUES {', '.join([_marks(width)] * len(chunk))}) v"
-            parameters: list[Any] = [part for one in chunk for part in one]
-        else:
-            values, parameters = as_table("v", chunk)
+    found: list[tuple[Any, ...]] = []
+    for chunk in _chunks(many, JOINED_ROWS if is_sqlite() else CHUNK // width):
+        values, parameters = _filled_up(chunk) if is_sqlite() else as_table("v", chunk)
         found += rows(
             f"SELECT {columns} FROM {values} CROSS JOIN {table} t WHERE {condition}", parameters
         )
     return found
+
+
+def _filled_up(chunk: Sequence[Sequence[object]]) -> tuple[str, Sequence[object]]:
+    """As `as_table("v", chunk)`, for SQLite: rows of NULLs come last."""
+    width, length = len(chunk[0]), 1
+    while length < len(chunk):
+        length *= 4
+    parameters = [part for row in chunk for part in row]
+    parameters += [None] * (width * length - len(parameters))
+    return f"(VALUES {', '.join([_marks(width)] * length)}) v", parameters
 
 
 def _among(keys: Sequence[object]) -> tuple[str, Sequence[object]]:

@@ -3,8 +3,7 @@
 Times are milliseconds since 1970; the key of a record is a time as well, if it is a TID.
 """
 
-from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from server.core.projection import KEY_TIE_BITS
 
@@ -24,19 +23,18 @@ def ranges_around(
     And around the times that come with them, as far as rows can belong to one crowd. In ranges that
     do not touch. `passed_over`: authors.
     """
-    spans: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    spans: list[tuple[int, int, int]] = []
     for (author_id, rkey, _), places in wanted.items():
-        if author_id not in passed_over:
-            theirs = spans[author_id]
-            theirs += [(ms - SPAN_MS, ms + SPAN_MS) for ms in places]
-            if rkey >= 0:
-                ms = _tid_ms(rkey)
-                theirs.append((ms - NEAR_MS, ms + NEAR_MS))
-    return [
-        (author_id, *ids_between(*span))
-        for author_id, theirs in spans.items()
-        for span in (_merged(theirs) if theirs else ())
-    ]
+        if author_id in passed_over:
+            continue
+        spans += [(author_id, ms - SPAN_MS, ms + SPAN_MS) for ms in places]
+        if rkey >= 0:
+            ms = _tid_ms(rkey)
+            # Mostly all of it is one moment, and in a span already.
+            if not places or abs(ms - places[0]) > SPAN_MS - NEAR_MS:
+                spans.append((author_id, ms - NEAR_MS, ms + NEAR_MS))
+    spans.sort()
+    return [(author_id, *ids_between(first, last)) for author_id, first, last in _merged(spans)]
 
 
 def ids_of_keys(low: int, high: int) -> tuple[int, int]:
@@ -46,21 +44,25 @@ def ids_of_keys(low: int, high: int) -> tuple[int, int]:
 
 def ids_between(first_ms: int, last_ms: int) -> tuple[int, int]:
     """The first and the last id that a row from one time to another can have."""
-    first, last = max(first_ms, 0) << KEY_TIE_BITS, (last_ms + 1 << KEY_TIE_BITS) - 1
-    return min(first, MOST_ID), min(last, MOST_ID)
+    first = first_ms << KEY_TIE_BITS if first_ms > 0 else 0
+    last = (last_ms + 1 << KEY_TIE_BITS) - 1
+    return (first, last) if last <= MOST_ID else (min(first, MOST_ID), MOST_ID)
 
 
 def _tid_ms(rkey: int) -> int:
     return (rkey >> 10) // 1000
 
 
-def _merged(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The same times in spans that do not touch, in order."""
-    spans.sort()
-    first, last = spans[0]
-    for begin, end in spans[1:]:
-        if begin > last:
-            yield first, last
-            first = begin
-        last = max(last, end) if begin <= last else end
-    yield first, last
+def _merged(spans: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
+    """The same times in spans that do not touch; they come, and go, in order."""
+    who, first, last = -1, 0, -1
+    for author_id, begin, end in spans:
+        if author_id == who and begin <= last:
+            if end > last:
+                last = end
+            continue
+        if who >= 0:
+            yield who, first, last
+        who, first, last = author_id, begin, end
+    if who >= 0:
+        yield who, first, last

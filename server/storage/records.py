@@ -10,17 +10,19 @@ Promises: a record that has a row is found, and no other row is taken for it. Of
 the index refuses a second row; of the rest whoever writes holds the lock on the author's repo, and
 looks before it writes.
 
-Bounds: no look for one record reads more than CROWD rows in vain. Nobody has more within SPAN_MS of
-one place, or they are `crowded`: then all of their rows stand apart, those to come as well. It is
-told when rows are written (`find_to_save`), at the price of writing all rows of the author once.
-Of whom many records at once are changed or dropped, where each look goes through many rows, it is
-told as well: a commit can name 200 of them, again and again, and add none. Looks for all between
-two keys read what stands in between, and `least_rkeys`, of somebody of whom nothing stands near its
-key and who is no crowd, all of their rows.
+Bounds: no look for one record reads more than CROWD rows in vain, or twice that at each time where
+it may be saved. Nobody has more within SPAN_MS of one place, or they are `crowded`: then all of
+their rows stand apart, those to come as well. It is told when rows are written (`find_to_save`), at
+the price of writing all rows of the author once. Of whom many records at once are changed or
+dropped, where each look goes through many rows, it is told as well: a commit can name 200 of them,
+again and again, and add none. Looks for all between two keys read what stands in between, and
+`least_rkeys`, of somebody of whom nothing stands near its key and who is no crowd, all of their
+rows.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from server.core.projection import KEY_TIE_BITS, SaveItem
@@ -54,6 +56,8 @@ IS_APART = (
     f" OR coalesce({{i}}flags, 0) & {CROWDED} <> 0)"
 )
 COLUMNS = ("id", "author_id", "rkey", "flags", "subject_id", "subject_rkey", "root_id", "root_rkey")
+# Of a key.
+_AUTHOR = itemgetter(0)
 _T_COLUMNS = ", ".join(f"t.{column}" for column in COLUMNS)
 
 
@@ -104,11 +108,15 @@ def find_to_save(items: Mapping[Key, SaveItem]) -> tuple[dict[Key, Row], set[int
     """
     crowded = _crowded_among(items)
     # With where a row may come to stand.
-    wanted = {key: (item.sort_ms, item.created_ms) for key, item in items.items()}
+    wanted = {
+        key: (at_ms,) if (at_ms := item.sort_ms) == item.created_ms else (at_ms, item.created_ms)
+        for key, item in items.items()
+    }
     found, held = _look(wanted, crowded)
-    coming = Counter(author_id for author_id, *_ in items)
+    coming = Counter(map(_AUTHOR, items))
     # Mostly nobody: a row that is there already counts twice.
-    many = {who for who, count in coming.items() if count + len(held[who]) > CROWD} - crowded
+    many = {who for who, count in coming.items() if count + len(held.get(who, ())) > CROWD}
+    many -= crowded
     more = _who_has_too_many(held, coming)
     more |= {who for who in many if _is_crowd([*held[who], *_places(who, items, found)])}
     return (_in_a_crowd(wanted, more, crowded), crowded | more) if more else (found, crowded)
@@ -121,7 +129,7 @@ def find_to_drop(keys: Collection[Key]) -> dict[Key, Row]:
     """
     crowded, wanted = _crowded_among(keys), dict.fromkeys(keys, ())
     found, held = _look(wanted, crowded)
-    more = _who_has_too_many(held, Counter(author_id for author_id, *_ in keys))
+    more = _who_has_too_many(held, Counter(map(_AUTHOR, keys)))
     return _in_a_crowd(wanted, more, crowded) if more else found
 
 
@@ -254,7 +262,7 @@ def _in_a_crowd(
 
 def _crowded_among(keys: Iterable[Sequence[int]]) -> set[int]:
     """Those of these records' authors who are crowded."""
-    authors = {author_id for author_id, *_ in keys}
+    authors = set(map(_AUTHOR, keys))
     found = rows_in("SELECT author_id FROM crowded_authors WHERE author_id", authors)
     return {number for (number,) in found}
 

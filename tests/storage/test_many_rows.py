@@ -97,6 +97,13 @@ def test_any_text_comes_back_as_it_was_and_is_found() -> None:
     assert rows_by_key("t.id", "odd_rkeys", ("rkey", "id"), [("{}", texts.index("{}"))])
 
 
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 63, 64, 65, 130])
+def test_however_many_are_asked_for_each_is_found_once(count: int) -> None:
+    insert_rows(INTO, [(n, str(n)) for n in range(1, 200)])
+    wanted = [(n,) for n in range(1, count + 1)]
+    assert sorted(rows_by_key("t.id", "odd_rkeys", ("id",), wanted)) == wanted
+
+
 def test_none_is_no_text_and_no_number() -> None:
     jobs = "INSERT INTO backfill_jobs (author_id, priority, not_before_us, last_error)"
     insert_rows(jobs, [(1, 0, 0, "NULL"), (2, 0, 0, None), (3, 0, 0, "x")])
