@@ -168,7 +168,7 @@ class _Work:
 
     def _note_holes(self, repo: Repo, commit: RepoCommit, last_rev: int) -> None:
         # Sources pass on no commits of inactive accounts: what we believe is out of date.
-        is_doubt = not repo.is_active and not commit.is_earlier
+        is_doubt = not (repo.is_active or commit.is_earlier or _is_being_settled(repo))
         reason = INACTIVE if is_doubt else commit.hole
         if last_rev and repo.is_chained and commit.since not in (last_rev, UNTOLD):
             reason = "chain"
@@ -269,6 +269,11 @@ def _statuses(
             holes.setdefault(number, "reactivated")
         said[number] = (is_active, status)
     return said
+
+
+def _is_being_settled(repo: Repo) -> bool:
+    """Whether the repo is being read, and ends by saying whether the account is there."""
+    return repo.state != LIVE and (repo.status or "").startswith(repos.PDS_SAYS)
 
 
 def _weaker(status: str | None) -> str:
