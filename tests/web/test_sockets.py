@@ -178,6 +178,24 @@ def test_a_body_larger_than_allowed_is_not_waited_for(site):
     assert answer.split(b" ")[1] in (b"401", b"413")
 
 
+@pytest.mark.attack("sockets")
+@pytest.mark.parametrize(
+    "header",
+    [
+        "PATH_INFO: /status",
+        "SCRIPT_NAME: /health",
+        "X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off",
+        "X-Forwarded-For: 1.2.3.4",
+    ],
+)
+def test_nobody_is_believed_what_only_a_proxy_could_say(site, header):
+    """Not from this machine either, where gunicorn would take it for a proxy's word."""
+    said = f"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n\r\n"
+    head, _, body = site.raw(said.encode()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert json.loads(body) == site.get("/health").json()
+
+
 def test_there_is_no_other_door(site):
     """gunicorn has a socket in the home directory, by which it can be told to stop."""
     members = {member.pid for member in site.service.members("gunicorn")}
