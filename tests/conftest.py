@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 import pytest
+from hypothesis import settings
 
 from server.storage import leases
 from server.storage.database import close_database
@@ -27,6 +28,10 @@ from tests.dns_server import DnsServer
 from tests.standby import Streaming
 
 DATABASES = ("sqlite", "postgresql")
+
+# What an example takes says how busy the machine is, and no more.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # What tests tell the end of the run, which may be another process's: text, and kinds of attacks.
 SAID, ATTACK = "said", "attack"
