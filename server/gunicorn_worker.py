@@ -167,7 +167,7 @@ class ImpatientSocket(socket.socket):
             super().setblocking(flag)
 
     def settimeout(self, value: float | None) -> None:
-        """The same."""
+        """Gunicorn says this twice a request, and it costs as much."""
         if self.gettimeout() != value:
             super().settimeout(value)
 
