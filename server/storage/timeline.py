@@ -20,6 +20,7 @@ from server.core.feed import QUIET_DAYS, TimelineFilter, TimelineItem
 from server.core.projection import sort_key
 from server.core.syntax import POST, REPOST
 from server.storage.authors import dids_of
+from server.storage.database import is_sqlite
 from server.storage.follow_counts import follow_count
 from server.storage.page_sql import HIGHEST, LOWEST, PageSql, page_sql
 from server.storage.prepared import prepared_rows
@@ -38,8 +39,8 @@ MARGIN, MARGIN_OF_MANY, A_FEW = 1.3, 2.5, 8
 # long as a look, where thousands are followed.
 MAX_WINDOWS, MAX_LOOKS = 4, 3
 # On later pages nothing names an author's next item: a look has to find each in the index, and
-# costs as much as a window of so many times as many rows as there are authors.
-DEEP = 3
+# costs as much as windows of so many times as many rows as there are authors.
+DEEP, DEEP_IN_SQLITE = 3.0, 1.5
 # Items that are looked at one by one; where that many are not enough, few are shown.
 MOST_NEAR = 2_000
 
@@ -92,9 +93,10 @@ class _Search:
         """As many items as are wanted, fewer only at the end; `follows`: about how many."""
         are_many = follows >= MANY_FOLLOWS * self.sql.one_in
         window = follows // FOLLOWS_A_ROW if are_many else 0
-        longest = follows if self.values["beyond"] in (LOWEST, HIGHEST) else follows * DEEP
+        rows_left = follows * self._rows_a_follow()
         for _ in range(MAX_WINDOWS):
-            if 0 < window < longest and not self.is_done:
+            if 0 < window < rows_left and not self.is_done:
+                rows_left -= window
                 window = self._look_in_window(window)
         margin = MARGIN if follows < MANY_FOLLOWS else MARGIN_OF_MANY
         margin *= self.sql.found_for_one
@@ -105,6 +107,12 @@ class _Search:
         if not self.is_done:
             self.found += prepared_rows(self.sql.heads, self._for(self._missing()))
         return self.found
+
+    def _rows_a_follow(self) -> float:
+        """So many rows in windows, for each account, cost what a look does."""
+        if self.values["beyond"] in (LOWEST, HIGHEST):
+            return 1.0
+        return DEEP_IN_SQLITE if is_sqlite() else DEEP
 
     def _missing(self) -> int:
         return self.wanted - len(self.found)

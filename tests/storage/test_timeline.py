@@ -186,6 +186,34 @@ def test_what_goes_between_two_looks_does_not_end_the_feed(db, monkeypatch):
     assert len(found | gone) == 3 * len(names)
 
 
+def test_windows_of_a_later_page_are_together_no_dearer_than_a_look(db, monkeypatch):
+    viewers.welcome(did(VIEWER), NOW_US)
+    track("ann", "bob")
+    stream = Stream(new_epoch())
+    stream.say(VIEWER, follow(tid(1), "ann"))
+    # How far down each post is. Ann's are near the cursor, and then rare.
+    of_ann = [0, 1, 2, 3, 12, 50, 90, 150, 290]
+    stream.say("ann", *(post(tid(n), NOW_MS - n) for n in of_ann))
+    stream.say("bob", *(post(tid(n), NOW_MS - n) for n in range(300) if n not in of_ann))
+    look, windows = timeline.prepared_rows, []
+
+    def note(sql, values):
+        windows.append(values.get("window", 0))
+        return look(sql, values)
+
+    monkeypatch.setattr(timeline, "follow_count", lambda _: 40)
+    monkeypatch.setattr(timeline, "MANY_FOLLOWS", 1)
+    monkeypatch.setattr(timeline, "DEEP", 5.2)
+    monkeypatch.setattr(timeline, "DEEP_IN_SQLITE", 5.2)
+    shown = BY_RKEY["everything"].filter
+    first = timeline_page(number_of(VIEWER), shown, None, 1, NOW_US)
+    monkeypatch.setattr(timeline, "prepared_rows", note)
+    page = timeline_page(number_of(VIEWER), shown, first.items[-1].key, 5, NOW_US)
+    assert [item.post_uri[-13:] for item in page.items] == [tid(n) for n in of_ann[1:6]]
+    # Two windows; a third one of 201 rows would cost more than what is left, so: a look.
+    assert windows == [5, 19, 0]
+
+
 @pytest.mark.parametrize("rkey", ["posts-only", "no-reposts"])
 def test_a_page_without_reposts_takes_one_look(db, monkeypatch, rkey):
     viewers.welcome(did(VIEWER), NOW_US)
