@@ -46,11 +46,20 @@ from server.web.xrpc import Service, xrpc
 
 
 class Application(Flask):
-    """Flask, whose hooks and views here are plain functions."""
+    """Flask, whose hooks and views here are plain functions.
+
+    Counts also what gunicorn's worker refused before it came here.
+    """
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The function: Flask would look eight times a request whether it is a coroutine."""
         return func
+
+    def count_refusal(self, status: int, name: str) -> None:
+        """Count an answer of the worker's. Which endpoint was meant nobody has read."""
+        metrics: WebMetrics = self.extensions["metrics"][0]
+        metrics.requests.labels("none", "", status).inc()
+        metrics.errors.labels("none", name).inc()
 
 
 def create_app(config: Config, metrics_folder: Path | None = None) -> Flask:

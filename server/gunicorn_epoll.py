@@ -43,14 +43,12 @@ from server.gunicorn_intake import (
     Room,
     Verdict,
 )
+from server.gunicorn_last_words import hang_up, last_words
 from server.gunicorn_turns import Turns
 from server.gunicorn_worker import (
     MAX_READ_SECONDS,
-    RETRY_SECONDS,
     ImpatientSocket,
     Worker,
-    hang_up,
-    last_words,
 )
 
 log = logging.getLogger(__name__)
@@ -66,7 +64,7 @@ _ONE_REQUEST = select.EPOLLIN | select.EPOLLONESHOT
 # For one that was read already: the connection is ready as soon as those before it had their turn.
 _AGAIN = select.EPOLLOUT | select.EPOLLONESHOT
 
-_REFUSALS: dict[Verdict, tuple[int, str, str, *tuple[str, ...]]] = {
+_REFUSALS: dict[Verdict, tuple[int, str, str]] = {
     Verdict.LONG_HEAD: (
         431,
         "RequestHeaderFieldsTooLarge",
@@ -76,12 +74,6 @@ _REFUSALS: dict[Verdict, tuple[int, str, str, *tuple[str, ...]]] = {
         413,
         "RequestEntityTooLarge",
         f"the body is longer than {MAX_BODY_BYTES} bytes, or in more than {MAX_CHUNKS} chunks",
-    ),
-    Verdict.NO_ROOM: (
-        503,
-        "NotEnoughResources",
-        "too many requests are under way: try again in a few seconds",
-        f"Retry-After: {RETRY_SECONDS}",
     ),
 }
 
@@ -183,6 +175,10 @@ class EpollWorker(Worker):
             if verdict in _REFUSALS:
                 log.info("request refused unread: %s", verdict.value)
                 last_words(conn.sock, *_REFUSALS[verdict])
+                hang_up(conn.sock)
+            elif verdict is Verdict.NO_ROOM:
+                log.info("request refused unread: %s", verdict.value)
+                self.refuse(conn, "too many requests are under way: try again in a few seconds")
                 hang_up(conn.sock)
             self._close(conn)
 

@@ -10,12 +10,10 @@ one packet. Knows no method and no feed. How connections come to threads is guni
 Linux gunicorn_epoll.py's.
 """
 
-import json
 import logging
 import socket
 import struct
 import time
-from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
@@ -25,6 +23,7 @@ from gunicorn.http.body import ChunkedReader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from server.core.garbage import collect_less
+from server.gunicorn_last_words import hang_up, last_words
 
 log = logging.getLogger(__name__)
 
@@ -46,21 +45,6 @@ CLIENT_SECONDS = 5
 # Bytes of an answer that the kernel keeps for a client that is slow to take them, or never does.
 # None of our answers is longer, so nobody's thread waits for it.
 MAX_UNSENT_BYTES = 200_000
-
-# Bytes still read from a client whose connection we close. Closing with unread ones would take our
-# last answer away from it.
-MAX_LAST_BYTES = 65_536
-
-_REASONS = {
-    400: "Bad Request",
-    413: "Content Too Large",
-    414: "URI Too Long",
-    417: "Expectation Failed",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    503: "Service Unavailable",
-}
 
 # The first line that fits is taken. The names are those that Flask's answers have, too.
 _ANSWERS: tuple[tuple[type[Exception], int, str, str], ...] = (
@@ -219,14 +203,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Answer a request whose head has been read."""
         if conn.waited_s > MAX_WAIT_SECONDS and req.path.startswith(REFUSED_PATHS):
             log.warning("too busy: request refused waited_s=%.1f", conn.waited_s)
-            message = "too many people are here at once: try again in a few seconds"
-            last_words(
-                conn.sock, 503, "NotEnoughResources", message, f"Retry-After: {RETRY_SECONDS}"
-            )
+            self.refuse(conn, "too many people are here at once: try again in a few seconds")
             return False
         goes_on = bool(super().handle_request(req, conn))
         conn.sock.is_answered = True
         return goes_on
+
+    def refuse(self, conn: TConn, message: str) -> None:
+        """Say that there is no room now. An application that counts its answers counts it too."""
+        status, name = 503, "NotEnoughResources"
+        if count := getattr(self.wsgi, "count_refusal", None):
+            count(status, name)
+        last_words(conn.sock, status, name, message, f"Retry-After: {RETRY_SECONDS}")
 
     def handle_error(self, req: Any, client: ImpatientSocket, addr: Any, exc: Exception) -> None:
         """Answer what never reached the application, or broke on the way."""
@@ -241,35 +229,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 return
         log.error("unexpected error", exc_info=exc)
         last_words(client, 500, "InternalServerError", "something went wrong here")
-
-
-def last_words(client: socket.socket, status: int, name: str, message: str, *headers: str) -> None:
-    """The last words on a connection."""
-    body = json.dumps({"error": name, "message": message}).encode() + b"\n"
-    head = (
-        f"HTTP/1.1 {status} {_REASONS[status]}",
-        "Connection: close",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        "X-Content-Type-Options: nosniff",
-        *headers,
-    )
-    with suppress(OSError):
-        # Whoever reads too slowly for these few bytes does not get them.
-        client.setblocking(False)
-        client.send("\r\n".join(head).encode("ascii") + b"\r\n\r\n" + body)
-
-
-def hang_up(client: socket.socket) -> None:
-    """End a connection, and wait for nobody: what was not read by now is given up."""
-    with suppress(OSError):
-        client.shutdown(socket.SHUT_WR)
-        client.setblocking(False)
-        for _ in range(MAX_LAST_BYTES // 4096):
-            if not socket.socket.recv(client, 4096):
-                break
-    with suppress(OSError):
-        client.shutdown(socket.SHUT_RD)
 
 
 def _untie(conn: TConn) -> None:

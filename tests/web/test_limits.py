@@ -12,6 +12,7 @@ from simnet import Network, key_from_seed
 from tests.system.databases import SqliteFile
 from tests.system.waiting import wait_until
 from tests.web.conftest import SKELETON, Site, make_site
+from tests.web.test_metrics import TOKEN, number, scrape
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A service with one thread, where a viewer may ask ten times a minute, twice at once."""
     folder: Path = tmp_path_factory.mktemp("narrow")
     with Network(seed=17, pds=2) as net:
-        limits = {"WEB_THREADS": "1", "VIEWER_REQUESTS_PER_MINUTE": "10"}
+        limits = {"WEB_THREADS": "1", "VIEWER_REQUESTS_PER_MINUTE": "10", "ADMIN_TOKEN": TOKEN}
         site = make_site(net, SqliteFile(folder / "feeds.db"), folder, **limits)
         try:
             site.service.start()
@@ -53,7 +54,7 @@ def test_forged_tokens_use_up_nothing_of_the_one_they_name(narrow):
     assert poll(narrow, victim).status == 200
 
 
-def test_who_has_waited_too_long_is_refused_at_once_and_health_is_not(narrow):
+def test_who_has_waited_too_long_is_refused_at_once_and_counted_and_health_is_not(narrow):
     strangers = [narrow.net.create_account(f"stranger{number}") for number in range(4)]
     faults = narrow.net.faults
     faults.arm("http-hang", times=None, where={"host": "plc"}, delay_s=4)
@@ -70,6 +71,10 @@ def test_who_has_waited_too_long_is_refused_at_once_and_health_is_not(narrow):
         assert health.result().status == 200
     finally:
         faults.disarm("http-hang")
+    told, refused = scrape(narrow), names.count((503, "NotEnoughResources"))
+    assert number(told, "gapless_http_errors_total", reason="NotEnoughResources") == refused
+    unread = {"endpoint": "none", "status": "503"}
+    assert number(told, "gapless_http_requests_total", **unread) == refused
     began = time.monotonic()
     assert poll(narrow, narrow.net.create_account("later")).status in (200, 503)
     assert time.monotonic() - began < 5
