@@ -215,9 +215,10 @@ class Schedule:
                 log.info("backup made path=%s bytes=%d", made.path, made.bytes)
         except BackupFailed as error:
             log.error("backup failed: %s", error)  # noqa: TRY400  it says it all
+        # There is a number from here on, 0 at first, also where the folder cannot be looked into.
+        timestamp = self.metrics.backup_timestamp.labels("sqlite")
         with suppress(BackupFailed):
-            newest = backup.newest_s(folder, now_us)
-            self.metrics.backup_timestamp.labels("sqlite").set(newest)
+            timestamp.set(backup.newest_s(folder, now_us))
 
 
 class _Every(IntervalTrigger):  # type: ignore[misc]

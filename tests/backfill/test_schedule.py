@@ -105,13 +105,18 @@ def test_whatever_is_due_is_done(net, alice, viewer, sources, scheduled, monkeyp
     assert errors == []
 
 
-def test_a_backup_that_fails_does_not_end_the_schedule(scheduled, tmp_path, caplog):
+def test_a_backup_that_fails_does_not_end_the_schedule_and_is_known_not_to_be_there(
+    scheduled, counted, tmp_path, caplog
+):
     start, errors = scheduled
     start(BACKUP_DIR=str(tmp_path / ("x" * 300)))
     wait_until(lambda: "backup failed" in caplog.text, "the backup fails")
     told_us = time.time_ns() // 1000
     wait_until(lambda: rounds.load("trim").began_us > told_us, "other jobs are done")
     assert errors == []
+    # The alert is about this number: without it, it would never come.
+    name = "gapless_backup_timestamp_seconds"
+    assert counted.registry.get_sample_value(name, {"kind": "sqlite"}) == 0
 
 
 @pytest.fixture
