@@ -19,6 +19,11 @@ from server.core.errors import FetchFailed
 
 _MARKS = {OK: "ok  ", WARN: "WARN", FAIL: "FAIL"}
 
+# What to do about who does not answer. These checks ask our own address, as others would.
+_ASK_US = ("did document", "description")
+_OURS = "is the service running, and does the proxy lead to it?"
+_THEIRS = "is that host down, or does a firewall keep us from it? Try again later"
+
 
 def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one object, for scripts")
@@ -50,8 +55,7 @@ def look(check: Check) -> Iterator[Finding]:
         yield from check()
     except FetchFailed as error:
         name = getattr(check, "__name__", "look").replace("_", " ")
-        advice = "is the service running, and does the proxy lead to it?"
-        yield Finding(name, FAIL, str(error), advice)
+        yield Finding(name, FAIL, str(error), _OURS if name in _ASK_US else _THEIRS)
 
 
 def told(finding: Finding) -> str:

@@ -154,6 +154,16 @@ def test_a_clock_that_is_wrong_is_noticed(doctor, appview):
         appview.time_s = None
 
 
+def test_whose_silence_it_is_decides_what_to_do(doctor):
+    found = doctor(PLC_URL="http://127.0.0.1:9")
+    assert wrong(found) == {"clock", "records"}
+    for name in ("clock", "records"):
+        assert "127.0.0.1:9" in found[name]["seen"]
+        assert "service running" not in found[name]["advice"]
+    found = doctor(PORT="9")
+    assert "service running" in found["did document"]["advice"]
+
+
 def test_a_source_that_does_not_answer_is_noticed(doctor):
     dead = "ws://127.0.0.1:9/xrpc/com.atproto.sync.subscribeRepos"
     assert wrong(doctor(STREAM_URLS=dead)) == {"source"}
