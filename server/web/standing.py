@@ -163,7 +163,7 @@ def look(
         lag_s=None if now.event_ms is None else _lag_s(now_us, now.event_ms),
         events_each_s=moments[-1].events_each_s if moments and problem is None else None,
         about_authors=about(found.authors),
-        share_complete=_share(found),
+        share_complete=share(found),
         # A reason that holds for fewer than ten is not named: that it is there would say enough.
         about_incomplete={why: about(n) for why, n in found.counts.items() if about(n)},
         since_us=_whole_hour(found.since_us),
@@ -191,11 +191,12 @@ def about(count: int) -> int:
     return count // step * step
 
 
-def _share(found: Completeness) -> float:
-    """The share of complete authors, of those who are not away; a handful does not show."""
+def share(found: Completeness) -> float:
+    """The share of complete authors, of those not away, rounded down; a handful does not show."""
     away = found.counts.get(ledger.AWAY, 0)
     incomplete = about(sum(found.counts.values()) - away)
-    return round(1 - incomplete / max(about(found.authors - away), incomplete, 1), 2)
+    authors = max(about(found.authors - away), incomplete, 1)
+    return (authors - incomplete) * 100 // authors / 100
 
 
 def _whole_hour(since_us: int | None) -> int | None:

@@ -14,10 +14,10 @@ from server.core.config import load_config
 from server.core.metrics import IngestMetrics, WebMetrics
 from server.storage import exported_metrics, gaps, history, jobs, leases, repos, viewers
 from server.storage.database import DatabaseError, current, execute, write_transaction
-from server.storage.ledger import Window
+from server.storage.ledger import Completeness, Window
 from server.storage.many_rows import insert_rows
 from server.web import pages
-from server.web.standing import about, look
+from server.web.standing import about, look, share
 from tests.builders import Stream, did, follow, job_of, make_live, post, tid, track
 
 SECRET = "the words of another's server"  # noqa: S105
@@ -92,6 +92,16 @@ def test_one_viewer_more_changes_no_number(stream, now_us, lease):
     track(*numbers)
     assert seen(now_us).about_authors == 10
     assert seen(now_us).about_incomplete == {"pending": 10}
+
+
+@pytest.mark.parametrize(
+    ("pending", "away", "told"),
+    [(0, 40, 1), (9, 0, 1), (12, 0, 0.99), (2000, 500, 0), (25, 0, 0.99)],
+)
+def test_not_all_are_complete_where_somebody_is_not(pending, away, told):
+    counts = {"pending": pending, "inactive": away}
+    found = Completeness(2500, 2500 - pending - away, None, None, counts, [])
+    assert share(found) == told
 
 
 def test_nobody_is_named_and_no_strangers_words_are_shown(stream, client):
