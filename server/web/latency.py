@@ -40,9 +40,8 @@ def latency(metrics: WebMetrics, folder: str | None) -> Latency | None:
     if total == 0:
         return None
     shares = [round(counts[edge] / total, 2) for edge in REQUEST_BUCKETS]
-    return Latency(
-        list(REQUEST_BUCKETS), shares, _least(shares, counts, 0.5), _least(shares, counts, 0.95)
-    )
+    median_s, p95_s = (_least(counts, wanted * total) for wanted in (0.5, 0.95))
+    return Latency(list(REQUEST_BUCKETS), shares, median_s, p95_s)
 
 
 def _samples(metrics: WebMetrics, folder: str | None) -> Iterator[Sample]:
@@ -55,6 +54,5 @@ def _samples(metrics: WebMetrics, folder: str | None) -> Iterator[Sample]:
             yield from (one for one in family.samples if one.labels["endpoint"] == _ENDPOINT)
 
 
-def _least(shares: list[float], counts: dict[float, float], wanted: float) -> float | None:
-    held = (edge for edge, share in zip(counts, shares, strict=True) if share >= wanted)
-    return next(held, None)
+def _least(counts: dict[float, float], wanted: float) -> float | None:
+    return next((edge for edge, count in counts.items() if count >= wanted), None)
