@@ -6,7 +6,7 @@ from server.core.config import Config
 from server.core.errors import ConfigError, FetchFailed, NotFound
 from server.core.syntax import is_did, is_hostname
 from server.outgoing import make_fetcher, make_handles
-from server.storage import authors
+from server.storage import authors, viewers
 
 # For each of the three questions that a handle takes.
 LOOKUP_SECONDS = 5.0
@@ -15,20 +15,21 @@ CLAIMANTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class KnownAccount:
-    """An account that our tables have a number for."""
+class Viewer:
+    """An account that has opened one of our feeds, and the number that our tables have for it."""
 
     number: int
     did: str
 
 
-def find_account(config: Config, text: str) -> KnownAccount:
-    """The account that `text` names. Raises ConfigError if it is none, or none that we know."""
+def find_viewer(config: Config, text: str) -> Viewer:
+    """The viewer that `text` names. Raises ConfigError if it is no account, or no viewer."""
     did = find_did(config, text)
-    number = authors.author_id(did)
-    if number is None:
-        raise ConfigError([f"{did} is not known here: no viewer, and nobody whom a viewer follows"])
-    return KnownAccount(number, did)
+    viewer = viewers.find(did)
+    if viewer is None:
+        problem = "has not opened one of our feeds for VIEWER_DAYS, or was forgotten since"
+        raise ConfigError([f"{did} {problem}"])
+    return Viewer(viewer.number, did)
 
 
 def find_did(config: Config, text: str) -> str:

@@ -12,7 +12,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 
-from server.commands.accounts import find_account
+from server.commands.accounts import find_viewer
 from server.commands.command import DONE, Command
 from server.commands.schema import open_as_it_is
 from server.core.config import Config
@@ -74,7 +74,7 @@ def make_report(config: Config, viewer: str | None, now_us: int) -> Report:
     if viewer is None:
         did, completeness = None, ledger.of_everybody(window, SHOWN_SHORTFALLS)
     else:
-        account = find_account(config, viewer)
+        account = find_viewer(config, viewer)
         did, completeness = account.did, ledger.of_viewer(account.number, window, SHOWN_SHORTFALLS)
     return Report(
         version=VERSION,

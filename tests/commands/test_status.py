@@ -84,7 +84,9 @@ def test_one_viewers_feed_is_asked_for_by_handle_or_did(world, gapless, names):
         assert said["completeness"]["counts"] == {"failing": 1}
     done = gapless(world, "status", "--viewer", did("nobody"))
     assert done.status == 2
-    assert "not known here" in done.err
+    assert "has not opened one of our feeds" in done.err
+    done = gapless(world, "status", "--viewer", did("ann"))
+    assert (done.status, "has not opened one of our feeds" in done.err) == (2, True)
     done = gapless(world, "status", "--viewer", "not an account")
     assert "neither a DID nor a handle" in done.err
 
