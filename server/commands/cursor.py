@@ -6,6 +6,7 @@ everybody's history is fetched again: minutes to hours of work.
 """
 
 import json
+import sys
 import time
 from argparse import ArgumentParser, Namespace
 
@@ -65,7 +66,8 @@ def _chosen(sources: list[Source], host: str | None) -> Source:
 def _clear(source: Source, now_us: int, *, as_json: bool) -> int:
     lease = leases.acquire("cursor clear", now_us)
     if lease is None:
-        print("An ingest process leads, and has its own idea of the cursor: stop it first.")
+        problem = "An ingest process leads, and has its own idea of the cursor: stop it first."
+        print(problem, file=sys.stderr)
         return FAILED
     try:
         commit_gap(

@@ -5,6 +5,7 @@ reach back so far: the first event after the hole opens a gap, as after any outa
 """
 
 import json
+import sys
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -44,7 +45,8 @@ def _run(config: Config, arguments: Namespace) -> int:
     if is_sqlite() and sqlite_path().exists() and not arguments.replace:
         print(
             f"There is a database at {sqlite_path()}, and nothing was changed."
-            " With --replace it is put aside, and the backup takes its place."
+            " With --replace it is put aside, and the backup takes its place.",
+            file=sys.stderr,
         )
         return FAILED
     aside = backup.restore(found, now_us)

@@ -33,7 +33,8 @@ def test_a_backup_is_made_and_put_back_only_when_told_twice(world, gapless, tmp_
         connection.execute("DELETE FROM viewers")
     refused = gapless(world, "restore", made)
     assert refused.status == 1
-    assert "--replace" in refused.out
+    assert "--replace" in refused.err
+    assert gapless(world, "restore", made, "--json").out == ""
     assert count(path, "viewers") == 0
     restored = gapless(world, "restore", made, "--replace")
     assert restored.status == 0, restored.err

@@ -53,7 +53,7 @@ def test_nothing_is_forgotten_under_a_process_that_leads(world, gapless):
         done = gapless(world, "cursor", "clear", HOST)
     finally:
         lease.release()
-    assert (done.status, "stop it first" in done.out) == (1, True)
+    assert (done.status, done.out, "stop it first" in done.err) == (1, "", True)
     assert load_cursor(HOST) is not None
     assert gaps.open_gaps(10) == []
 
