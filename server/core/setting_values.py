@@ -56,8 +56,11 @@ def did(text: str) -> str:
 
 def service_did(text: str) -> str:
     """A DID of a kind that the app resolves."""
-    if "#" in text or not text.startswith(("did:plc:", "did:web:")):
-        raise ValueError("must be a bare DID (did:plc:… or did:web:…), with no #fragment")
+    # Of localhost is the DID of a local trial.
+    if not is_did(text) and re.fullmatch(r"did:web:localhost(%3A\d{1,5})?", text) is None:
+        raise ValueError(
+            "must be a bare DID (did:plc:… or did:web:HOST), with no port or #fragment"
+        )
     return text
 
 
@@ -103,7 +106,7 @@ def http_url(text: str) -> str:
     """An address of a service, without a slash at its end."""
     parts = urlsplit(text)
     _ = parts.port  # raises ValueError for what is none
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+    if parts.scheme not in ("http", "https") or not parts.hostname or set(text) & set("@?#"):
         raise ValueError("must be an http:// or https:// address, with no user name or query")
     return text.rstrip("/")
 

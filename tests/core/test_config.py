@@ -156,6 +156,28 @@ def test_what_is_no_port_is_refused(name, port):
     assert "port" in problem.lower()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("FEED_SERVICE_DID", "did:web:"),
+        ("FEED_SERVICE_DID", "did:web:https://feeds.example.com"),
+        ("FEED_SERVICE_DID", "did:web:feeds.example.com:8000"),
+        ("FEED_SERVICE_DID", "did:plc:short"),
+        ("PLC_URL", "https://plc.directory/#"),
+        ("PLC_URL", "https://plc.directory?"),
+        ("APPVIEW_URL", "https://:word@public.api.bsky.app"),
+    ],
+)
+def test_what_nobody_could_ask_is_refused(name, text):
+    (problem,) = problems(**{name: text})
+    assert problem.startswith(f"{name}=")
+
+
+def test_a_service_did_may_be_of_this_machine():
+    own = "did:web:localhost%3A8000"
+    assert load_config({"FEED_SERVICE_DID": own}).service_did == own
+
+
 def test_several_streams_are_kept_in_their_order():
     one, two = f"wss://one.example{RELAY_PATH}", f"ws://127.0.0.1:2470{RELAY_PATH}"
     assert load_config({"STREAM_URLS": f" {one} , {two},"}).stream_urls == ((one,), (two,))
