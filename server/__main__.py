@@ -31,8 +31,8 @@ def main(words: list[str]) -> int:
         command.add_arguments(own)
         own.set_defaults(run=command.run)
     arguments = parser.parse_args(words)
-    load_dotenv(Path(".env"), interpolate=False)
     try:
+        read_dotenv()
         config = load_config(os.environ)
         configure_logging(config.log_format, config.log_level)
         start_error_tracking(config.sentry_dsn, VERSION)
@@ -50,6 +50,14 @@ def main(words: list[str]) -> int:
         log.error("the database cannot be used: %s", error)  # noqa: TRY400  it says it all
         return FAILED
     return status
+
+
+def read_dotenv() -> None:
+    """What `.env` says, where the environment does not. Raises ConfigError if it cannot be read."""
+    try:
+        load_dotenv(Path(".env"), interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f".env cannot be read: {error}"]) from error
 
 
 def console() -> None:

@@ -52,6 +52,12 @@ def words_of_gunicorn(sqlite_url, tmp_path):
         process.stderr.close()
 
 
+def test_settings_that_cannot_be_read_are_said_to_be_so(gapless, tmp_path):
+    (tmp_path / ".env").write_bytes("FEED_HOSTNAME=café".encode("latin-1"))
+    done = gapless("sqlite:///feeds.db", "status")
+    assert (done.status, ".env cannot be read: 'utf-8'" in done.err) == (2, True)
+
+
 def test_all_lines_have_the_form_that_was_asked_for(words_of_gunicorn):
     lines, _ = words_of_gunicorn(LOG_FORMAT="json")
     last = [json.loads(line) for line in lines][-1]
