@@ -226,9 +226,11 @@ class _Search:
         memory, low = self.memory, shown.items[-1].key
         unread, theirs = [], []
         for place in touched:
-            if memory.newest[place] < low:
+            newest = memory.newest[place]
+            if newest < low:
                 continue
-            one = memory.items.get(place)
+            # Items may be here of who was hidden while they were read.
+            one = None if newest == UNKNOWN else memory.items.get(place)
             if one is None:
                 unread.append(place)
             else:

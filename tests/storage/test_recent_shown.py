@@ -237,3 +237,20 @@ def test_of_one_page_so_much_is_kept_and_no_more(scene):
     scene.write("author2", 5)
     scene.page(20)
     assert len(scene.shown.items) == MOST_SHOWN
+
+
+def test_who_is_hidden_while_their_items_are_read_is_on_no_page_by_then(scene, monkeypatch):
+    scene.page(6)
+    read_items = scene.recent.read_items
+
+    def hide_meanwhile(*given):
+        monkeypatch.undo()
+        # Another page has heard of it by now, and the next one is asked for when this was read.
+        scene.stream.save(Batch(statuses={did("author3"): (False, "deactivated")}))
+        scene.recent.look()
+        read_items(*given)
+        scene.page(6)
+
+    monkeypatch.setattr(scene.recent, "read_items", hide_meanwhile)
+    scene.page(30)
+    scene.page(6)
