@@ -88,6 +88,10 @@ STRANGE: dict[str, Callable[[int], bytes | str]] = {
     "unknown-op": lambda seq: encode({"op": 7}) + encode({"seq": seq}),
     "header-only": lambda seq: encode({"t": "#commit", "op": 1}),
     "fields-missing": lambda seq: message("#commit", {"seq": seq}),
+    # Relays look at no handle: anybody who has a PDS may write this of any account.
+    "no-utf8": lambda seq: message(
+        "#identity", {"seq": seq, "did": "did:plc:nobody", "handle": "XX"}
+    ).replace(b"XX", b"\xff\xfe"),
 }
 
 # Commits as careless or old servers send them: by the name of the fault.

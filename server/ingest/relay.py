@@ -1,10 +1,11 @@
 """Frames of com.atproto.sync.subscribeRepos. A frame about nobody we track is hardly looked at.
 
 Pure. Of most frames the head tells that there is nothing in them for us (relay_head.py); the rest
-are decoded. `decode_frame` never trusts a length or a type: what it cannot read is BadFrame when
-even the repo is unknown, and otherwise an event that says which repo has a hole. Of a commit's CAR,
-only the blocks of wanted records are opened, found by walking the length prefixes; each is checked
-against its CID. (protocol: sync and event-stream specifications.)
+are decoded, loosely where they must be (loose_cbor.py). `decode_frame` never trusts a length or a
+type: what it cannot read is BadFrame when even the repo is unknown, and otherwise an event that
+says which repo has a hole. Of a commit's CAR, only the blocks of wanted records are opened, found
+by walking the length prefixes; each is checked against its CID. (protocol: sync and event-stream
+specifications.)
 """
 
 import re
@@ -18,6 +19,7 @@ from server.core.errors import BadFrame, StreamBroken
 from server.core.events import Account, Commit, Event, Identity, Info, RecordOp, Skipped, Sync
 from server.core.projection import WANTED_COLLECTIONS
 from server.core.syntax import datetime_ms, is_rkey, is_tid, tid_to_int
+from server.ingest.loose_cbor import read_loosely
 from server.ingest.relay_head import skip
 
 # The header of each kind as everybody encodes it (DAG-CBOR has one form). Others are decoded.
@@ -78,7 +80,7 @@ def _split(frame: bytes) -> tuple[str, Mapping[str, Any]]:
             kind, body = _split_slowly(frame)
     # libipld raises ValueError, and other kinds of it for depth and for numbers out of range.
     except (ValueError, TypeError, OverflowError, RecursionError, LookupError) as error:
-        raise BadFrame(f"not two DAG-CBOR objects: {error}") from error
+        kind, body = _split_loosely(frame, error)
     if not isinstance(body, dict):
         raise BadFrame("the body is no object")
     return kind, body
@@ -96,6 +98,17 @@ def _split_slowly(frame: bytes) -> tuple[str, Any]:
     if header.get("op") != 1 or not isinstance(header.get("t"), str):
         return "#unknown", body
     return header["t"], body
+
+
+def _split_loosely(frame: bytes, refused: Exception) -> tuple[str, Any]:
+    """The same of a body that is no DAG-CBOR; what is in it may be anybody's who has a PDS."""
+    header = next((one for one in _HEADERS if frame.startswith(one)), None)
+    try:
+        if header is not None:
+            return _HEADERS[header], read_loosely(frame[len(header) :])
+    except ValueError:
+        pass
+    raise BadFrame(f"not two DAG-CBOR objects: {refused}") from refused
 
 
 def _about_repo(kind: str, body: Mapping[str, Any], seq: int, time_ms: int, did: str) -> Event:

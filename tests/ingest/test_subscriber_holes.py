@@ -133,6 +133,16 @@ def test_a_frame_that_cannot_be_read_opens_a_gap_and_reading_goes_on(
     assert queued() == {alice.did, bob.did}
 
 
+def test_what_somebody_writes_into_a_handle_is_nobodys_hole(net, alice, bob, at_rest, reading):
+    with reading(net.relay.url):
+        alice.post("before")
+        net.relay.stream.inject("no-utf8")
+        bob.post("after")
+        wait_for_all(net)
+        wait_until(lambda: item_count() == 2)
+    assert (reasons(), queued()) == ([], set())
+
+
 def test_after_a_gap_the_cursor_is_written_again(net, alice, at_rest, reading):
     with reading(net.relay.url):
         alice.post("before")

@@ -1,0 +1,68 @@
+"""Reads CBOR that a strict decoder refuses, as far as it can be told what is where. Pure.
+
+Relays pass on what any PDS writes into a handle, a time or a link. Texts that are no UTF-8, links
+that name nothing known and keys in any order leave no doubt whose event it is, and what one account
+writes must not be a hole of everybody.
+
+Bounds: MAX_ITEMS, MAX_DEPTH, and what the data itself is long.
+"""
+
+from typing import Any
+
+# A commit of 200 ops has some 2,000.
+MAX_ITEMS = 20_000
+MAX_DEPTH = 16
+_SIMPLE = {20: False, 21: True}
+
+
+def read_loosely(data: bytes) -> Any:
+    """The one object that this is. Raises ValueError if nobody can tell.
+
+    What is no UTF-8 in a text is replaced; a link is its bytes, and a fraction None.
+    """
+    reader = _Reader(data)
+    found = reader.item(MAX_DEPTH)
+    if reader.position != len(data):
+        raise ValueError("more than one object")
+    return found
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
+        self.items = 0
+
+    def item(self, depth: int) -> Any:
+        self.items += 1
+        if depth == 0 or self.items > MAX_ITEMS:
+            raise ValueError("too deep, or too much")
+        kind, low, number = self._head()
+        if kind in (2, 3):
+            found = self._take(number)
+            return found if kind == 2 else found.decode("utf-8", "replace")
+        if kind == 4:
+            return [self.item(depth - 1) for _ in range(number)]
+        if kind == 5:
+            return {str(self.item(depth - 1)): self.item(depth - 1) for _ in range(number)}
+        if kind == 6:
+            tagged = self.item(depth - 1)
+            return tagged[1:] if number == 42 and isinstance(tagged, bytes) else tagged
+        if kind == 7:
+            return _SIMPLE.get(low)
+        return number if kind == 0 else -1 - number
+
+    def _head(self) -> tuple[int, int, int]:
+        """The kind of the next item, the rest of its first byte, and the number that follows."""
+        first = self._take(1)[0]
+        kind, low = first >> 5, first & 31
+        if low > 27:
+            raise ValueError("an item without a length")
+        return kind, low, low if low < 24 else int.from_bytes(self._take(1 << low - 24))
+
+    def _take(self, count: int) -> bytes:
+        taken = self.data[self.position : self.position + count]
+        if len(taken) < count:
+            raise ValueError("the end is missing")
+        self.position += count
+        return taken
