@@ -2,8 +2,9 @@
 
 Version 2 hands its dictionary out (getZstdDictionary), and is asked for it before each connection,
 also of those that only ask what time it is: dictionaries retire, and a server refuses who names one
-that did. A server without one is read without, and so is one that refuses the one it handed out: a
-cache before it may keep an old one, or another machine of the same name have another.
+that did. A server without one is read without, and so is, the next time, one that refuses the one
+it handed out, or uses another: a cache before it may keep an old one, or another machine of the
+same name have another.
 The dictionary of version 1 is a file of its source code, which nobody hands out: an operator who
 wants compression there gives us the file (JETSTREAM_DICTIONARY).
 
@@ -33,10 +34,14 @@ MAX_MESSAGE_BYTES = 8_000_000
 DOWNLOAD_SECONDS = 3.0
 
 
+class OtherDictionary(StreamBroken):
+    """The server compresses with another dictionary than ours."""
+
+
 class Dictionary(Protocol):
     """Where a dictionary comes from, and what it makes of a message.
 
-    `is_refused`: the server has just called what it was asked a bad request.
+    `is_refused`: the server has just called what it was asked a bad request, or used another.
     """
 
     is_refused: bool
@@ -77,7 +82,8 @@ async def renew(dictionary: Dictionary | None) -> None:
 def note_end(dictionary: Dictionary | None, broken: StreamBroken) -> None:
     """See from how a connection ended whether the next one may ask for the dictionary."""
     if dictionary is not None:
-        dictionary.is_refused = kind_of(broken) == "http-400"
+        is_other = isinstance(broken, OtherDictionary)
+        dictionary.is_refused = is_other or kind_of(broken) == "http-400"
 
 
 class Expander:
@@ -101,7 +107,7 @@ class Expander:
         except zstandard.ZstdError as error:
             theirs = _dictionary_of(message)
             if theirs not in (0, self.id):
-                raise StreamBroken(
+                raise OtherDictionary(
                     f"compressed with dictionary {theirs}, and ours is {self.id}"
                 ) from error
             raise BadFrame(f"not zstd with our dictionary: {error}") from error
@@ -120,6 +126,7 @@ class FileDictionary:
 
     def __init__(self, path: str) -> None:
         self._expander = Expander(Path(path).read_bytes())
+        self._is_used = True
         self.is_refused = False
 
     def prepare(self) -> Expander:
@@ -128,10 +135,11 @@ class FileDictionary:
 
     def use(self, expander: Expander | None) -> None:
         """There is no other."""
+        self._is_used = expander is not None
 
     def query(self) -> list[tuple[str, str]]:
         """Version 1 has one dictionary."""
-        return [("compress", "true")]
+        return [("compress", "true")] if self._is_used else []
 
     def expand(self, message: bytes) -> bytes:
         """See Dictionary."""

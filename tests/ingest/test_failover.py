@@ -223,3 +223,16 @@ def test_a_jetstream_that_refuses_the_dictionary_it_hands_out_is_read_without(
         outage.end()
         wait_until(lambda: is_read(first) and second.stream.readers == 0)
     assert holes() == []
+
+
+def test_a_jetstream_that_compresses_with_another_dictionary_is_read_without(
+    net, alice, at_rest, reading, tmp_path
+):
+    jetstream, file = net.jetstreams[0], tmp_path / "dictionary"
+    file.write_bytes(jetstream.dictionary)
+    jetstream.retire_dictionary()
+    with reading(jetstream.v1_url, jetstream_dictionary=str(file)) as running:
+        wait_until(lambda: is_read(jetstream))
+        alice.post("one")
+        wait_until(item_count)
+    assert [one.broken for one in running.subscriber.counters.values()] == [{"protocol": 1}]
