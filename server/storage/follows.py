@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from server.core.projection import SaveFollow
-from server.storage import follow_backs, repos
+from server.storage import follow_backs, jobs, repos
 from server.storage.database import execute, value
 from server.storage.items import Names
 from server.storage.many_rows import delete_rows, insert_rows, rows_by_key, rows_in
@@ -36,7 +36,7 @@ def save_follows(
 ) -> None:
     """Save follow records of viewers and track whom they follow, in the caller's transaction.
 
-    `priority` is that of the backfill of those who are new to us.
+    `priority` is that of the backfill of those who are new to us, or wait with less for the first.
     """
     refused = _beyond_bound(follows)
     saved = [
@@ -53,7 +53,9 @@ def save_follows(
         "ON CONFLICT (viewer_id, rkey) DO UPDATE SET subject_id = excluded.subject_id",
     )
     touch(viewer for viewer, _, _ in saved)
-    repos.track((subject for _, _, subject in saved), repos.ITEMS, now_us, priority)
+    subjects = {subject for _, _, subject in saved}
+    repos.track(subjects, repos.ITEMS, now_us, priority)
+    jobs.hurry(subjects, priority)
     follow_backs.follows_changed(((viewer, subject) for viewer, _, subject in saved), now_us)
 
 

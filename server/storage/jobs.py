@@ -168,6 +168,21 @@ def save_progress(steps: Iterable[tuple[Job, Progress, int]], now_us: int) -> No
     )
 
 
+def hurry(author_ids: Collection[int], priority: int) -> None:
+    """Of these repos, some wait in a crowd; who else follows them waits for their newest page.
+
+    Those that were fetched before have one.
+    """
+    if priority >= repos.NEWEST_OF_MANY:
+        return
+    execute_in(
+        "UPDATE backfill_jobs SET priority = ? WHERE priority = ? AND EXISTS (SELECT 1 FROM repos r"
+        " WHERE r.author_id = backfill_jobs.author_id AND r.horizon_rkey = ?) AND author_id",
+        sorted(author_ids),
+        (priority, repos.NEWEST_OF_MANY, repos.NO_HORIZON),
+    )
+
+
 def remove(author_ids: Sequence[int]) -> None:
     """These jobs are done."""
     execute_in("DELETE FROM backfill_jobs WHERE author_id", author_ids)

@@ -32,7 +32,7 @@ PURGED = PDS_SAYS + "purged"
 # Of whom no PDS can be asked, because the directory does not know them: hidden, and no more.
 UNLISTED = PDS_SAYS + "unlisted"
 
-_NO_HORIZON = 2**63 - 1
+NO_HORIZON = 2**63 - 1  # Of what was not fetched since it was tracked.
 
 # After a hole, the word of the stream that an account is not there may be out of date as well: then
 # it counts as a PDS's word, which the backfill confirms or takes back.
@@ -158,7 +158,7 @@ def let_go(author_id: int) -> None:
     """
     execute(
         f"UPDATE repos SET {_RESET}, wants = ?, horizon_rkey = ? WHERE author_id = ?",
-        (LET_GO, _next_version(), PDS_SAYS, PDS_SAYS, ITEMS, _NO_HORIZON, author_id),
+        (LET_GO, _next_version(), PDS_SAYS, PDS_SAYS, ITEMS, NO_HORIZON, author_id),
     )
     touch([author_id])
     execute("DELETE FROM backfill_jobs WHERE author_id = ?", (author_id,))

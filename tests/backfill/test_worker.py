@@ -8,11 +8,11 @@ import pytest
 from server.backfill import worker
 from server.backfill.worker import JOBS_A_HOST, BackfillWorkers
 from server.core.projection import SaveFollow
-from server.storage import follows, repos, viewers
+from server.storage import follows, jobs, repos, viewers
 from server.storage.authors import save_identity
 from server.storage.database import write_transaction
 from server.storage.items import COLLECTIONS, name
-from tests.builders import FOLLOW, NOW_US, confirm_all, did, number_of, tid
+from tests.builders import FOLLOW, NOW_US, confirm_all, did, make_live, number_of, tid
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -136,3 +136,27 @@ def test_a_hole_makes_nobody_wait_for_longer_who_is_waited_for(workers, pool):
     workers._start_due(pool)
     assert pool.started[0] == did("new")
     assert set(pool.started[1:3]) == set(crowd("soon", 2))
+
+
+def test_somebody_with_few_follows_does_not_wait_for_thousands_of_whom_theirs_are_some(
+    workers, pool, monkeypatch
+):
+    monkeypatch.setattr(follows, "MANY_FOLLOWS", 5)
+    theirs = crowd("of-busy", 60)
+    follow_page_by_page("busy", theirs)
+    follow_page_by_page("modest", theirs[-3:])
+    workers._start_due(pool)
+    assert set(theirs[-3:]) < set(pool.started)
+
+
+def test_who_is_fetched_again_after_a_hole_is_not_hurried_by_whom_viewers_follow(lease):
+    confirm_all(lease.epoch)
+    theirs = crowd("of-modest", 2)
+    follow_page_by_page("modest", theirs)
+    make_live("of-modest0")
+    with write_transaction():
+        repos.reset_all(NOW_US)
+    follow_page_by_page("modest", theirs)
+    waits = {job.did: job.priority for job in jobs.due(NOW_US, 9, [])}
+    assert waits[theirs[0]] == repos.NEWEST_OF_MANY
+    assert waits[theirs[1]] == repos.NEWEST_PAGE
