@@ -164,8 +164,8 @@ def _drop_slice(repo: Repo, now_us: int) -> bool:
         return False
     dropped = _drop_items_of(number)
     now_key = sort_key(now_us // 1000, 0)
-    replies = ((rkey, to) for rkey, flags, to in dropped if to is not None and not is_repost(flags))
-    outside_posts.remember((number, rkey, to, now_key) for rkey, to in replies)
+    posts = ((rkey, to) for rkey, flags, to in dropped if not is_repost(flags))
+    outside_posts.remember((number, rkey, to, now_key) for rkey, to in posts)
     return bool(dropped) or _drop_marks_of(number) > 0
 
 

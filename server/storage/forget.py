@@ -72,7 +72,7 @@ def _drop_everything(number: int) -> int:
     outside_posts.remember(
         rows(
             "SELECT i.author_id, i.rkey, i.subject_id, i.id FROM feed_items i"
-            f" WHERE i.author_id = ? AND {IS_POST.format(i='i')} AND i.subject_id IS NOT NULL",
+            f" WHERE i.author_id = ? AND {IS_POST.format(i='i')}",
             (number,),
         )
     )

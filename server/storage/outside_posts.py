@@ -78,19 +78,22 @@ class _Wanted:
         )
 
 
-def remember(posts: Iterable[tuple[int, int, int, int]]) -> None:
-    """Keep what is asked of replies whose author is let go.
+def remember(posts: Iterable[tuple[int, int, int | None, int]]) -> None:
+    """Keep what is asked of posts whose author is let go.
 
     Each with its author, its rkey, whom it replies to, and the place of the newest reply that may
-    hang on it: the rule must not judge those otherwise from now on.
+    hang on it: the rule must not judge those otherwise from now on. What a look-up found before we
+    had these posts does not count any more.
     """
-    kept = sorted(posts)
+    posts = sorted(posts, key=lambda post: post[:2])
+    known = [(author, rkey, THERE, parent) for author, rkey, parent, _ in posts]
+    update_rows("outside_posts", ("state", "parent_id"), ("author_id", "rkey"), known)
     insert_rows(
         "INSERT INTO outside_posts (author_id, rkey, state, parent_id, newest_key)",
-        [(author, rkey, THERE, parent, newest_key) for author, rkey, parent, newest_key in kept],
+        [(who, rkey, THERE, parent, key) for who, rkey, parent, key in posts if parent is not None],
         _RAISE,
     )
-    touch(author for author, *_ in kept)
+    touch(author for author, *_ in posts)
 
 
 @retry_conflicts
@@ -140,7 +143,8 @@ def settle(post: OutsidePost, state: int, parent_id: int | None) -> None:
     crash_point("outside post: asked, not settled")
     with write_transaction():
         execute(
-            "UPDATE outside_posts SET state = ?, parent_id = ? WHERE author_id = ? AND rkey = ?",
+            "UPDATE outside_posts SET state = ?, parent_id = ?"
+            f" WHERE author_id = ? AND rkey = ? AND state = {WANTED}",
             (state, parent_id, post.author_id, post.rkey),
         )
         touch([post.author_id])
