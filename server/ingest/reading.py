@@ -3,20 +3,21 @@
 What cannot be read may have been about anybody, so it is a hole of everybody, written down before
 anything after it. One hole stands for all such messages of one read of the socket: they were sent
 before it was written down, and whoever it resets is confirmed, and so fetched, after that.
-Bounds: a hole each read, and MAX_UNREADABLE messages in a row; then the connection is broken,
-and the next one reads from now on (start.py), after one more hole. What a source has to say of
-itself counts once each connection, MAX_INFOS words of it and that our cursor is outdated.
+Bounds: when there was enough of that (doubts.py) the connection is broken, and the next one reads
+from now on (start.py), after one more hole. What a source has to say of itself counts once each
+connection, MAX_INFOS words of it and that our cursor is outdated.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from server.core.errors import BadFrame, StreamSilent, StreamUnreadable
+from server.core.errors import BadFrame, StreamSilent
 from server.core.events import Account, Commit, Identity, Info, Skipped, Sync
 from server.ingest.connection import Line
 from server.ingest.counters import SourceCounters
 from server.ingest.did_filter import DidFilter
+from server.ingest.doubts import Doubts
 from server.ingest.frames import Span, copies
 from server.ingest.hurry import Hurry
 from server.ingest.place import Place
@@ -33,9 +34,6 @@ log = logging.getLogger(__name__)
 OUTDATED_MS = 60_000
 # How many events are compared: the time in one of them may be anybody's joke.
 FIRST_EVENTS = 5
-
-# A source of which so many messages in a row cannot be read does not speak our language.
-MAX_UNREADABLE = 10
 
 # After how many messages that were decoded others may have their turn. One that is compressed may
 # take as long as ten thousand that are not.
@@ -81,9 +79,7 @@ class Reading:
         self.wants = writer.tracked.wants
         # Events about nobody of ours that are not in the metrics yet.
         self.skipped = 0
-        # Messages in a row that could not be read, and whether this read has its hole.
-        self.unreadable = 0
-        self.is_doubted = False
+        self.doubts = Doubts(is_alone=quiet_s is None)
         self.infos: set[str] = set()
         self.first_events = 0
         self.goes_on = False
@@ -139,7 +135,7 @@ class Reading:
 
     def arrived(self) -> None:
         """What cannot be read of this is another hole."""
-        self.is_doubted = False
+        self.doubts.has_hole = False
 
     def messages(
         self, memory: memoryview, spans: Sequence[Span], *, is_text: bool
@@ -166,7 +162,7 @@ class Reading:
         except BadFrame as bad:
             self._doubt(bad)
             return
-        self.unreadable = 0
+        self.doubts.in_a_row = 0
         if isinstance(event, Skipped) and self.first_events >= FIRST_EVENTS:
             # Nearly all of them: nothing is done for these but to note the place.
             self.skipped += 1
@@ -182,12 +178,9 @@ class Reading:
         """Nobody knows what was said, nor of whom."""
         self.counters.bad_messages += 1
         self.writer.metrics.drops.labels("unreadable").inc()
-        if not self.is_doubted:
+        if not self.doubts.has_hole:
             self._gap(f"undecodable frame: {bad}", self.place.event_ms(_now_ms()))
-            self.is_doubted = True
-        self.unreadable += 1
-        if self.unreadable == MAX_UNREADABLE:
-            raise StreamUnreadable(f"{MAX_UNREADABLE} messages in a row cannot be read: {bad}")
+        self.doubts.note(bad)
 
     def _take(self, event: Told) -> None:
         # The time in an event is the word of whoever wrote it: it may be long ago, but not to come.

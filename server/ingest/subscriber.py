@@ -25,7 +25,7 @@ from collections.abc import Coroutine, Sequence
 from threading import Event as StopEvent
 
 from server.core.backoff import delay_s
-from server.core.errors import StreamBroken, StreamSilent
+from server.core.errors import StreamBroken, StreamSilent, StreamUnreadable
 from server.core.metrics import IngestMetrics
 from server.ingest.breaks import kind_of, told, useless_cursor, wish_s
 from server.ingest.comparison import Comparison
@@ -175,6 +175,7 @@ class Subscriber:
                 useless = useless_cursor(broken) or (None if has_spoken else useless)
                 note_end(source.dictionary, broken)
                 is_well = has_spoken and time.monotonic() - began > HEALTHY_SECONDS
+                is_well = is_well and not isinstance(broken, StreamUnreadable)
                 await self._wait(source, broken, turn, is_well=is_well)
 
     async def _find_start(self, source: Source, useless: str | None) -> Start:

@@ -236,3 +236,22 @@ def test_a_jetstream_that_compresses_with_another_dictionary_is_read_without(
         alice.post("one")
         wait_until(item_count)
     assert [one.broken for one in running.subscriber.counters.values()] == [{"protocol": 1}]
+
+
+def test_a_source_that_mixes_in_what_nobody_can_read_gives_way_to_a_good_one(
+    net, alice, at_rest, reading, monkeypatch
+):
+    """Nobody would ever be complete while it is read, however well it tells the rest."""
+    monkeypatch.setattr(subscriber, "TRIES_A_SOURCE", 2)
+    monkeypatch.setattr(subscriber, "HEALTHY_SECONDS", 0.0)
+    monkeypatch.setattr(subscriber, "FIRST_CHECK_SECONDS", 60.0)
+    first, second = net.relays
+
+    def is_left():
+        first.stream.inject("garbage", stored=False)
+        alice.post("good")
+        return is_read(second)
+
+    with reading(first.url, second.url):
+        wait_until(lambda: is_read(first))
+        wait_until(is_left)

@@ -9,7 +9,7 @@ import pytest
 from server.core.setting_values import JETSTREAM_V1_PATH, JETSTREAM_V2_PATH, RELAY_PATH
 from server.ingest import reading as reading_module
 from server.ingest import start, subscriber
-from server.ingest.reading import MAX_UNREADABLE
+from server.ingest.doubts import MAX_UNREADABLE
 from server.storage.cursors import load_position
 from simnet import Network
 from simnet.frames import error

@@ -8,11 +8,12 @@ import pytest
 from server.core.errors import StreamUnreadable
 from server.core.metrics import IngestMetrics
 from server.core.setting_values import JETSTREAM_V1_PATH, JETSTREAM_V2_PATH
+from server.ingest import doubts, start
 from server.ingest import reading as reading_module
-from server.ingest import start
 from server.ingest.breaks import kind_of
 from server.ingest.counters import SourceCounters
-from server.ingest.reading import MAX_INFOS, MAX_UNREADABLE, Reading
+from server.ingest.doubts import MAX_DOUBTED, MAX_UNREADABLE
+from server.ingest.reading import MAX_INFOS, Reading
 from server.ingest.source import source_of
 from server.ingest.start import Start
 from server.ingest.tracked import TrackedSet
@@ -32,12 +33,12 @@ BAD, GOOD = "no JSON", v1()
 class Told:
     """A connection to a Jetstream that stands, and hands over what it is told."""
 
-    def __init__(self, epoch, saved_ms=NOW_MS, path=JETSTREAM_V1_PATH):
+    def __init__(self, epoch, saved_ms=NOW_MS, path=JETSTREAM_V1_PATH, quiet_s=None):
         source = source_of(f"wss://jetstream.test{path}", "Gapless/test")
         self.counters = SourceCounters()
         writer = BatchWriter(TrackedSet(), epoch, IngestMetrics())
         start = Start(saved_ms * 1000, saved_ms)
-        self.reading = Reading(source, start, writer, self.counters, lambda: False, None, None)
+        self.reading = Reading(source, start, writer, self.counters, lambda: False, quiet_s, None)
         self.reading.opened(None)
 
     def tell(self, *messages):
@@ -98,6 +99,23 @@ def test_a_source_that_can_be_read_now_and_then_is_not_left(told):
         told.tell(*[BAD] * (MAX_UNREADABLE - 1), GOOD)
     told.reading.ended()
     assert told.cursor.seq == told.reading.place.seq > 0
+
+
+def test_a_source_with_something_unreadable_in_each_read_is_left_if_there_is_another(lease, told):
+    other = Told(lease.epoch, quiet_s=60.0)
+    for _ in range(MAX_DOUBTED - 1):
+        other.tell(GOOD, BAD, BAD, GOOD)
+    with pytest.raises(StreamUnreadable, match="again and again"):
+        other.tell(GOOD, BAD)
+    for _ in range(MAX_DOUBTED * 2):
+        told.tell(GOOD, BAD)
+
+
+def test_a_few_unreadable_messages_now_and_then_are_no_reason_to_leave(lease, monkeypatch):
+    monkeypatch.setattr(doubts, "DOUBTED_SECONDS", 0.0)
+    told = Told(lease.epoch, quiet_s=60.0)
+    for _ in range(MAX_DOUBTED * 2):
+        told.tell(GOOD, BAD)
 
 
 def test_what_a_source_says_of_itself_counts_once_however_often_it_is_said(lease, caplog):

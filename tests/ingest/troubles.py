@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from server.core.setting_values import JETSTREAM_V2_PATH
-from server.ingest.reading import MAX_UNREADABLE
+from server.ingest.doubts import MAX_UNREADABLE
 from simnet.frames import error
 from tests.identity.certificates import make_certificate
 from tests.ingest.test_websocket import serving, wait_closed
