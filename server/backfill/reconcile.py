@@ -22,7 +22,8 @@ at once, MAX_SUSPICIONS in memory (a restart forgets them: the next round finds 
 more for those who write more than a page in LISTED_DAYS. After a change to a relay each author is
 listed until once after their next commit; that this showed nothing is a transaction. With few
 authors a round begins every ROUND_HOURS. While BUSY_JOBS backfills wait that somebody waits for,
-nothing is asked.
+ASKERS are looked at in BUSY_PAUSE_SECONDS: few, but whoever sees to it that as many always wait
+does not keep the others from being compared.
 """
 
 import logging
@@ -52,7 +53,7 @@ ROUND_HOURS = 6
 # Viewers who opened a feed in this time.
 LATELY_DAYS = 3
 BUSY_JOBS = 100
-BUSY_PAUSE_SECONDS = 1.0
+BUSY_PAUSE_SECONDS = 10.0
 # How far the stream has to go past a look. Relays are about a second behind a PDS, and the times in
 # events are the words of machines whose clocks differ.
 SETTLE_MS = 120_000
@@ -131,9 +132,9 @@ class Reconcile:
         until = time.monotonic() + TURN_SECONDS
         left = tour.requests_a_minute - tour.owed
         while left > 0 and time.monotonic() < until and not self.stop.is_set():
-            if jobs.are_many_waiting(_now_us(), BUSY_JOBS):
-                self.stop.wait(BUSY_PAUSE_SECONDS)
-                continue
+            is_busy = jobs.are_many_waiting(_now_us(), BUSY_JOBS)
+            if is_busy and self.stop.wait(BUSY_PAUSE_SECONDS):
+                break
             repos = tour.repos_after(last, ASKERS)
             left -= sum(pool.map(lambda repo: self._look(tour, repo), repos))
             last = repos[-1].author_id if len(repos) == ASKERS else 0

@@ -108,21 +108,31 @@ def test_what_there_is_no_time_to_list_is_left_out(net, alice, watch, monkeypatc
     assert net.faults.fired["http-slow"] == net.pds[0].requests[LISTING] - before == 1
 
 
-def test_nothing_is_asked_while_many_wait_to_be_fetched(net, alice, sources, watch, monkeypatch):
+def test_few_are_compared_while_many_wait_to_be_fetched_but_all_in_the_end(
+    net, sources, watch, monkeypatch
+):
     monkeypatch.setattr(reconcile, "BUSY_JOBS", 2)
+    monkeypatch.setattr(reconcile, "ASKERS", 1)
     monkeypatch.setattr(reconcile, "TURN_SECONDS", 0.1)
-    monkeypatch.setattr(reconcile, "BUSY_PAUSE_SECONDS", 0.01)
-    others = [net.create_account(f"a{number}") for number in range(2)]
-    for account in others:
+    monkeypatch.setattr(reconcile, "BUSY_PAUSE_SECONDS", 0.2)
+    complete = [net.create_account(f"a{number}") for number in range(3)]
+    waiting = [net.create_account(f"b{number}") for number in range(2)]
+    for account in complete:
         track(account)
-    before = net.pds[0].requests[LATEST]
-    watch().run()
-    assert net.pds[0].requests[LATEST] == before
-    assert job_of_did(others[0].did, sources.epoch) is not None
-    fetch(others[0], sources)
-    before = net.pds[0].requests[LATEST]
-    watch().run()
-    assert net.pds[0].requests[LATEST] > before
+        fetch(account, sources)
+    for account in waiting:
+        track(account)
+    watching, pds = watch(), net.pds[0]
+    for compared in (1, 2, 3):
+        before = pds.requests[LATEST]
+        watching.run()
+        assert pds.requests[LATEST] == before + 1, compared
+    assert job_of_did(waiting[0].did, sources.epoch) is not None
+    watching.run()
+    fetch(waiting[0], sources)
+    before = pds.requests[LATEST]
+    watching.run()
+    assert pds.requests[LATEST] > before + 1
 
 
 def test_a_round_that_began_while_the_clock_was_ahead_keeps_nobody_waiting(
