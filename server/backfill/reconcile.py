@@ -95,7 +95,8 @@ class Reconcile:
         self.sources = sources
         self.stop = stop
         self.carries_chain = carries_chain
-        self.suspicions: dict[int, Suspicion] = {}
+        # By author and tour: each may have found another difference.
+        self.suspicions: dict[tuple[int, str], Suspicion] = {}
         self.tours = (
             Tour("follows", FOLLOWS_REQUESTS_A_MINUTE, _viewers_after, _look_at_follows),
             Tour("everybody", REQUESTS_A_MINUTE, discrepancies.complete_after, self._look_at_repo),
@@ -114,9 +115,9 @@ class Reconcile:
         # What a clock that was ahead has noted would wait until then: the next round finds it anew.
         latest_ms = _now_us() // 1000 + SETTLE_MS
         self.suspicions = {n: s for n, s in self.suspicions.items() if s.asked_ms <= latest_ms}
-        due = [s for s in self.suspicions.values() if event_ms - s.asked_ms >= SETTLE_MS]
-        for one in due:
-            del self.suspicions[one.repo.author_id]
+        due = [n for n, s in self.suspicions.items() if event_ms - s.asked_ms >= SETTLE_MS]
+        for place in due:
+            one = self.suspicions.pop(place)
             epoch, now_us = self.sources.epoch, _now_us()
             found = discrepancies.resync(one.repo, one.finding, host, one.asked_ms, epoch, now_us)
             if found is not None:
@@ -161,7 +162,7 @@ class Reconcile:
             log.info("compared in part did=%s requests=%d", repo.did, look.requests)
         if finding is not None and len(self.suspicions) < MAX_SUSPICIONS:
             one = Suspicion(repo, finding, asked_ms=_now_us() // 1000)
-            self.suspicions.setdefault(repo.author_id, one)
+            self.suspicions[repo.author_id, tour.name] = one
         return look.requests
 
     def _look_at_repo(self, look: Look) -> Finding | None:

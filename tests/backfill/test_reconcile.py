@@ -162,7 +162,7 @@ def test_follows_that_the_stream_brings_or_takes_meanwhile_are_no_discrepancy(
     ref = viewer.follow(friend)
     watching = watch()
     watching.run()
-    assert len(watching.suspicions) == 1
+    assert len(watching.suspicions) == 2
     viewer.delete(ref)
     rev = tid_to_int(viewer.state.repo.head.rev)
     told = RepoCommit(viewer.did, rev, since, (DropRecord(FOLLOW, ref.rkey),), None)

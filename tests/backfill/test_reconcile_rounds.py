@@ -10,7 +10,7 @@ from server.core.syntax import FOLLOW, tid_to_int
 from server.storage import repos, retention, rounds
 from server.storage.authors import author_ids
 from server.storage.batch import Batch, RepoCommit
-from server.storage.database import write_transaction
+from server.storage.database import execute, write_transaction
 from server.storage.discrepancies import OtherRecords, RecordDifference
 from tests.backfill.accounts import fetch, reset, track
 from tests.backfill.watching import findings, look_and_let_the_stream_pass, stream_is_at
@@ -93,7 +93,11 @@ def test_a_listing_that_drips_is_compared_as_far_as_it_goes_in_time(
     watching = watch()
     watching.run()
     assert 1 <= net.faults.fired["http-slow"] <= 2
-    (suspicion,) = (s for s in watching.suspicions.values() if s.repo.did == viewer.did)
+    (suspicion,) = (
+        suspicion
+        for (_, tour), suspicion in watching.suspicions.items()
+        if suspicion.repo.did == viewer.did and tour == "follows"
+    )
     assert suspicion.finding == OtherRecords([RecordDifference(FOLLOW, newest.rkey, True, None)])
     assert f"compared in part did={viewer.did}" in caplog.text
 
@@ -133,6 +137,21 @@ def test_few_are_compared_while_many_wait_to_be_fetched_but_all_in_the_end(
     before = pds.requests[LATEST]
     watching.run()
     assert pds.requests[LATEST] > before + 1
+
+
+def test_what_a_later_look_finds_is_not_hidden_by_what_an_earlier_one_suspects(
+    viewer, alice, sources, watch
+):
+    since = tid_to_int(viewer.state.repo.head.rev)
+    viewer.post("told late")
+    watching = watch()
+    watching.run()
+    execute("DELETE FROM follows")
+    watching.run()
+    told = RepoCommit(viewer.did, tid_to_int(viewer.state.repo.head.rev), since, (), None)
+    stream_is_at(sources.epoch, reconcile.SETTLE_MS + 1000, Batch(commits=[told]))
+    watching._settle()
+    assert findings() == [(viewer.did, "other records")]
 
 
 def test_a_round_that_began_while_the_clock_was_ahead_keeps_nobody_waiting(
