@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from server.core.errors import FetchFailed, NotFound
 from server.identity.did import Directory, Identity
-from server.storage import authors
+from server.storage import departures
 from server.storage.authors import StoredIdentity
 from server.storage.database import release
 
@@ -55,5 +55,5 @@ def as_stored(home: Home) -> StoredIdentity:
 def look_up_pds(directory: Directory, did: str) -> str:
     """The PDS of a repo, looked up now and remembered; raises like `look_up_home`."""
     home = look_up_home(directory, did)
-    authors.save_identities([as_stored(home)])
+    departures.remember_home(as_stored(home))
     return home.pds_url

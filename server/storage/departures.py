@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from server.core.projection import sort_key
 from server.storage import follow_backs, gaps, leases, outside_posts, repos, viewers
+from server.storage.authors import StoredIdentity, author_id, save_identities
 from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute, rows, value
 from server.storage.items import COLLECTIONS
@@ -113,6 +114,18 @@ def call(author_id: int, status: str, instead_of: str | None, epoch: int) -> Non
         repos.load_repos([author_id])
         if repos.is_called(author_id, instead_of):
             repos.set_status(author_id, is_active=False, status=status)
+
+
+@retry_conflicts
+def remember_home(home: StoredIdentity) -> None:
+    """What the directory said of an account, unless it was let go, or forgotten, meanwhile."""
+    number = author_id(home.did)
+    if number is None:
+        return
+    with patient_transaction():
+        repo = repos.load_repos([number]).get(number)
+        if repo is None or repo.state != repos.LET_GO:
+            save_identities([home])
 
 
 def gone_among(dids: Iterable[str]) -> set[str]:

@@ -2,11 +2,18 @@
 
 import pytest
 
-from server.backfill.locate import NOT_LISTED, look_up_home
+from server.backfill.locate import NOT_LISTED, look_up_home, look_up_pds
 from server.core.errors import FetchFailed, NotFound
-from tests.builders import did
+from server.identity.did import Identity
+from server.storage import viewers
+from server.storage.authors import author_ids, load_identity
+from server.storage.forget import forget
+from tests.builders import NOW_US, did
 
 PLC, WEB = did("alice"), "did:web:alice.example.com"
+
+# Whoever asks a directory gives their connection back first.
+pytestmark = pytest.mark.usefixtures("db")
 
 
 class Refusing:
@@ -42,3 +49,18 @@ def test_a_directory_that_cannot_be_asked_has_said_nothing(who):
     with pytest.raises(FetchFailed) as caught:
         look_up_home(Refusing(FetchFailed("refused")), who)
     assert not isinstance(caught.value, NotFound)
+
+
+def test_what_was_looked_up_of_somebody_who_was_forgotten_meanwhile_is_not_remembered():
+    class Slow:
+        def resolve(self, who, _deadline_s):
+            if who == PLC:
+                forget(PLC)
+            return Identity(who, "name.test", "https://pds.test", "key")
+
+    viewers.welcome(PLC, NOW_US)
+    author_ids([did("stranger")])
+    for who in (PLC, did("stranger")):
+        assert look_up_pds(Slow(), who) == "https://pds.test"
+    assert load_identity(PLC) is None
+    assert load_identity(did("stranger")).pds_url == "https://pds.test"
