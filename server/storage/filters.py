@@ -54,11 +54,14 @@ _IS_GONE = (
     f" AND o.rkey = {{rkey}} AND o.state = {outside_posts.MISSING}))))"
 )
 
-# The grandparent: whom the parent of a reply replies to, where we know the parent.
+# The grandparent: whom the parent of a reply replies to, where we know the parent. Where we have
+# its row (nobody is 0), that it replies to nobody is as good as a name.
 _GRANDPARENT = (
-    "coalesce(({}), ({}),".format(*post_sql("{p}.subject_id", "i.subject_id", "i.subject_rkey"))
+    "nullif(coalesce(({}), ({}),".format(
+        *post_sql("coalesce({p}.subject_id, 0)", "i.subject_id", "i.subject_rkey")
+    )
     + " (SELECT o.parent_id FROM outside_posts o"
-    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey))"
+    " WHERE o.author_id = i.subject_id AND o.rkey = i.subject_rkey)), 0)"
 )
 
 # Whether somebody other than the author is the grandparent; nobody who is hidden. {and_so} is asked

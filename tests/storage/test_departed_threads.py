@@ -16,6 +16,7 @@ from tests.builders import (
     number_of,
     post,
     tid,
+    track,
     unfollow,
 )
 from tests.storage.needed import rows_of
@@ -74,3 +75,28 @@ def test_what_was_once_found_of_posts_does_not_count_again_when_their_author_is_
     for one in asked:
         outside_posts.settle(one, outside_posts.MISSING, None)
     assert shown() == {tid(3), tid(4), tid(1)}
+
+
+def test_whom_a_parent_replied_to_before_it_was_edited_does_not_count(stream):
+    viewers.welcome(did("vera"), NOW_US)
+    make_live("vera", epoch=stream.epoch)
+    stream.say("vera", follow(tid(1), "ann"), follow(tid(2), "dan"))
+    make_live("ann", "dan", epoch=stream.epoch)
+    # ben is a stranger, and his post replied to dan when it was looked up.
+    stream.say("ann", post(tid(3), NOW_MS - 1, parent=("ben", tid(2)), root=("eve", tid(9))))
+    for one in outside_posts.due(NOW_US, 9):
+        outside_posts.settle(one, outside_posts.THERE, number_of("dan"))
+    track("ben")
+    make_live("ben", epoch=stream.epoch)
+    reply = post(tid(2), NOW_MS - 2, parent=("dan", tid(1)))
+
+    def shown():
+        page = timeline_page(
+            number_of("vera"), TimelineFilter(replies="following"), None, 9, NOW_US
+        )
+        return {item.post_uri[-13:] for item in page.items}
+
+    stream.say("ben", reply)
+    assert shown() == {tid(3)}
+    stream.say("ben", post(tid(2), NOW_MS - 2))
+    assert shown() == set()
