@@ -133,7 +133,9 @@ class World:
         collections = (POST, REPOST, FOLLOW) if name in VIEWERS else (POST, REPOST)
         page = self.page(name, self.rng.choice(collections))
         progress = Progress({page.collection: self.rng.choice((None, KEYS[1]))})
-        return (pages.commit_pages, Listed(job, page, progress, 2, home)), page.changes
+        # As steps of jobs are: what waits in a crowd has not been listed.
+        priority = self.rng.choice((repos.NEWEST_PAGE, repos.OLDER_PAGES))
+        return (pages.commit_pages, Listed(job, page, progress, priority, home)), page.changes
 
     def _partial(self, _name, job, _home):
         return (pages.mark_partial, job), ()
@@ -215,7 +217,10 @@ def steps_of(names, epoch):
         yield (
             Write(pages.open_repos, opening, job.author_id, first.changes),
             Write(
-                pages.commit_pages, Listed(job, rest, Progress(), 2), job.author_id, rest.changes
+                pages.commit_pages,
+                Listed(job, rest, Progress(), repos.OLDER_PAGES),
+                job.author_id,
+                rest.changes,
             ),
             Write(pages.finish, Whole(job, 0), job.author_id),
         )
