@@ -212,5 +212,15 @@ def read_environ(dotenv: Path = ROOT / ".env") -> dict[str, str]:
     return from_file | dict(os.environ)
 
 
+def run(argv: Sequence[str], dotenv: Path = ROOT / ".env") -> int:
+    """The same as `main`, with the settings that are there."""
+    try:
+        environ = read_environ(dotenv)
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"publish_feed: .env cannot be read: {error}", file=sys.stderr)
+        return FAILED
+    return main(argv, environ)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], read_environ()))
+    sys.exit(run(sys.argv[1:]))

@@ -248,6 +248,12 @@ def test_settings_come_from_the_file_unless_the_environment_has_them(tmp_path, m
     assert environ["FEED_HOSTNAME"] == "file.example.com"
 
 
+def test_a_file_of_settings_that_cannot_be_read_is_a_sentence(tmp_path, capsys):
+    (tmp_path / ".env").write_bytes("PUBLISH_HANDLE=café.test".encode("latin-1"))
+    assert publish_feed.run(["publish"], tmp_path / ".env") == 1
+    assert ".env cannot be read: 'utf-8'" in capsys.readouterr().err
+
+
 def test_a_slow_pds_is_given_up(pds, command, monkeypatch):
     monkeypatch.setattr("publishing.account.TIMEOUT_SECONDS", 0.2)
     given_up = threading.Event()
