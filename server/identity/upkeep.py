@@ -13,7 +13,8 @@ from threading import Event as StopEvent
 from server.core.errors import FetchFailed
 from server.identity.did import Directory
 from server.identity.entry import FRESH_S
-from server.storage import authors, viewers
+from server.storage import departures, viewers
+from server.storage.authors import StoredIdentity
 
 # A viewer is checked before a web process would do it.
 CHECK_AFTER_S = FRESH_S * 3 // 4
@@ -65,5 +66,7 @@ class IdentityUpkeep:
             found = self._directory.resolve(did, LOOKUP_S)
         except FetchFailed:
             return False
-        authors.save_identity(did, found.handle, found.pds_url, found.signing_key, asked_us)
+        departures.remember_home(
+            StoredIdentity(did, found.handle, found.pds_url, found.signing_key, asked_us)
+        )
         return True

@@ -9,6 +9,7 @@ from server.identity.cache import IdentityCache
 from server.identity.entry import COMPARE_S, FRESH_S
 from server.identity.upkeep import AWAY_S, CHECK_AFTER_S, IdentityUpkeep
 from server.storage import authors, viewers
+from server.storage.forget import forget
 from tests.identity.builders import make_document, numbered
 
 
@@ -66,6 +67,22 @@ def test_what_cannot_be_looked_up_holds_nobody_up(upkeep, directory, clock, monk
     # The next round tries again.
     assert upkeep.check_some() == 0
     assert directory.asked == [*dids, dids[0], dids[1]]
+
+
+def test_who_is_forgotten_while_the_directory_is_asked_stays_forgotten(
+    upkeep, directory, clock, monkeypatch
+):
+    welcome(directory, clock, numbered(1))
+    resolve = directory.resolve
+
+    def forget_meanwhile(did, within_s):
+        forget(did)
+        return resolve(did, within_s)
+
+    monkeypatch.setattr(directory, "resolve", forget_meanwhile)
+    upkeep.check_some()
+    assert directory.asked == [numbered(1)]
+    assert authors.load_identity(numbered(1)) is None
 
 
 def test_a_round_ends_when_the_process_does(db, directory, clock):
