@@ -177,8 +177,8 @@ class EpollWorker(Worker):
                 last_words(conn.sock, *_REFUSALS[verdict])
                 hang_up(conn.sock)
             elif verdict is Verdict.NO_ROOM:
-                log.info("request refused unread: %s", verdict.value)
-                self.refuse(conn, "too many requests are under way: try again in a few seconds")
+                message = "too many requests are under way: try again in a few seconds"
+                self.refuse(conn, message, verdict.value)
                 hang_up(conn.sock)
             self._close(conn)
 

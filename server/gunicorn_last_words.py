@@ -1,12 +1,20 @@
 """How we end a connection: an answer in JSON, and a goodbye that waits for nobody."""
 
 import json
+import logging
 import socket
+import threading
+import time
 from contextlib import suppress
+
+log = logging.getLogger(__name__)
 
 # Bytes still read from a client whose connection we close. Closing with unread ones would take our
 # last answer away from it.
 MAX_LAST_BYTES = 65_536
+
+# A line of the log for all that are refused in this time: those who are too many fill no disk.
+TELL_SECONDS = 1.0
 
 _REASONS = {
     400: "Bad Request",
@@ -47,3 +55,22 @@ def hang_up(client: socket.socket) -> None:
                 break
     with suppress(OSError):
         client.shutdown(socket.SHUT_RD)
+
+
+class Refusals:
+    """Those of a process for want of room, in the log. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._untold = 0
+        self._told_s = float("-inf")
+
+    def tell(self, why: str) -> None:
+        """One more was refused. The first is told at once; `why` is of the last."""
+        with self._lock:
+            self._untold += 1
+            now_s = time.monotonic()
+            if now_s < self._told_s + TELL_SECONDS:
+                return
+            count, self._untold, self._told_s = self._untold, 0, now_s
+        log.warning("too busy: requests refused count=%d: %s", count, why)

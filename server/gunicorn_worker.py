@@ -23,7 +23,7 @@ from gunicorn.http.body import ChunkedReader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from server.core.garbage import collect_less
-from server.gunicorn_last_words import hang_up, last_words
+from server.gunicorn_last_words import Refusals, hang_up, last_words
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +162,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Change what gunicorn has no setting for, in this process."""
         wsgi.Response = Response
+        self.refusals = Refusals()
         # Some twenty settings are asked for at each request, each through two objects.
         settings = self.cfg.settings.items()
         self.cfg.__dict__.update({name: setting.get() for name, setting in settings})
@@ -202,16 +203,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: TConn) -> bool:
         """Answer a request whose head has been read."""
         if conn.waited_s > MAX_WAIT_SECONDS and req.path.startswith(REFUSED_PATHS):
-            log.warning("too busy: request refused waited_s=%.1f", conn.waited_s)
-            self.refuse(conn, "too many people are here at once: try again in a few seconds")
+            message = "too many people are here at once: try again in a few seconds"
+            self.refuse(conn, message, f"waited {conn.waited_s:.1f} s for a thread")
             return False
         goes_on = bool(super().handle_request(req, conn))
         conn.sock.is_answered = True
         return goes_on
 
-    def refuse(self, conn: TConn, message: str) -> None:
+    def refuse(self, conn: TConn, message: str, why: str) -> None:
         """Say that there is no room now. An application that counts its answers counts it too."""
         status, name = 503, "NotEnoughResources"
+        self.refusals.tell(why)
         if count := getattr(self.wsgi, "count_refusal", None):
             count(status, name)
         last_words(conn.sock, status, name, message, f"Retry-After: {RETRY_SECONDS}")

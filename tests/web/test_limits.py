@@ -75,6 +75,7 @@ def test_who_has_waited_too_long_is_refused_at_once_and_counted_and_health_is_no
     assert number(told, "gapless_http_errors_total", reason="NotEnoughResources") == refused
     unread = {"endpoint": "none", "status": "503"}
     assert number(told, "gapless_http_requests_total", **unread) == refused
+    assert "too busy: requests refused count=1: waited " in narrow.service.log_text()
     began = time.monotonic()
     assert poll(narrow, narrow.net.create_account("later")).status in (200, 503)
     assert time.monotonic() - began < 5
