@@ -141,7 +141,12 @@ class Outside:
         config = self.config
         url = f"{config.service_endpoint}/xrpc/app.bsky.feed.describeFeedGenerator"
         said = ask_json(url, self.agent)
-        uris = {entry.get("uri") for entry in said.get("feeds", []) if isinstance(entry, dict)}  # type: ignore[attr-defined]
+        entries = said.get("feeds")
+        uris = {
+            str(entry.get("uri"))
+            for entry in (entries if isinstance(entries, list) else [])
+            if isinstance(entry, dict)
+        }
         ours = {feed.uri(config.publisher_did) for feed in FEEDS}
         if said.get("did") == config.service_did and uris == ours:
             seen = f"{len(ours)} feeds, for tokens to {config.service_did}, or to its #bsky_fg"

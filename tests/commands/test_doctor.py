@@ -32,6 +32,7 @@ class AppView(BaseHTTPRequestHandler):
         feed = parse_qs(urlsplit(self.path).query).get("feed", [""])[0]
         known = feed.rpartition("/")[2] != self.server.unknown
         body = {"isOnline": self.server.is_online, "isValid": True, "view": {}}
+        body |= self.server.more
         refusal = {"error": "InvalidRequest", "message": "could not find feed"}
         text = json.dumps(body if known else refusal).encode()
         self.send_response_only(200 if known else 400)
@@ -48,7 +49,7 @@ class AppView(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def appview():
     server = ThreadingHTTPServer(("127.0.0.1", 0), AppView)
-    server.is_online, server.unknown, server.time_s = True, "", None
+    server.is_online, server.unknown, server.time_s, server.more = True, "", None, {}
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -133,6 +134,15 @@ def test_a_document_of_another_did_is_noticed(doctor):
     found = doctor(FEED_SERVICE_DID="did:web:feeds.example.com")
     assert {"did.json", "audience"} <= wrong(found)
     assert "feeds.example.com" in found["did.json"]["seen"]
+
+
+@pytest.mark.parametrize("feeds", [None, 7, [None, {"uri": ["x"]}]])
+def test_whatever_answers_at_our_address_is_told(doctor, appview, monkeypatch, feeds):
+    monkeypatch.setattr(appview, "unknown", "another")
+    monkeypatch.setattr(appview, "more", {"feeds": feeds})
+    found = doctor(PORT=str(appview.server_port))
+    assert {"did.json", "audience"} <= wrong(found)
+    assert "with 0 of" in found["audience"]["seen"]
 
 
 def test_what_the_appview_thinks_is_told(doctor, appview):
