@@ -122,6 +122,8 @@ def _about_record(verdict: Verdict) -> list[str]:
         lines.append(f"stands at: {moment(verdict.sort_us)}, its own date or first sight")
         origin = "heard on the stream" if verdict.origin == "stream" else None
         lines.append(f"came by: {origin or 'the stream or a fetch: that is not recorded'}")
+    elif verdict.stream_until_us is None:
+        lines.append("nothing of the stream is saved yet")
     else:
         lines.append(f"the stream is saved until {moment(verdict.stream_until_us)}")
     return lines

@@ -231,3 +231,11 @@ def test_the_command_takes_handles_and_feeds_and_refuses_what_is_neither(world, 
         done = gapless(db, "explain", *words, **names.settings)
         assert done.status == 2
         assert complaint in done.err
+
+
+def test_how_far_the_stream_is_saved_is_said_also_before_it_began(lease, gapless, db):
+    viewers.welcome(did("viv"), NOW_US)
+    uri = f"at://{did('ann')}/{POST}/{tid(7)}"
+    assert "nothing of the stream is saved yet" in gapless(db, "explain", did("viv"), uri).out
+    Stream(lease.epoch).save(Batch(), event_ms=NOW_MS)
+    assert "the stream is saved until 20" in gapless(db, "explain", did("viv"), uri).out
