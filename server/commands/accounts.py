@@ -1,7 +1,5 @@
 """An account as somebody types it: a DID or a handle; and the number that our tables have."""
 
-from dataclasses import dataclass
-
 from server.core.config import Config
 from server.core.errors import ConfigError, FetchFailed, NotFound
 from server.core.syntax import is_did, is_hostname
@@ -14,22 +12,17 @@ LOOKUP_SECONDS = 5.0
 CLAIMANTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Viewer:
-    """An account that has opened one of our feeds, and the number that our tables have for it."""
+def find_viewer(config: Config, text: str) -> tuple[str, int]:
+    """DID and number of the viewer that `text` names.
 
-    number: int
-    did: str
-
-
-def find_viewer(config: Config, text: str) -> Viewer:
-    """The viewer that `text` names. Raises ConfigError if it is no account, or no viewer."""
+    Raises ConfigError if that is no account, or has opened none of our feeds.
+    """
     did = find_did(config, text)
     viewer = viewers.find(did)
     if viewer is None:
         problem = "has not opened one of our feeds for VIEWER_DAYS, or was forgotten since"
         raise ConfigError([f"{did} {problem}"])
-    return Viewer(viewer.number, did)
+    return did, viewer.number
 
 
 def find_did(config: Config, text: str) -> str:

@@ -71,11 +71,12 @@ def make_report(config: Config, viewer: str | None, now_us: int) -> Report:
     Raises ConfigError if we know no such viewer.
     """
     window = Window.at(now_us, config.backfill_days, config.retention_days)
+    did: str | None = None
     if viewer is None:
-        did, completeness = None, ledger.of_everybody(window, SHOWN_SHORTFALLS)
+        completeness = ledger.of_everybody(window, SHOWN_SHORTFALLS)
     else:
-        account = find_viewer(config, viewer)
-        did, completeness = account.did, ledger.of_viewer(account.number, window, SHOWN_SHORTFALLS)
+        did, number = find_viewer(config, viewer)
+        completeness = ledger.of_viewer(number, window, SHOWN_SHORTFALLS)
     return Report(
         version=VERSION,
         now_us=now_us,

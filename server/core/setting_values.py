@@ -107,7 +107,8 @@ def http_url(text: str) -> str:
     parts = urlsplit(text)
     _ = parts.port  # raises ValueError for what is none
     if parts.scheme not in ("http", "https") or not parts.hostname or set(text) & set("@?#"):
-        raise ValueError("must be an http:// or https:// address, with no user name or query")
+        problem = "must be an http:// or https:// address, with no user name, query or #fragment"
+        raise ValueError(problem)
     return text.rstrip("/")
 
 

@@ -16,18 +16,26 @@ MAX_DOUBTED, DOUBTED_SECONDS = 10, 600.0
 
 
 class Doubts:
-    """Of one connection. `in_a_row`: messages; `has_hole`: what cannot be read of this read."""
+    """Of one connection. `has_hole`: one is written for this read already."""
 
     def __init__(self, *, is_alone: bool) -> None:
         self.is_alone = is_alone
-        self.in_a_row = 0
         self.has_hole = False
+        self._in_a_row = 0
         self._holes_s: deque[float] = deque(maxlen=MAX_DOUBTED)
+
+    def begin(self) -> None:
+        """Another read of the socket."""
+        self.has_hole = False
+
+    def trust(self) -> None:
+        """A message could be read."""
+        self._in_a_row = 0
 
     def note(self, bad: BadFrame) -> None:
         """A message cannot be read, and the hole is written. Raises StreamUnreadable."""
-        self.in_a_row += 1
-        if self.in_a_row == MAX_UNREADABLE:
+        self._in_a_row += 1
+        if self._in_a_row == MAX_UNREADABLE:
             raise StreamUnreadable(f"{MAX_UNREADABLE} messages in a row cannot be read: {bad}")
         if not self.has_hole:
             self.has_hole = True

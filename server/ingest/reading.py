@@ -135,7 +135,7 @@ class Reading:
 
     def arrived(self) -> None:
         """What cannot be read of this is another hole."""
-        self.doubts.has_hole = False
+        self.doubts.begin()
 
     def messages(
         self, memory: memoryview, spans: Sequence[Span], *, is_text: bool
@@ -162,7 +162,7 @@ class Reading:
         except BadFrame as bad:
             self._doubt(bad)
             return
-        self.doubts.in_a_row = 0
+        self.doubts.trust()
         if isinstance(event, Skipped) and self.first_events >= FIRST_EVENTS:
             # Nearly all of them: nothing is done for these but to note the place.
             self.skipped += 1
