@@ -2,7 +2,7 @@
 
 Relays pass on what any PDS writes into a handle, a time or a link. Texts that are no UTF-8, links
 that name nothing known and keys in any order leave no doubt whose event it is, and what one account
-writes must not be a hole of everybody.
+writes must not be a hole of everybody. A key that stands twice does, and is refused.
 
 Bounds: MAX_ITEMS, MAX_DEPTH, and what the data itself is long.
 """
@@ -44,13 +44,22 @@ class _Reader:
         if kind == 4:
             return [self.item(depth - 1) for _ in range(number)]
         if kind == 5:
-            return {str(self.item(depth - 1)): self.item(depth - 1) for _ in range(number)}
+            return self._map(number, depth - 1)
         if kind == 6:
             tagged = self.item(depth - 1)
             return tagged[1:] if number == 42 and isinstance(tagged, bytes) else tagged
         if kind == 7:
             return _SIMPLE.get(low)
         return number if kind == 0 else -1 - number
+
+    def _map(self, count: int, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for _ in range(count):
+            key = self.item(depth)
+            if not isinstance(key, str) or key in found:
+                raise ValueError("a key that is no text, or stands twice")
+            found[key] = self.item(depth)
+        return found
 
     def _head(self) -> tuple[int, int, int]:
         """The kind of the next item, the rest of its first byte, and the number that follows."""

@@ -66,10 +66,15 @@ def test_a_commit_with_a_strange_link_is_read():
         b"\x81" * MAX_DEPTH + b"\x00",
         b"\x9a" + (MAX_ITEMS).to_bytes(4) + b"\x00" * MAX_ITEMS,
         b"\x7a\x7f\xff\xff\xff",
+        b"\xa2" + b"drepox\x20" + ALICE.encode() + b"drepox\x20" + did("bob").encode(),
+        # As text, it would be twice as long with each map that it is a key of.
+        b"\xa1" * 9 + b"\x61\\" + b"\x00" * 9,
+        b"\xa1\x01\x02",
     ],
 )
 def test_what_nobody_can_tell_is_refused(data):
-    with pytest.raises(ValueError, match=r"too much|is missing|without a length|more than one"):
+    reasons = r"too much|is missing|without a length|more than one|no text, or stands twice"
+    with pytest.raises(ValueError, match=reasons):
         read_loosely(data)
     with pytest.raises(BadFrame):
         decode_frame(b"\xa2atg#commitbop\x01" + data, WANTS)
