@@ -4,7 +4,7 @@ Relays pass on what any PDS writes into a handle, a time or a link. Texts that a
 that name nothing known and keys in any order leave no doubt whose event it is, and what one account
 writes must not be a hole of everybody. A key that stands twice does, and is refused.
 
-Bounds: MAX_ITEMS, MAX_DEPTH, and what the data itself is long.
+Bounds: MAX_ITEMS (or what the caller says), MAX_DEPTH, and what the data itself is long.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ MAX_DEPTH = 16
 _SIMPLE = {20: False, 21: True}
 
 
-def read_loosely(data: bytes) -> Any:
+def read_loosely(data: bytes, max_items: int = MAX_ITEMS) -> Any:
     """The one object that this is. Raises ValueError if nobody can tell.
 
     What is no UTF-8 in a text is replaced; a link is its bytes, and a fraction None.
     """
-    reader = _Reader(data)
+    reader = _Reader(data, max_items)
     found = reader.item(MAX_DEPTH)
     if reader.position != len(data):
         raise ValueError("more than one object")
@@ -28,14 +28,14 @@ def read_loosely(data: bytes) -> Any:
 
 
 class _Reader:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, max_items: int) -> None:
         self.data = data
         self.position = 0
-        self.items = 0
+        self.items_left = max_items
 
     def item(self, depth: int) -> Any:
-        self.items += 1
-        if depth == 0 or self.items > MAX_ITEMS:
+        self.items_left -= 1
+        if depth == 0 or self.items_left < 0:
             raise ValueError("too deep, or too much")
         kind, low, number = self._head()
         if kind in (2, 3):

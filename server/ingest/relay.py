@@ -1,11 +1,15 @@
 """Frames of com.atproto.sync.subscribeRepos. A frame about nobody we track is hardly looked at.
 
 Pure. Of most frames the head tells that there is nothing in them for us (relay_head.py); the rest
-are decoded, loosely where they must be (loose_cbor.py). `decode_frame` never trusts a length or a
-type: what it cannot read is BadFrame when even the repo is unknown, and otherwise an event that
-says which repo has a hole. Of a commit's CAR, only the blocks of wanted records are opened, found
-by walking the length prefixes; each is checked against its CID. (protocol: sync and event-stream
-specifications.)
+are decoded, loosely where they must be (loose_cbor.py), and so are records: the AppView reads texts
+that are no UTF-8, and keys in any order. `decode_frame` never trusts a length or a type: what it
+cannot read is BadFrame when even the repo is unknown, and otherwise an event that says which repo
+has a hole. Of a commit's CAR, only the blocks of wanted records are opened, found by walking the
+length prefixes; each is checked against its CID. (protocol: sync and event-stream specifications.)
+
+Bounds of a record: _MAX_CLAIMED, and _MAX_ITEMS where it is read loosely. libipld makes room for
+each list and map as long as it claims to be, and one in another may all claim to be as long as the
+block.
 """
 
 import re
@@ -30,6 +34,13 @@ _HEADERS = {
 _COMMIT_HEADER = b"\xa2atg#commitbop\x01"
 _MAX_OPS = 1000
 _CID_BYTES = 36
+# Where a list or map of more than 23 may begin: nowhere else is room made that is not filled. Such
+# bytes are in texts as well, in half a post of the longest there are.
+_LONG = re.compile(rb"[\x98-\x9b\xb8-\xbb]")
+# How much room a block may have made for it: what 4 ms are enough for.
+_MAX_CLAIMED = 1_000_000
+# In a record: a post with pictures and links has a hundred.
+_MAX_ITEMS = 2_000
 _STATUS = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -216,8 +227,13 @@ def _find_records(car: object, wanted: set[bytes]) -> dict[bytes, object]:
 
 def _decode_block(block: bytes) -> object:
     try:
-        return libipld.decode_dag_cbor(block)
+        if len(_LONG.findall(block)) * len(block) <= _MAX_CLAIMED:
+            return libipld.decode_dag_cbor(block)
     except (ValueError, TypeError, OverflowError, RecursionError):
+        pass
+    try:
+        return read_loosely(block, _MAX_ITEMS)
+    except ValueError:
         # The record itself is what is wrong: nobody can index it, and fetching it again won't help.
         return None
 

@@ -1,5 +1,6 @@
 """Frames that a strict decoder refuses, though it is clear whose they are."""
 
+import time
 from contextlib import suppress
 
 import pytest
@@ -11,11 +12,12 @@ from server.core.events import Account, Commit, Identity, Skipped
 from server.ingest.loose_cbor import MAX_DEPTH, MAX_ITEMS, read_loosely
 from server.ingest.relay import decode_frame
 from server.storage.repos import ITEMS
-from simnet.dag_cbor import encode
+from simnet.dag_cbor import Cid, encode
 from simnet.frames import message
+from simnet.repo import car
 from tests.builders import NOW_MS, did, iso
 from tests.fuzzing import fuzz
-from tests.ingest.frames import commit_frame
+from tests.ingest.frames import commit_frame, create, record_block
 
 ALICE = did("alice")
 WANTS = {ALICE: ITEMS}
@@ -54,6 +56,34 @@ def test_a_commit_with_a_strange_link_is_read():
     assert isinstance(read, Commit)
     assert read == decode_frame(sound, WANTS)
     assert decode_frame(frame, {}) == Skipped(7, NOW_MS)
+
+
+def record_in(block):
+    """What is read of alice's post with this block."""
+    cid = Cid.of(block)
+    event = decode_frame(commit_frame(blocks=car(cid, {cid: block}), ops=[create(cid)]), WANTS)
+    assert event.hole is None
+    return event.ops[0].record
+
+
+def test_a_post_is_read_as_the_appview_reads_it_also_where_its_pds_writes_it_otherwise():
+    sound = record_block("XX")[1]
+    expected = record_in(sound)
+    assert expected["text"] == "XX"
+    text = encode("text") + encode("XX")
+    assert record_in(b"\xa3" + sound[1:].replace(text, b"") + text) == expected
+    torn = record_in(sound.replace(b"XX", NO_TEXT))
+    assert torn == expected | {"text": "\ufffd\ufffd"}
+
+
+@pytest.mark.parametrize(("kind", "least", "key"), [(b"\x9a", 1, b""), (b"\xba", 2, b"\x61a")])
+def test_a_record_that_claims_to_be_long_again_and_again_is_told_at_once(kind, least, key):
+    size, block = 1_900_000, b""
+    for _ in range(900):
+        block += kind + ((size - len(block) - 5) // least).to_bytes(4) + key
+    began = time.monotonic()
+    assert record_in(block + b"\0" * (size - len(block))) is None
+    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize(
