@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 DIAL_SECONDS = 15.0
@@ -75,6 +75,17 @@ async def unless(is_over: Callable[[], bool], work: Coroutine[Any, Any, T]) -> T
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
+
+
+async def all_of(work: Sequence[Coroutine[object, object, None]]) -> None:
+    """Run these side by side until all are done, or one raises: then the others end as well."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def _look_up(host: str, port: int) -> list[tuple[Any, ...]]:

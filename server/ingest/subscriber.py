@@ -10,8 +10,9 @@ together (merge.py). A source that is slow is waited for; one that is silent, wr
 sources of an entry have failed TRIES_A_SOURCE times in a row, the next entry has its turn, and goes
 on where the last one was (start.py). Meanwhile the preferred ones are asked now and then, and get
 their turn back when they have answered PREFERRED_PROBES times in a row. Frames that cannot be read
-are counted, and open a gap. A database that fails raises out of `run`: nothing goes on without it.
-LeaseLost does the same. Who is being dialled delays neither a stop nor a change of turn.
+are counted, and open a gap; a source with too many of them rests while another is read. A database
+that fails raises out of `run`: nothing goes on without it. LeaseLost does the same. Who is being
+dialled delays neither a stop nor a change of turn.
 
 One thread, one event loop: connections (turns.py), keeping the tracked set and waiting take turns.
 Bounds: one batch in memory (writer.py), and what merge.py remembers.
@@ -21,7 +22,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from threading import Event as StopEvent
 
 from server.core.backoff import delay_s
@@ -31,7 +32,7 @@ from server.ingest.breaks import kind_of, told, useless_cursor, wish_s
 from server.ingest.comparison import Comparison
 from server.ingest.compression import note_end, renew
 from server.ingest.counters import SourceCounters
-from server.ingest.dialling import unless
+from server.ingest.dialling import all_of, unless
 from server.ingest.did_filter import EVERYBODY, DidFilter
 from server.ingest.merge import Merge
 from server.ingest.reading import Reading
@@ -147,7 +148,7 @@ class Subscriber:
         if turn.number > 0:
             work.append(self._watch_preferred(turn))
         try:
-            await _all(work)
+            await all_of(work)
         finally:
             with self.wait.under_way():
                 leases.report(self.epoch, time.time_ns() // 1000, None)
@@ -226,6 +227,15 @@ class Subscriber:
             names = "+".join(one.name for one in self.groups[turn.next])
             log.warning("changing source from=%s to=%s", source.name, names)
         await self._sleep(pause_s, turn)
+        if isinstance(broken, StreamUnreadable):
+            await self._rest(counters.failures_in_a_row - 1, turn)
+
+    async def _rest(self, attempt: int, turn: _Turn) -> None:
+        """Do without a source that opens one hole of everybody after another, while we can."""
+        rest_s = delay_s(attempt, FIRST_CHECK_SECONDS, LONGEST_CHECK_SECONDS, random.random)
+        until = time.monotonic() + rest_s
+        while time.monotonic() < until and self._connected_us(turn) and not turn.is_over():
+            await self._sleep(REFRESH_SECONDS, turn)
 
     async def _keep_house(self, turn: _Turn) -> None:
         """Take new repos in, and say so; give signs of life."""
@@ -287,14 +297,3 @@ class Subscriber:
         until = time.monotonic() + seconds
         while not turn.is_over() and (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, REFRESH_SECONDS))
-
-
-async def _all(work: Sequence[Coroutine[object, object, None]]) -> None:
-    """Run these side by side until all are done, or one raises: then the others end as well."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)

@@ -255,3 +255,26 @@ def test_a_source_that_mixes_in_what_nobody_can_read_gives_way_to_a_good_one(
     with reading(first.url, second.url):
         wait_until(lambda: is_read(first))
         wait_until(is_left)
+
+
+def test_a_source_that_mixes_in_what_nobody_can_read_rests_while_one_beside_it_is_read(
+    net, alice, at_rest, reading, monkeypatch
+):
+    monkeypatch.setattr(subscriber, "FIRST_CHECK_SECONDS", 60.0)
+    first, second = net.relays
+    with reading(f"{first.url}+{second.url}") as running:
+        counters = running.subscriber.counters[f"127.0.0.1:{first.server.port}"]
+        wait_until(lambda: is_read(first) and is_read(second))
+
+        def is_left():
+            first.stream.inject("garbage", stored=False)
+            alice.post("good")
+            return counters.broken
+
+        wait_until(is_left)
+        left = item_count()
+        wait_until(lambda: is_left() and item_count() > left + 20)
+        assert (counters.broken, is_read(first)) == ({"unreadable": 1}, False)
+        # It is better than nothing.
+        Outage(net, second).begin()
+        wait_until(lambda: is_read(first))
