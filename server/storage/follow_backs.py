@@ -13,7 +13,7 @@ from server.core.projection import Change, SaveFollow
 from server.core.syntax import FOLLOW
 from server.storage import repos
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import execute, rows
+from server.storage.database import execute, is_sqlite, rows
 from server.storage.items import Names
 from server.storage.many_rows import execute_in, insert_rows, rows_in, update_rows
 from server.storage.opening import patient_transaction
@@ -54,10 +54,7 @@ def apply(changes: Sequence[tuple[int, Change]], names: Names, now_us: int) -> N
     Follows of those who are no viewers are passed over.
     """
     followed = [names.authors[said.subject] for _, said in changes if isinstance(said, SaveFollow)]
-    viewers = {
-        viewer
-        for (viewer,) in rows_in("SELECT author_id FROM viewers WHERE author_id", set(followed))
-    }
+    viewers = _viewers_among(followed)
     # What the rows are to be in the end, of those pairs of which a follow was said.
     said_of: dict[int, dict[int, int | None]] = {}
     undone: set[tuple[int, int]] = set()
@@ -159,12 +156,19 @@ def unknown(viewer_id: int, now_us: int, limit: int) -> list[Follower]:
 
 @retry_conflicts
 def save(viewer_id: int, told: Mapping[int, int | None], asked_us: int) -> None:
-    """What a look-up that began at `asked_us` said: by author, the key of the follow or None."""
+    """What a look-up that began at `asked_us` said: by author, the key of the follow or None.
+
+    Of a viewer who was forgotten since nothing is kept.
+    """
     checked_us = asked_us - LAG_US
     with patient_transaction():
         insert_rows(
             "INSERT INTO follow_backs (viewer_id, author_id, rkey, checked_us)",
-            [(viewer_id, author, rkey, checked_us) for author, rkey in sorted(told.items())],
+            [
+                (viewer, author, rkey, checked_us)
+                for viewer in _viewers_among([viewer_id])
+                for author, rkey in sorted(told.items())
+            ],
             f"{_SAVE} WHERE follow_backs.checked_us < excluded.checked_us"
             f" OR follow_backs.checked_us > excluded.checked_us + {AHEAD_US}",
         )
@@ -211,6 +215,13 @@ def expire(now_us: int) -> int:
             " AND f.subject_id = follow_backs.author_id))",
             (lapsed_us, lapsed_us),
         )
+
+
+def _viewers_among(accounts: Iterable[int]) -> set[int]:
+    """Those of these accounts who are viewers, and stay so until the transaction ends."""
+    lock = "" if is_sqlite() else "ORDER BY author_id FOR KEY SHARE"
+    found = rows_in("SELECT author_id FROM viewers WHERE author_id", sorted(set(accounts)), lock)
+    return {viewer for (viewer,) in found}
 
 
 def _stale(now_us: int) -> tuple[int, int]:

@@ -1,15 +1,17 @@
 """Who follows a viewer back: what the stream says, what a look-up says, and which of them wins."""
 
 import itertools
+import threading
 
 import pytest
 
 from server.core.syntax import tid_to_int
 from server.storage import follow_backs, gaps, viewers
 from server.storage.batch import Batch
-from server.storage.database import execute, rows, write_transaction
+from server.storage.database import database, execute, rows, write_transaction
 from server.storage.follow_backs import LAG_US, LAPSED_US, ROUND_US, STALE_US
 from server.storage.forget import forget
+from server.storage.many_rows import update_rows
 from tests.builders import (
     HOST,
     NOW_MS,
@@ -245,6 +247,32 @@ def test_for_a_viewer_who_was_forgotten_nobody_waits(stream):
     forget(did("viewer"))
     assert not follow_backs.want(viewer, NOW_US)
     assert follow_backs.due(NOW_US) is None
+
+
+def test_what_was_looked_up_for_a_viewer_who_was_forgotten_meanwhile_is_not_kept(stream):
+    viewer = number_of("viewer")
+    forget(did("viewer"))
+    follow_backs.save(viewer, {number_of("ann"): 1, number_of("ben"): None}, NOW_US)
+    assert rows("SELECT * FROM follow_backs") == []
+
+
+def test_nothing_is_kept_of_a_viewer_who_is_forgotten_while_a_batch_names_them(stream, monkeypatch):
+    def forget_viewer():
+        forget(did("viewer"))
+        database.close()
+
+    gone = threading.Thread(target=forget_viewer)
+
+    def forgotten_first(*args):
+        gone.start()
+        # Either it is over, or it waits for this batch.
+        gone.join(0.5)
+        update_rows(*args)
+
+    monkeypatch.setattr(follow_backs, "update_rows", forgotten_first)
+    stream.say("ann", follow(tid(5), "viewer"))
+    gone.join()
+    assert rows("SELECT * FROM follow_backs") == []
 
 
 def test_only_follows_of_viewers_are_kept(stream):
