@@ -14,7 +14,8 @@ The list of departures makes that exact: whoever writes a follow locks the repos
 from collections.abc import Iterable, Sequence
 
 from server.core.projection import sort_key
-from server.storage import follow_backs, gaps, leases, outside_posts, repos, viewers
+from server.core.syntax import POST
+from server.storage import follow_backs, gaps, leases, outside_posts, repos, tombstones, viewers
 from server.storage.authors import StoredIdentity, author_id, save_identities
 from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute, rows, value
@@ -175,6 +176,11 @@ def _drop_slice(repo: Repo, now_us: int) -> bool:
         return True
     if not is_gone:
         return False
+    # Before the items: which of them came back, these tell.
+    deleted = tombstones.take_deleted(number, COLLECTIONS[POST], SLICE_ROWS)
+    outside_posts.remember_gone(deleted, now_us)
+    if deleted:
+        return True
     dropped = _drop_items_of(number)
     now_key = sort_key(now_us // 1000, 0)
     posts = ((rkey, to) for rkey, flags, to in dropped if not is_repost(flags))

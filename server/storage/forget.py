@@ -4,18 +4,22 @@ That they are a viewer, when they came, how far they read, and the copy of whom 
 account that a viewer still here follows goes on being an author, like everybody's: its public posts
 belong to that viewer's feed. If nobody follows it, its items, marks, jobs, gaps and identity go as
 well. What stays is the number of its DID, which other people's rows may refer to (a repost, a
-thread), and which says nothing about who opened what; and of its replies on which somebody else's
-hang, whom they reply to, as we know it of strangers' (outside_posts.py).
+thread), and which says nothing about who opened what; and of its posts on which somebody else's
+replies hang, whom they reply to, or that they were deleted, as we know it of strangers'
+(outside_posts.py).
 
 Backups made before still have all of it, until they are rotated away.
 """
 
+import time
 from dataclasses import dataclass
 
-from server.storage import outside_posts, repos, viewers
+from server.core.syntax import POST
+from server.storage import outside_posts, repos, tombstones, viewers
 from server.storage.authors import author_id
 from server.storage.conflicts import retry_conflicts
 from server.storage.database import execute, lock_table, rows, value, write_transaction
+from server.storage.items import COLLECTIONS
 from server.storage.newest import renew_newest
 from server.storage.opening import patiently
 from server.storage.records import IS_POST
@@ -69,6 +73,8 @@ def _forget(number: int) -> Forgotten:
 
 def _drop_everything(number: int) -> int:
     # On which of them others hang, is looked at later, when no more of those can come unnoticed.
+    deleted = tombstones.take_deleted(number, COLLECTIONS[POST], 2**31 - 1)
+    outside_posts.remember_gone(deleted, time.time_ns() // 1000)
     outside_posts.remember(
         rows(
             "SELECT i.author_id, i.rkey, i.subject_id, i.id FROM feed_items i"

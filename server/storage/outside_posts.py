@@ -6,15 +6,16 @@ once. What happens to them later is not noticed: nobody here follows their repos
 kept as long as the newest reply that hangs on it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from server.storage import repos
+from server.core.projection import sort_key
+from server.storage import records, repos
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.database import execute, rows, step_at_the_end, write_transaction
 from server.storage.many_rows import delete_rows, insert_rows, rows_in, update_rows
-from server.storage.records import IS_POST
+from server.storage.records import IS_POST, Key
 from server.storage.touched import touch
 
 # So long a look-up that failed is put off at most.
@@ -94,6 +95,26 @@ def remember(posts: Iterable[tuple[int, int, int | None, int]]) -> None:
         _RAISE,
     )
     touch(author for author, *_ in posts)
+
+
+def remember_gone(deleted: Mapping[Key, int], now_us: int) -> None:
+    """The same of posts that were deleted, with each when, but for those that have a row again.
+
+    No newer reply hangs on them.
+    """
+    held = records.find(deleted)
+    insert_rows(
+        "INSERT INTO outside_posts (author_id, rkey, state, newest_key)",
+        [
+            (*key[:2], MISSING, sort_key(min(deleted_us, now_us) // 1000, 0))
+            for key, deleted_us in sorted(deleted.items())
+            if key not in held
+        ],
+        "ON CONFLICT (author_id, rkey) DO UPDATE SET state = excluded.state, parent_id = NULL,"
+        " newest_key = CASE WHEN outside_posts.newest_key < excluded.newest_key"
+        " THEN excluded.newest_key ELSE outside_posts.newest_key END",
+    )
+    touch(author for author, *_ in deleted)
 
 
 @retry_conflicts

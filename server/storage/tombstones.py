@@ -12,7 +12,7 @@ again, or by a source that is behind, undoes nothing that came after it.
 from collections.abc import Iterable, Mapping, Sequence
 
 from server.storage.conflicts import retry_conflicts
-from server.storage.database import execute
+from server.storage.database import execute, rows
 from server.storage.many_rows import (
     delete_rows,
     execute_in,
@@ -65,6 +65,18 @@ def put_back(repos: Sequence[tuple[int, int, int]]) -> None:
 def forget(keys: Iterable[Key]) -> None:
     """These records were made again, and no backfill is reading."""
     delete_rows("tombstones", _RECORD, list(keys))
+
+
+def take_deleted(author_id: int, collection: int, limit: int) -> dict[Key, int]:
+    """Forget that these records were deleted, of so many; with each, when that was told."""
+    found = rows(
+        "SELECT rkey, written_us FROM tombstones"
+        " WHERE author_id = ? AND collection = ? AND is_alive = 0 LIMIT ?",
+        (author_id, collection, limit),
+    )
+    deleted = {(author_id, rkey, collection): written_us for rkey, written_us in found}
+    forget(deleted)
+    return deleted
 
 
 def forget_alive(author_ids: Sequence[int]) -> None:
