@@ -1,5 +1,6 @@
 """Accounts: the number that stands for a DID in all tables, and the identity that we looked up."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -121,6 +122,7 @@ def save_identities(identities: Iterable[StoredIdentity]) -> None:
     asked = {one.did: one for one in identities}
     if not asked:
         return
+    now_us = time.time_ns() // 1000
     with write_transaction():
         known = rows_in(
             "SELECT did, coalesce(checked_us, 0) FROM authors WHERE did",
@@ -132,9 +134,10 @@ def save_identities(identities: Iterable[StoredIdentity]) -> None:
             one = asked[did]
             if one.checked_us < held_us <= one.checked_us + MAX_AHEAD_US:
                 continue
-            # A doubt is minus the time at which it came up.
+            # A doubt is minus the time at which it came up. One of a time to come, by a clock that
+            # was ahead, lasts until the next look-up.
             is_doubted = one.checked_us < -held_us <= one.checked_us + MAX_AHEAD_US
-            checked_us = held_us if is_doubted else one.checked_us
+            checked_us = max(held_us, -now_us) if is_doubted else one.checked_us
             values.append((did, one.handle, one.pds_url, one.signing_key, checked_us))
         update_rows("authors", ("handle", "pds_url", "signing_key", "checked_us"), ("did",), values)
 

@@ -1,5 +1,6 @@
 """The workers at work: whoever is slow, somebody else's job gets one."""
 
+import time
 from threading import Event as StopEvent
 from threading import Thread
 
@@ -9,7 +10,7 @@ from server.backfill import author, pds, worker
 from server.backfill.author import Backfill
 from server.backfill.worker import BackfillWorkers
 from server.storage import repos
-from server.storage.authors import author_ids, save_identity
+from server.storage.authors import author_ids, outdate_identities, save_identity
 from server.storage.database import rows, value, write_transaction
 from tests.backfill.accounts import state, stored, track, truth
 from tests.builders import NOW_US, confirm_all, job_of_did
@@ -46,6 +47,24 @@ def test_a_slow_host_that_nobody_knew_the_accounts_were_at_does_not_hold_all_wor
     assert all(stored(account) == truth(account) for account in slow)
     # Those who had to wait for a place did so with their address known.
     assert net.plc.requests.total() == len(slow) + 1
+
+
+def test_a_doubt_of_a_clock_that_was_ahead_has_nobody_asked_for_ever(
+    net, sources, running, monkeypatch
+):
+    monkeypatch.setattr(worker, "JOBS_A_HOST", 1)
+    slow = [net.create_account(f"slow{number}") for number in range(4)]
+    queue(slow)
+    half_an_hour_ahead_us = time.time_ns() // 1000 + 1_800_000_000
+    for account in slow:
+        save_identity(account.did, None, account.pds.url, None, NOW_US)
+    outdate_identities([account.did for account in slow], half_an_hour_ahead_us)
+    confirm_all(sources.epoch)
+    net.faults.arm("http-slow", times=None, where={"host": "pds0"}, delay_s=0.2)
+    running(lambda stop: BackfillWorkers(sources, 4, stop))
+    wait_until(lambda: value("SELECT count(*) FROM backfill_jobs") == 0, "the end of the queue")
+    # Once, and once more after what was a doubt of a time to come.
+    assert net.plc.requests.total() <= 2 * len(slow)
 
 
 @pytest.mark.attack("strangers' servers")
