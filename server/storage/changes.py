@@ -28,7 +28,7 @@ from server.storage.batch import Batch, BatchResult, RepoCommit
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.cursors import StreamCursor, forget_cursor, save_cursor
-from server.storage.follows import drop_follows, save_follows
+from server.storage.follows import drop_follows, save_told
 from server.storage.items import COLLECTIONS, Names
 from server.storage.opening import patient_transaction
 from server.storage.records import Key
@@ -235,7 +235,7 @@ class _Work:
         items.drop_items(k for k in drops.keys() | reborn if k[2] != COLLECTIONS[FOLLOW])
         drop_follows(k for k in drops if k[2] == COLLECTIONS[FOLLOW])
         items.save_items(saves, self.names)
-        save_follows(follows, self.names, now_us)
+        save_told(follows, self.names, now_us)
         follow_backs.apply(self.follows, self.names, now_us)
         self._mark(saves.keys() | follows.keys(), drops, marks.keys(), now_us)
         repos.save_revs(self.moved.values())

@@ -8,7 +8,7 @@ repo being compared.
 """
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from server.core.projection import SaveFollow
@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 # Ten times what the most eager follow (20,000): more is a machine, perhaps one to fill
 # our disk.
 MAX_FOLLOWS = 200_000
-# Follows of one viewer that are fetched before those of the next; of people, few have more.
+# Follows of one viewer that are fetched before those of the next; of people, few have more. Of whom
+# the stream tells: as many as wait at once.
 MANY_FOLLOWS = 1_000
 
 
@@ -59,6 +60,16 @@ def save_follows(
     follow_backs.follows_changed(((viewer, subject) for viewer, _, subject in saved), now_us)
 
 
+def save_told(follows: Mapping[Key, SaveFollow], names: Names, now_us: int) -> None:
+    """The same of what the stream tells, however many one viewer follows in a short time."""
+    coming = Counter(viewer for viewer, *_ in follows)
+    crowds = {viewer for viewer, count in coming.items() if _is_crowd(viewer, count)}
+    few = {key: follow for key, follow in follows.items() if key[0] not in crowds}
+    many = {key: follow for key, follow in follows.items() if key[0] in crowds}
+    save_follows(few, names, now_us)
+    save_follows(many, names, now_us, repos.NEWEST_OF_MANY)
+
+
 def are_cut(viewer_id: int) -> bool:
     """Whether the viewer follows more than is here."""
     sql = "SELECT 1 FROM repos WHERE author_id = ? AND wants >= ?"
@@ -86,6 +97,19 @@ def priority_of_more(viewer_id: int) -> int:
         "SELECT 1 FROM follows WHERE viewer_id = ? LIMIT 1 OFFSET ?", (viewer_id, MANY_FOLLOWS)
     )
     return repos.NEWEST_PAGE if beyond is None else repos.NEWEST_OF_MANY
+
+
+def _is_crowd(viewer_id: int, coming: int) -> bool:
+    """Whether so many more would make a crowd of those whom the viewer waits for."""
+    if priority_of_more(viewer_id) == repos.NEWEST_PAGE:
+        return False
+    waiting = value(
+        "SELECT count(*) FROM (SELECT 1 FROM backfill_jobs j WHERE j.priority <= ? AND EXISTS"
+        " (SELECT 1 FROM follows f WHERE f.viewer_id = ? AND f.subject_id = j.author_id)"
+        " LIMIT ?) waiting",
+        (repos.NEWEST_PAGE, viewer_id, MANY_FOLLOWS),
+    )
+    return coming + int(waiting) > MANY_FOLLOWS
 
 
 def _beyond_bound(follows: Iterable[Key]) -> set[Key]:

@@ -8,11 +8,11 @@ import pytest
 from server.backfill import worker
 from server.backfill.worker import JOBS_A_HOST, BackfillWorkers
 from server.core.projection import SaveFollow
-from server.storage import follows, jobs, repos, viewers
+from server.storage import follows, jobs, leases, repos, viewers
 from server.storage.authors import save_identity
 from server.storage.database import write_transaction
 from server.storage.items import COLLECTIONS, name
-from tests.builders import FOLLOW, NOW_US, confirm_all, did, make_live, number_of, tid
+from tests.builders import FOLLOW, NOW_US, Stream, confirm_all, did, make_live, number_of, tid
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -100,12 +100,23 @@ def test_what_somebody_waits_for_finds_a_worker_also_when_all_do_what_nobody_wai
     assert len(pool.started) == WORKERS + reserve
 
 
+def follow_one_commit_after_the_other(viewer, people):
+    """As the stream tells a viewer's follows, ten to a commit."""
+    viewers.welcome(did(viewer), NOW_US)
+    stream = Stream(leases.leader().epoch)
+    for start in range(0, len(people), 10):
+        told = [SaveFollow(tid(start + n), p) for n, p in enumerate(people[start : start + 10])]
+        stream.say(viewer, *told)
+
+
+@pytest.mark.parametrize("are_told", [False, True])
 def test_somebody_with_few_follows_does_not_wait_for_somebody_with_thousands(
-    workers, pool, monkeypatch
+    workers, pool, monkeypatch, are_told
 ):
     monkeypatch.setattr(follows, "MANY_FOLLOWS", 5)
     for viewer, size in (("busy", 60), ("modest", 3)):
-        follow_page_by_page(viewer, crowd(f"of-{viewer}", size))
+        theirs = crowd(f"of-{viewer}", size)
+        (follow_one_commit_after_the_other if are_told else follow_page_by_page)(viewer, theirs)
     workers._start_due(pool)
     assert set(crowd("of-modest", 3)) < set(pool.started)
     # A page of ten was as urgent; the others may only use a part of the workers.
@@ -124,6 +135,16 @@ def follow_page_by_page(viewer, people):
         with write_transaction():
             priority = follows.priority_of_more(number)
             follows.save_follows(keys, names, NOW_US, priority)
+
+
+def test_somebody_with_thousands_who_follows_one_more_does_not_wait(workers, pool, monkeypatch):
+    monkeypatch.setattr(follows, "MANY_FOLLOWS", 5)
+    follow_page_by_page("busy", crowd("of-busy", 60))
+    stream = Stream(workers.sources.epoch)
+    make_live(*(f"of-busy{n}" for n in range(7)), epoch=workers.sources.epoch)
+    stream.say("busy", SaveFollow(tid(99), did("one-more")))
+    workers._start_due(pool)
+    assert did("one-more") in pool.started
 
 
 def test_a_hole_makes_nobody_wait_for_longer_who_is_waited_for(workers, pool):
