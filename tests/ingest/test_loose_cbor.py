@@ -81,9 +81,9 @@ def test_a_record_that_claims_to_be_long_again_and_again_is_told_at_once(kind, l
     size, block = 1_900_000, b""
     for _ in range(900):
         block += kind + ((size - len(block) - 5) // least).to_bytes(4) + key
-    began = time.monotonic()
+    began_s = time.thread_time()
     assert record_in(block + b"\0" * (size - len(block))) is None
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began_s < 1
 
 
 @pytest.mark.parametrize(
