@@ -3,7 +3,10 @@
 `event_ms` of a cursor says that everything before it is saved, so that another source can go on
 from there. The times in events are the word of whoever wrote them, and one clock that is ahead must
 not make us skip hours: so it is the time that three in four of the last events have reached. Too
-early a time costs a longer replay and nothing else.
+early a time costs a longer replay and nothing else. Nearly all events about strangers are passed
+over, and none about those whom we track, so that one of them could say what time it is. But a relay
+passes on no rev of a time to come, and so a commit that is replayed is no later than its rev. Where
+that does not agree with the time, and of what has no rev, the time counts only if none else does.
 
 Who vouches for what, where several sources are read (merge.py): `seq` is how far this one was
 read, `held_seq` its first event that still waits for its turn, and the cursor stays below that.
@@ -16,11 +19,15 @@ time that is still to come is vouched for: a clock was ahead when that was saved
 
 from collections import deque
 
+from server.core.events import Commit, Event, Skipped
+from server.core.syntax import tid_us
 from server.ingest.source import Source
 from server.storage.cursors import StreamCursor
 
 # How many of the last events say what time it is.
 WITNESSES = 16
+# How far the rev of a commit and its time may be apart: both are of one clock.
+SKEW_MS = 60_000
 
 
 class Place:
@@ -44,6 +51,15 @@ class Place:
             self.seq = seq
         if time_ms:
             self.times.append(time_ms)
+
+    def sure_ms(self, event: Event, time_ms: int) -> int:
+        """The time of an event, to be noted; 0 for one that proves nothing."""
+        if self.source.counts_time or isinstance(event, Skipped) or not self.times:
+            return time_ms
+        if isinstance(event, Commit):
+            rev_ms = tid_us(event.rev) // 1000
+            return min(time_ms, rev_ms) if abs(time_ms - rev_ms) <= SKEW_MS else 0
+        return 0
 
     def event_ms(self, now_ms: int) -> int:
         """Everything that happened before this has been read."""

@@ -189,7 +189,7 @@ class Reading:
         place_ms = event.seq // 1000 if self.source.counts_time else event.time_ms
         if self.first_events < FIRST_EVENTS:
             self._compare(event.seq, min(place_ms, _now_ms()))
-        self.place.note(event.seq, place_ms)
+        self.place.note(event.seq, self.place.sure_ms(event, place_ms))
         if not isinstance(event, Skipped):
             self.writer.add(self.place, event, time_ms)
             if self.writer.is_due():

@@ -7,14 +7,17 @@ import pytest
 
 from server.core.events import UNTOLD, Commit
 from server.core.setting_values import JETSTREAM_V1_PATH, RELAY_PATH
+from server.core.syntax import int_to_tid
 from server.ingest import start
 from server.ingest.source import source_of
 from server.ingest.writer import MAX_AHEAD_MS
 from server.storage.cursors import StreamCursor, load_cursor, load_position, save_cursor
-from tests.builders import did, track
+from simnet.frames import message
+from tests.builders import did, iso, track
 from tests.ingest import test_writer
 from tests.ingest.asking import item_count, reasons
 from tests.ingest.conftest import wait_until
+from tests.ingest.frames import commit_frame
 from tests.ingest.jetstream_messages import v1
 from tests.ingest.test_unreadable import Told
 from tests.ingest.test_websocket import serving, wait_closed
@@ -34,6 +37,26 @@ def test_a_cursor_of_a_time_to_come_is_not_saved_again(lease, is_said):
     told.tell(v1(time_us=(now_ms() if is_said else now_ms() + HOUR_MS) * 1000))
     told.reading.ended()
     assert told.cursor.event_ms <= now_ms()
+
+
+def test_somebody_who_writes_much_does_not_say_what_time_it_is_in_what_is_read_late(lease):
+    """Strangers are passed over, but for the last one of a read: of ours every word is heard."""
+    track("alice")
+    hour_ago_ms = now_ms() - HOUR_MS
+    told = Told(lease.epoch, hour_ago_ms, RELAY_PATH)
+    told.reading.writer.tracked.refresh()
+    stranger, seq = did("stranger"), iter(range(1, 1000))
+
+    def said(time_ms, repo):
+        rev = int_to_tid(hour_ago_ms * 1000 << 10)
+        body = {"seq": next(seq), "time": iso(time_ms), "rev": rev, "ops": []}
+        one = message("#identity", body | {"did": repo})
+        return [commit_frame(**body, repo=repo), one]
+
+    for _ in range(10):
+        frames = [frame for _ in range(20) for frame in said(hour_ago_ms, stranger)]
+        told.tell(*frames[:-1], *said(now_ms(), did("alice")) * 9, frames[-1])
+    assert told.reading.place.event_ms(now_ms()) == hour_ago_ms
 
 
 def find(monkeypatch, path, newest_ms, clock_ms):

@@ -52,8 +52,9 @@ class Told:
         data, spans = b"", []
         for message in messages:
             spans.append((len(data), len(data) + len(message)))
-            data += message.encode()
-        return self.reading.messages(memoryview(data), spans, is_text=True)
+            data += message if isinstance(message, bytes) else message.encode()
+        is_text = isinstance(messages[0], str)
+        return self.reading.messages(memoryview(data), spans, is_text=is_text)
 
     @property
     def cursor(self):
