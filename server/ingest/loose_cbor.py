@@ -9,8 +9,8 @@ Bounds: MAX_ITEMS (or what the caller says), MAX_DEPTH, and what the data itself
 
 from typing import Any
 
-# A commit of 200 ops has some 2,000.
-MAX_ITEMS = 20_000
+# A commit of 200 ops, the most that are allowed, has some 2,000. Relays in Go read lists of 8,192.
+MAX_ITEMS = 120_000
 MAX_DEPTH = 16
 _SIMPLE = {20: False, 21: True}
 

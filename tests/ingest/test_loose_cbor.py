@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.errors import BadFrame
-from server.core.events import Account, Commit, Identity, Skipped
+from server.core.events import Account, Commit, Identity, Skipped, Sync
 from server.ingest.loose_cbor import MAX_DEPTH, MAX_ITEMS, read_loosely
 from server.ingest.relay import decode_frame
 from server.storage.repos import ITEMS
@@ -55,6 +55,14 @@ def test_a_commit_with_a_strange_link_is_read():
     read = decode_frame(frame, WANTS)
     assert isinstance(read, Commit)
     assert read == decode_frame(sound, WANTS)
+    assert decode_frame(frame, {}) == Skipped(7, NOW_MS)
+
+
+def test_a_commit_of_more_ops_than_are_allowed_is_nobody_elses_hole():
+    cid, _ = record_block()
+    ops = [create(cid) | {"prev": cid}] * 8192
+    frame = commit_frame(ops=ops, rev="XX").replace(b"crevbXX", b"crevb" + NO_TEXT)
+    assert decode_frame(frame, WANTS) == Sync(7, NOW_MS, ALICE)
     assert decode_frame(frame, {}) == Skipped(7, NOW_MS)
 
 
