@@ -15,11 +15,11 @@ order, by the stream's batches, the backfill's groups and everybody else:
 7. At the end come posts of strangers, sorted (outside_posts.want), and what was touched.
 
 In no order, because it is rare: rows of follow_backs, which belong to two accounts, and the viewer
-of these, who must not be forgotten meanwhile; jobs for which somebody else comes to wait
-(jobs.hurry); 5 after 6 when two viewers in one group follow somebody, 4 after 6 when a viewer is
-gone for good (departures.purge), and both in a later part of a batch (batch.py); records of two
-authors that want the same place; old rows of many accounts that the schedule deletes in one
-statement (each `expire`).
+of these, who must not be forgotten meanwhile; jobs for which somebody else comes to wait, or goes
+(jobs.hurry, jobs.take_time); 5 after 6 when two viewers in one group follow somebody, 4 after 6
+when a viewer is gone for good (departures.purge), and both in a later part of a batch (batch.py);
+records of two authors that want the same place; old rows of many accounts that the schedule deletes
+in one statement (each `expire`).
 """
 
 import logging

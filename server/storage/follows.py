@@ -86,9 +86,12 @@ def mark_cut(viewers: set[int]) -> None:
 
 def drop_follows(keys: Iterable[Key]) -> int:
     """Delete follow records by their keys, in the caller's transaction; how many were there."""
-    dropped = [key[:2] for key in keys]
+    dropped, record = [key[:2] for key in keys], ("viewer_id", "rkey")
     touch(viewer for viewer, _ in dropped)
-    return delete_rows("follows", ("viewer_id", "rkey"), dropped)
+    subjects = {n for (n,) in rows_by_key("t.subject_id", "follows", record, dropped)}
+    count = delete_rows("follows", record, dropped)
+    jobs.take_time(subjects)
+    return count
 
 
 def priority_of_more(viewer_id: int) -> int:

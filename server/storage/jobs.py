@@ -183,6 +183,23 @@ def hurry(author_ids: Collection[int], priority: int) -> None:
     )
 
 
+def take_time(author_ids: Collection[int]) -> None:
+    """Somebody does not follow these repos any more: for whom nobody follows nobody waits.
+
+    The opposite of `hurry`, and so of those that were never fetched. One that is under way goes on.
+    """
+    execute_in(
+        "UPDATE backfill_jobs SET priority = ? WHERE priority = ? AND progress IS NULL"
+        " AND EXISTS (SELECT 1 FROM repos r"
+        " WHERE r.author_id = backfill_jobs.author_id AND r.horizon_rkey = ?)"
+        " AND NOT EXISTS (SELECT 1 FROM follows f WHERE f.subject_id = backfill_jobs.author_id)"
+        " AND NOT EXISTS (SELECT 1 FROM viewers v WHERE v.author_id = backfill_jobs.author_id)"
+        " AND author_id",
+        sorted(author_ids),
+        (repos.NEWEST_OF_MANY, repos.NEWEST_PAGE, repos.NO_HORIZON),
+    )
+
+
 def remove(author_ids: Sequence[int]) -> None:
     """These jobs are done."""
     execute_in("DELETE FROM backfill_jobs WHERE author_id", author_ids)

@@ -12,7 +12,17 @@ from server.storage import follows, jobs, leases, repos, viewers
 from server.storage.authors import save_identity
 from server.storage.database import write_transaction
 from server.storage.items import COLLECTIONS, name
-from tests.builders import FOLLOW, NOW_US, Stream, confirm_all, did, make_live, number_of, tid
+from tests.builders import (
+    FOLLOW,
+    NOW_US,
+    Stream,
+    confirm_all,
+    did,
+    make_live,
+    number_of,
+    tid,
+    unfollow,
+)
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -135,6 +145,23 @@ def follow_page_by_page(viewer, people):
         with write_transaction():
             priority = follows.priority_of_more(number)
             follows.save_follows(keys, names, NOW_US, priority)
+
+
+def test_whom_somebody_followed_for_a_moment_keeps_nobody_waiting(workers, pool):
+    viewers.welcome(did("busy"), NOW_US)
+    stream = Stream(workers.sources.epoch)
+    theirs = crowd("of-busy", 2 * WORKERS)
+    for person in theirs:
+        stream.say("busy", SaveFollow(tid(1), person))
+        stream.say("busy", unfollow(tid(1)))
+    # One of them comes to stay, and one is a viewer.
+    stream.say("busy", SaveFollow(tid(1), theirs[-1]))
+    stream.say("busy", SaveFollow(tid(2), did("busy")))
+    stream.say("busy", unfollow(tid(2)))
+    follow_page_by_page("modest", crowd("of-modest", 3))
+    workers._start_due(pool)
+    awaited = [theirs[-1], did("busy"), did("modest"), *crowd("of-modest", 3)]
+    assert set(pool.started[: len(awaited)]) == set(awaited)
 
 
 def test_somebody_with_thousands_who_follows_one_more_does_not_wait(workers, pool, monkeypatch):
