@@ -1,14 +1,14 @@
 """The backfill's threads: which job runs next, how many at once, and what becomes of failures.
 
 Promises. Every queued job is run in the end, the more urgent first, whoever else fails; a viewer's
-follows are the most urgent for one turn, so that lists without end hold nobody up. One PDS
-holds at most JOBS_A_HOST workers, so a slow one cannot hold them all; nor can what nobody waits for
-(the rest of histories, the crowd that somebody follows by the thousand, everybody after a hole):
-its turns are short (TURN_SECONDS of author.py), and when it holds all workers, there is a reserve
-for what somebody waits for. Where we do not know an author's PDS, the directory is asked,
-LOOKUP_SECONDS at most; if that PDS has its share, the job gives its worker back, and waits for a
-place with its address known. A job that fails waits, longer each time, or as long as the PDS asks;
-it stays in the queue, in everybody's sight.
+follows are the most urgent for one turn, so that lists without end hold nobody up. One PDS holds at
+most JOBS_A_HOST workers, so a slow one cannot hold them all; nor can what nobody waits for (the
+rest of histories, the crowd that somebody follows by the thousand, everybody after a hole): its
+turns are short (TURN_SECONDS of author.py), and when it holds all workers, there is a reserve for
+what somebody waits for. Where we do not know an author's PDS, the directory is asked,
+LOOKUP_SECONDS at most, JOBS_A_HOST at once where these are websites (did:web); if that PDS has its
+share, the job gives its worker back, and waits for a place with its address known. A job that fails
+waits, longer each time, or as long as the PDS asks; it stays in the queue, in everybody's sight.
 
 Workers wait for PDSes; what they bring is written by one thread, many authors in a transaction
 (storage/group_commit.py). So there can be many of them, and the database has one writer here.
@@ -118,7 +118,7 @@ class BackfillWorkers:
 
     def _take_place(self, job: Job) -> bool:
         has_worker = self._may_start_urgent() if job.is_urgent else self._may_start_patient()
-        return has_worker and (job.pds_url is None or self.places.take(job.author_id, job.pds_url))
+        return has_worker and (job.place is None or self.places.take(job.author_id, job.place))
 
     def _may_start_urgent(self) -> bool:
         return len(self.running) < self.workers or self.urgent < self.reserve

@@ -12,6 +12,12 @@ from server.storage.many_rows import execute_in, update_rows
 # than that either (identity/hosts.py).
 LONGEST_DELAY_US = 3600 * 1_000_000
 DAY_US = 86_400_000_000
+# A place of jobs, beside PDSes: each did:web may have a host of its own, which somebody made slow.
+WEBSITES = "did:web"
+_PLACE = (
+    "CASE WHEN a.checked_us > 0 AND a.pds_url IS NOT NULL THEN a.pds_url"
+    f" WHEN substr(a.did, 1, 8) = 'did:web:' THEN '{WEBSITES}' ELSE '' END"
+)
 # No collection's name begins so.
 _LISTED = "listed "
 
@@ -109,6 +115,11 @@ class Job:
         return Progress.decode(self.stored_progress)
 
     @property
+    def place(self) -> str | None:
+        """Whom it asks first: its PDS, if that is known, or the website of a did:web."""
+        return self.pds_url or (WEBSITES if self.did.startswith("did:web:") else None)
+
+    @property
     def is_urgent(self) -> bool:
         """Whether somebody may be waiting for it."""
         return self.priority <= repos.NEWEST_PAGE
@@ -122,15 +133,13 @@ class Job:
         return max(0, until_us - days * DAY_US)
 
 
-def due(
-    now_us: int, limit: int, busy_hosts: Collection[str], running: Container[int] = ()
-) -> list[Job]:
-    """The next jobs whose repos the stream's reader has confirmed, none of a busy host.
+def due(now_us: int, limit: int, busy: Collection[str], running: Container[int] = ()) -> list[Job]:
+    """The next jobs whose repos the stream's reader has confirmed, none of a busy place.
 
     Of `limit` jobs those that are not `running`, by their authors: it is asked often.
     """
-    marks = ", ".join("?" * len(busy_hosts))
-    spared = f"AND (a.pds_url IS NULL OR a.pds_url NOT IN ({marks}))" if busy_hosts else ""
+    marks = ", ".join("?" * len(busy))
+    spared = f"AND {_PLACE} NOT IN ({marks})" if busy else ""
     found = rows(
         "SELECT j.author_id, a.did, CASE WHEN a.checked_us > 0 THEN a.pds_url END,"
         " r.epoch, r.wants, r.snapshot_rev, r.horizon_rkey, j.attempts,"
@@ -140,7 +149,7 @@ def due(
         " WHERE j.not_before_us <= ? AND r.state <> ?"
         " AND r.tracked_version <= (SELECT confirmed_version FROM leases WHERE name = ?)"
         f" {spared} ORDER BY j.priority, j.not_before_us LIMIT ?",
-        (now_us, repos.LET_GO, leases.NAME, *busy_hosts, limit),
+        (now_us, repos.LET_GO, leases.NAME, *busy, limit),
     )
     return [Job(*row) for row in found if row[0] not in running]
 

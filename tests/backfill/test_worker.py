@@ -81,6 +81,25 @@ def test_one_host_does_not_hold_all_workers(workers, pool):
     assert len(pool.started) == JOBS_A_HOST + 2
 
 
+@pytest.mark.attack("strangers' servers")
+def test_websites_that_are_to_say_where_their_accounts_live_do_not_hold_all_workers(workers, pool):
+    names = [f"did:web:slow{number}.test" for number in range(2 * WORKERS)]
+    with write_transaction():
+        repos.track(name([], names).authors.values(), repos.ITEMS, NOW_US)
+    queue(crowd("quick", 3), repos.NEWEST_PAGE)
+    for _ in range(2):
+        workers.next_look = 0.0
+        workers._start_due(pool)
+    assert set(crowd("quick", 3)) < set(pool.started)
+    assert len(set(names) & set(pool.started)) == JOBS_A_HOST
+    # Whose PDS is known now takes a place there, and leaves theirs to the next one.
+    job = next(iter(workers.running.values()))
+    assert workers.places.take(job.author_id, "https://pds.test")
+    workers.next_look = 0.0
+    workers._start_due(pool)
+    assert len(set(names) & set(pool.started)) == JOBS_A_HOST + 1
+
+
 def test_what_nobody_waits_for_leaves_room_for_what_somebody_does(workers, pool):
     late = crowd("late", WORKERS)
     queue(late, repos.NEWEST_OF_MANY)
