@@ -2,24 +2,35 @@
 
 Following's rule for replies asks whether the parent and the root are still there, and whom the
 parent replies to. For authors whom we follow, our own rows tell; the others' posts are looked up
-once. What happens to them later is not noticed: nobody here follows their repos. What was found is
-kept as long as the newest reply that hangs on it.
+once; so are posts of authors whom we follow from before what is fetched of them. What happens to
+them later is not noticed: nobody here follows their repos. What was found is kept as long as the
+newest reply that hangs on it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from server.core.projection import sort_key
 from server.storage import records, repos
 from server.storage.conflicts import retry_conflicts
 from server.storage.crash_points import crash_point
 from server.storage.database import execute, rows, step_at_the_end, write_transaction
-from server.storage.many_rows import delete_rows, insert_rows, rows_in, update_rows
+from server.storage.many_rows import (
+    delete_rows,
+    insert_rows,
+    rows_by_key,
+    rows_in,
+    update_rows,
+)
 from server.storage.records import IS_POST, Key
 from server.storage.touched import touch
 
 # So long a look-up that failed is put off at most.
 LONGEST_DELAY_US = 3600 * 1_000_000
+
+# Items of one author whose replies are gone through again.
+LOOKED_AT = 1_000
 
 WANTED, THERE, MISSING, UNKNOWN = 0, 1, 2, 3
 
@@ -63,6 +74,45 @@ def want(posts: Iterable[tuple[int, int, int]]) -> None:
     for (author, rkey), key in newest.items():
         if author not in horizons or 0 <= rkey <= horizons[author]:
             wanted[author, rkey] = max(key, wanted.get((author, rkey), 0))
+
+
+@retry_conflicts
+def want_again(author_id: int, since_key: int) -> int:
+    """Queue what an author's replies hang on below a horizon that came after them; how many.
+
+    Looks at the newest LOOKED_AT items, and at none from before `since_key`.
+    """
+    replies = rows(
+        "SELECT subject_id, subject_rkey, root_id, root_rkey, id FROM (SELECT * FROM feed_items"
+        " WHERE author_id = ? AND id >= ? ORDER BY id DESC LIMIT ?) newest"
+        f" WHERE {IS_POST.format(i='newest')} AND subject_id IS NOT NULL",
+        (author_id, since_key, LOOKED_AT),
+    )
+    newest: dict[Key, int] = {}
+    for *hanging, key in sorted(replies, key=itemgetter(4)):
+        for account, rkey in (hanging[:2], hanging[2:]):
+            if account is not None and rkey >= 0:
+                newest[account, rkey, 0] = key
+    below = _below_horizons(newest)
+    record = ("author_id", "rkey")
+    asked = rows_by_key("t.author_id, t.rkey, 0", "outside_posts", record, [k[:2] for k in below])
+    missing = below - records.find(below).keys() - set(asked)
+    if missing:
+        with write_transaction():
+            want((*key[:2], newest[key]) for key in missing)
+    return len(missing)
+
+
+def _below_horizons(posts: Collection[Key]) -> set[Key]:
+    """Those of these posts that may have been there before what is fetched of their author."""
+    horizons = dict(
+        rows_in(
+            "SELECT author_id, horizon_rkey FROM repos"
+            f" WHERE state = {repos.LIVE} AND is_active = 1 AND author_id",
+            {author for author, *_ in posts},
+        )
+    )
+    return {key for key in posts if key[1] <= horizons.get(key[0], -1)}
 
 
 @dataclass(slots=True)

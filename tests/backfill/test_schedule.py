@@ -74,8 +74,8 @@ def test_whatever_is_due_is_done(net, alice, viewer, sources, scheduled, monkeyp
     monkeypatch.setattr(departures, "LONELY_US", 0)
     start, errors = scheduled
     bob, carl, dora = (net.create_account(name) for name in ("bob", "carl", "dora"))
-    dora.post("old", at_us=net.clock() - 40 * 86_400_000_000)
-    dora.post("new")
+    old = dora.post("old", at_us=net.clock() - 40 * 86_400_000_000)
+    dora.post("new", reply_to=old)
     for account in (bob, carl, dora):
         viewer.follow(account)
     reset(viewer)
@@ -96,6 +96,8 @@ def test_whatever_is_due_is_done(net, alice, viewer, sources, scheduled, monkeyp
     state = "SELECT state FROM repos WHERE author_id = ?"
     wait_until(lambda: value(state, (number,)) == repos.LET_GO, "nobody follows them")
     wait_until(lambda: len(stored(dora)) == 1, "the old item goes")
+    asked = "SELECT count(*) FROM outside_posts"
+    wait_until(lambda: value(asked) == 1, "what hangs on it is to be looked up")
 
     def missed_is_found():
         stream_is_at(sources.epoch, reconcile.SETTLE_MS + 1000)

@@ -3,7 +3,8 @@
 import pytest
 
 from server.core.feed import TimelineFilter
-from server.core.syntax import POST
+from server.core.projection import sort_key
+from server.core.syntax import POST, tid_to_int
 from server.storage import departures, outside_posts, viewers
 from server.storage.batch import Batch
 from server.storage.forget import forget
@@ -23,6 +24,7 @@ from tests.builders import (
     make_live,
     number_of,
     post,
+    repost,
     store_snapshot,
     tid,
     track,
@@ -140,3 +142,18 @@ def test_what_hangs_on_a_post_that_was_deleted_stays_away_when_its_author_is_let
         let_go(stream.epoch)
     assert rows_of("ben") == 0
     assert shown() == {tid(1), tid(5)}
+
+
+def test_what_a_reply_hangs_on_below_a_horizon_that_came_later_is_looked_up(stream):
+    viewers.welcome(did("vera"), NOW_US)
+    make_live("vera", epoch=stream.epoch)
+    stream.say("vera", follow(tid(1), "ann"), follow(tid(2), "ben"))
+    # The parent is older than what is fetched of ben, and the root is not.
+    stream.say("ann", post(tid(9), NOW_MS, parent=("ben", tid(-5)), root=("ben", tid(5))))
+    stream.say("ann", repost(tid(8), ("ben", tid(-6))))
+    make_live("ann", "ben", epoch=stream.epoch, horizon=tid_to_int(tid(-4)))
+    assert outside_posts.due(NOW_US, 9) == []
+    assert outside_posts.want_again(number_of("ann"), sort_key(NOW_MS + 1, 0)) == 0
+    assert outside_posts.want_again(number_of("ann"), 0) == 1
+    assert [one.rkey for one in outside_posts.due(NOW_US, 9)] == [tid_to_int(tid(-5))]
+    assert outside_posts.want_again(number_of("ann"), 0) == 0
