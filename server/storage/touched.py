@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 
 from peewee import OperationalError
 
-from server.storage.allowance import OutOfTimeError, require_time
+from server.storage.allowance import OutOfTimeError, left_s, require_time
 from server.storage.database import (
     DatabaseError,
     execute,
@@ -180,7 +180,8 @@ class Listener:
             return
         require_time()
         enough = self._begun + 1
-        if not self._turn.acquire(timeout=TURN_SECONDS):
+        if not self._turn.acquire(timeout=max(0.0, min(left_s(), TURN_SECONDS))):
+            require_time()
             raise OperationalError(f"a look at what was touched takes over {TURN_SECONDS:.0f} s")
         try:
             if self._ended < enough:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from server.storage.allowance import allowed
+from server.storage.allowance import OutOfTimeError, allowed
 from server.storage.database import DatabaseError, shared_readers
 from server.storage.prepared import prepared_rows
 from server.storage.shared_readers import AT_ONCE
@@ -45,4 +45,14 @@ def test_a_look_that_took_all_of_a_requests_time_is_not_taken_twice(ears, monkey
         ears.look()
     assert len(asked) == 1
     monkeypatch.undo()
+    assert ears.look() == [EVERYBODY]
+
+
+def test_who_waits_for_the_look_of_another_request_waits_no_longer_than_its_own_time(sqlite):
+    ears = Ears()
+    touch_in_a_transaction(1)
+    began = time.monotonic()
+    with ears.listener._turn, allowed(0.1), pytest.raises(OutOfTimeError):
+        ears.look()
+    assert time.monotonic() - began < 1
     assert ears.look() == [EVERYBODY]
